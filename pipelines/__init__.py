@@ -1,0 +1,1 @@
+"""Recipes: each wires sources, a method and the warehouse into one study."""

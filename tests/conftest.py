@@ -1,0 +1,40 @@
+"""Shared fixtures. The vLLM engine is started once a session, in a Ray actor of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tracelab.engines.base import EngineSpec
+from tracelab.engines.scripted import Script, ScriptTokenizer
+from tracelab.work import ModelRef
+
+SCRIPT_REF = ModelRef(name="scripted", revision="planted-1", dtype="float64")
+
+
+@pytest.fixture(scope="session")
+def script() -> Script:
+    return Script.planted()
+
+
+@pytest.fixture(scope="session")
+def script_tokenizer(script: Script) -> ScriptTokenizer:
+    return ScriptTokenizer(script)
+
+
+@pytest.fixture
+def script_spec() -> Callable[..., EngineSpec]:
+    def make(**options: object) -> EngineSpec:
+        return EngineSpec("scripted", "scripted", SCRIPT_REF, 4096, options)
+
+    return make
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home of the test's own, also for commands that are started."""
+    path = tmp_path / "home"
+    monkeypatch.setenv("TRACELAB_HOME", str(path))
+    return path

@@ -1,0 +1,59 @@
+"""What several test modules need: scripted traces and a scripted study."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from tracelab.engines.scripted import Script, ScriptTokenizer
+from tracelab.trace import Trace, Turn, Unit, tokenized_units
+from tracelab.segment import segment
+
+_EOS = 256
+
+
+def written(script: Script, rng: np.random.Generator) -> str:
+    """A response drawn from a script, token by token."""
+    tokens: list[int] = []
+    while True:
+        dist = script.next_token(tokens)
+        pick = list(dist)[rng.choice(len(dist), p=list(dist.values()))]
+        if pick == _EOS:
+            return ScriptTokenizer(script).decode(tokens)
+        tokens.append(pick)
+
+
+def scripted_trace(script: Script, seed: int = 0, reference: str = "7") -> Trace:
+    text = written(script, np.random.default_rng(seed))
+    turns = (Turn("user", f"question {seed}"), Turn("assistant", text))
+    return Trace(turns=turns, name=f"t{seed}", reference=reference)
+
+
+def sentences(tokenizer: ScriptTokenizer, trace: Trace) -> tuple[object, list[Unit]]:
+    tokens = tokenizer.tokenize(trace)
+    spans = [(s.start, s.end) for s in segment(trace.response)]
+    return tokens, tokenized_units(tokens, spans)
+
+
+def write_jsonl(path: Path, script: Script, count: int) -> Path:
+    """A file of scripted traces."""
+    rows = []
+    for i in range(count):
+        trace = scripted_trace(script, i)
+        rows.append(
+            {"id": trace.name, "prompt": f"q{i}", "response": trace.response, "reference": "7"}
+        )
+    path.write_text("".join(json.dumps(r) + "\n" for r in rows))
+    return path
+
+
+def write_config(path: Path, source: Path, **more: str) -> Path:
+    """A config of a scripted run; `more` holds sections in TOML."""
+    extra = "\n".join(f"[{name}]\n{body}\n" for name, body in more.items())
+    path.write_text(
+        f'name = "study"\nsource = "{source}"\nmodel = "scripted"\n'
+        f'[engine]\nkind = "scripted"\n{extra}'
+    )
+    return path

@@ -1,0 +1,234 @@
+"""Configuration: a TOML file becomes a checked, frozen value, or one clear sentence.
+
+Unknown keys are refused with the nearest valid name. `digest` covers what determines the work, so
+that a run is never continued under a changed config.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from tracelab.errors import ConfigError
+from tracelab.grading import GradingConfig
+from tracelab.trace import content_hash
+
+
+class Section(BaseModel):
+    """Base of every config section: no unknown keys, no later changes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class EngineConfig(Section):
+    """Which engine serves the model, and how much of the machine it may use."""
+
+    kind: Literal["vllm", "transformers", "scripted"] = "vllm"
+    """`vllm` for real runs; `transformers` is the slow reference; `scripted` is for tests."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """`auto` takes the GPU if this machine has one."""
+    dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
+    """Precision of weights and arithmetic. float32 on CPU makes engines agree token for token."""
+    max_model_len: int | None = Field(default=None, ge=16)
+    """Context window, tokens; default: what the model's config.json says."""
+    replicas: int = Field(default=1, ge=1)
+    """Engine processes, one Ray actor each."""
+    tensor_parallel: int = Field(default=1, ge=1)
+    """GPUs per replica."""
+    max_num_seqs: int = Field(default=256, ge=1)
+    """Rollouts decoded together per replica; more is faster until memory is full."""
+    gpu_memory_utilization: float = Field(default=0.9, gt=0, le=1)
+    """Share of GPU memory for weights and cache."""
+    kv_cache_gib: int = Field(default=2, ge=1)
+    """CPU only: GiB for the key-value cache of each replica."""
+    cpu_threads: int = Field(default=1, ge=1)
+    """CPU only: compute threads per replica; 1 is fastest for models of a few million weights."""
+
+
+class SamplingConfig(Section):
+    """How base traces and rollouts are sampled: the same way, or importances mean nothing."""
+
+    temperature: float = Field(default=1.0, ge=0, le=5)
+    """0 is greedy (a greedy rollout carries no information about a distribution)."""
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    """Nucleus mass."""
+    top_k: int = Field(default=0, ge=0)
+    """Keep the k likeliest tokens; 0 keeps all."""
+    max_tokens: int = Field(default=512, ge=1)
+    """Longest continuation; a rollout cut here without an answer counts as unanswered."""
+
+
+class SourceConfig(Section):
+    """Which part of the source is studied."""
+
+    format: str = "auto"
+    """`auto`, `jsonl` or `thought-anchors`."""
+    limit: int | None = Field(default=None, ge=1)
+    """Most traces taken, in file order."""
+    problems: int = Field(default=8, ge=1)
+    """Testbed only: how many questions."""
+    phrasing: int | None = Field(default=None, ge=0, le=2)
+    """Testbed only: one of the three phrasings (P(right plan) differs); default: all."""
+    rendering: Literal["auto", "chat", "raw"] = "auto"
+    """How prompts become tokens; `auto` is what the record says, else chat."""
+
+
+class ResampleConfig(Section):
+    """Resampling importance."""
+
+    rollouts: int = Field(default=100, ge=1)
+    """Per boundary; the published recipe uses 100."""
+    segmenter: str = "reasoning-v1"
+    """How the reasoning is cut into sentences."""
+    level: float = Field(default=0.95, gt=0, lt=1)
+    """Nominal coverage of every interval."""
+    max_units: int = Field(default=400, ge=1)
+    """A longer trace is refused with a `rejects` row rather than half measured."""
+
+
+class RuntimeConfig(Section):
+    """Ray, the journal, and when to give up."""
+
+    ray_address: str | None = None
+    """None starts Ray on this machine for this run; `auto` or an address joins a cluster."""
+    in_flight: int = Field(default=8, ge=1)
+    """Requests batches an engine may hold; more hides latency, fewer saves memory."""
+    batch_rollouts: int = Field(default=128, ge=1)
+    """Rollouts per batch sent to an engine."""
+    journal: str | None = None
+    """Folder or fsspec URL of the journals; default: `runs` in the home."""
+    max_error_rate: float = Field(default=0.05, ge=0, le=1)
+    """Share of failed rollouts above which the run ends with exit code 3."""
+    max_engine_deaths: int = Field(default=8, ge=0)
+    """Engine deaths after which the run stops."""
+
+
+class RunConfig(Section):
+    """One run: a pipeline over a source with a model."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,80}$")
+    """The run's name and id; running it again resumes it."""
+    pipeline: Literal["thought_anchors"] = "thought_anchors"
+    """Which recipe."""
+    source: str
+    """`testbed`, or a file or folder of traces."""
+    model: str
+    """`testbed`, a model directory, or a hub id."""
+    seed: int = Field(default=0, ge=0)
+    """Seeds every sample."""
+    source_options: SourceConfig = SourceConfig()
+    engine: EngineConfig = EngineConfig()
+    sampling: SamplingConfig = SamplingConfig()
+    resample: ResampleConfig = ResampleConfig()
+    grading: GradingConfig = GradingConfig()
+    runtime: RuntimeConfig = RuntimeConfig()
+
+    def identity(self) -> dict[str, Any]:
+        """What may not change under one run name: everything that changes a number.
+
+        More rollouts extend a run, and machine settings do not touch its numbers, so both may
+        change.
+        """
+        data: dict[str, Any] = self.model_dump(mode="json")
+        del data["runtime"], data["resample"]["rollouts"]
+        data["engine"] = {k: data["engine"][k] for k in ("kind", "dtype", "max_model_len")}
+        return data
+
+    @property
+    def digest(self) -> str:
+        """Hash of `identity`."""
+        return content_hash(self.identity())
+
+
+def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
+    """Read a TOML config.
+
+    Args:
+        path: The file; relative `source` and `model` paths inside it are taken from the current
+            directory, like every other path on the command line.
+        overrides: `section.key=value`, values in TOML syntax (a bare word is a string).
+
+    Raises:
+        ConfigError: One sentence naming the file and the field.
+    """
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such config file") from None
+    except IsADirectoryError:
+        raise ConfigError(f"{path}: is a directory, not a config file") from None
+    except UnicodeDecodeError as e:
+        raise ConfigError(f"{path}: not UTF-8 (byte {e.start})") from None
+    except tomllib.TOMLDecodeError as e:
+        raise ConfigError(f"{path}: not valid TOML: {e}") from None
+    except OSError as e:
+        raise ConfigError(f"{path}: cannot be read ({e.strerror})") from None
+    for item in overrides:
+        _override(data, item)
+    return parse_config(data, str(path))
+
+
+def parse_config(data: Mapping[str, Any], where: str) -> RunConfig:
+    """Validate config data.
+
+    Raises:
+        ConfigError: One sentence naming `where` and the first wrong field.
+    """
+    try:
+        return RunConfig.model_validate(data)
+    except ValidationError as e:
+        raise ConfigError(f"{where}: {explain(e, RunConfig)}") from None
+
+
+def explain(error: ValidationError, model: type[BaseModel]) -> str:
+    """The first validation error as one sentence."""
+    first = error.errors()[0]
+    field = ".".join(str(p) for p in first["loc"])
+    if first["type"] == "extra_forbidden":
+        names = _names_at(model, first["loc"][:-1])
+        near = difflib.get_close_matches(str(first["loc"][-1]), names, n=1, cutoff=0.5)
+        hint = f"did you mean `{near[0]}`?" if near else f"known here: {', '.join(sorted(names))}"
+        return f"unknown key `{field}`; {hint}"
+    if first["type"] == "missing":
+        return f"`{field}` is missing"
+    message = first["msg"][:1].lower() + first["msg"][1:]
+    return f"`{field}` = {_short(first['input'])}: {message}"
+
+
+def _names_at(model: type[BaseModel], loc: Sequence[int | str]) -> list[str]:
+    for part in loc:
+        annotation = model.model_fields[str(part)].annotation
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            model = annotation
+    return list(model.model_fields)
+
+
+def _short(value: object) -> str:
+    text = json.dumps(value, default=str)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _override(data: dict[str, Any], item: str) -> None:
+    key, eq, raw = item.partition("=")
+    if not eq or not key.strip():
+        raise ConfigError(
+            f"--set {item!r}: write key=value, for example --set resample.rollouts=50"
+        )
+    try:
+        value = tomllib.loads(f"v = {raw}")["v"]
+    except tomllib.TOMLDecodeError:
+        value = raw.strip()
+    node = data
+    *parents, last = key.strip().split(".")
+    for part in parents:
+        child = node.setdefault(part, {})
+        if not isinstance(child, dict):
+            raise ConfigError(f"--set {item!r}: `{part}` is a value, not a section")
+        node = child
+    node[last] = value

@@ -1,0 +1,140 @@
+"""What an engine is: work items in, observations out.
+
+An engine serves one model. Token ids in, token ids out; log-probabilities in nats, of the
+distribution that is sampled from (after temperature and top-p). An engine never raises for one
+bad item: it returns an observation with `finish_reason="error"`. It raises `EngineDeadError` when
+it can serve nothing any more, and `ModelLoadError` when it cannot start.
+
+An `EngineSpec` is data, so that it can be sent to another process and built there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+from tracelab.errors import ConfigError
+from tracelab.trace import Rendering, TokenizedTrace, Trace, Turn
+from tracelab.work import ModelRef, Observation, WorkItem
+
+EngineKind = Literal["vllm", "transformers", "scripted"]
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSpec:
+    """Everything needed to build an engine in any process.
+
+    Attributes:
+        kind: Which engine.
+        path: Directory or hub id of the model; a script's seed for `scripted`.
+        model: Its identity.
+        context_length: Longest prefix + continuation, tokens.
+        options: The engine's own settings (see `tracelab.config`).
+    """
+
+    kind: EngineKind
+    path: str
+    model: ModelRef
+    context_length: int
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Counters:
+    """What an engine has done since it started. Tokens; `cached` is a part of `prompt`."""
+
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    generated_tokens: int = 0
+    start_seconds: float = 0.0
+
+
+class Engine(Protocol):
+    """Serves one model."""
+
+    spec: EngineSpec
+    counters: Counters
+    capabilities: frozenset[str]
+    """`generate`, `score`, and for white-box engines `attention`, `suppress`."""
+
+    async def generate(self, items: Sequence[WorkItem]) -> list[Observation]:
+        """Sample every replicate of every item; observations in item, then replicate order."""
+        ...
+
+    async def score(self, items: Sequence[WorkItem]) -> list[Observation]:
+        """Log-probability of each item's target after its prefix, one observation an item."""
+        ...
+
+    def close(self) -> None:
+        """Release memory and processes. Idempotent."""
+        ...
+
+
+class Tokenizer(Protocol):
+    """The model's own text ↔ token mapping, and its chat template."""
+
+    def render(self, turns: Sequence[Turn], rendering: Rendering) -> tuple[int, ...]:
+        """Tokens of a prompt, generation prompt included."""
+        ...
+
+    def tokenize(self, trace: Trace) -> TokenizedTrace:
+        """Exact tokens of a whole trace."""
+        ...
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text of generated tokens, special tokens removed."""
+        ...
+
+
+def failed(item: WorkItem, kind: str, why: str) -> list[Observation]:
+    """One error observation for each replicate of an item that could not be served."""
+    return [
+        Observation(
+            key=item.key,
+            replicate=r,
+            finish_reason="error",
+            prefix_tokens=len(item.prefix_ids),
+            error=f"{kind}: {' '.join(why.split())[:500]}",
+        )
+        for r in item.replicate_range
+    ]
+
+
+def overlong(item: WorkItem, context_length: int) -> list[Observation] | None:
+    """Error observations if an item's tokens cannot fit the context window, else None.
+
+    A generation needs room for at least one token; a probe for its whole target.
+    """
+    need = len(item.prefix_ids) + (1 if item.target_ids is None else len(item.target_ids))
+    if need <= context_length:
+        return None
+    return failed(
+        item, "overlong", f"needs {need} tokens but the model's context holds {context_length}"
+    )
+
+
+def build(spec: EngineSpec) -> Engine:
+    """Construct an engine here and now (the slow part: loads the model).
+
+    Raises:
+        ModelLoadError: The model cannot be loaded.
+        ConfigError: The engine's package is not installed.
+    """
+    try:
+        if spec.kind == "vllm":
+            from tracelab.engines.vllm import VllmEngine
+
+            return VllmEngine(spec)
+        if spec.kind == "transformers":
+            from tracelab.engines.transformers import TransformersEngine
+
+            return TransformersEngine(spec)
+    except ImportError as e:
+        raise ConfigError(
+            f"engine.kind = {spec.kind!r} needs a package that cannot be imported here ({e}); "
+            f"`tracelab doctor` says what is installed and how to get the rest"
+        ) from e
+    from tracelab.engines.scripted import ScriptedEngine
+
+    return ScriptedEngine(spec)

@@ -1,0 +1,119 @@
+"""Finding a model and naming it: `testbed`, a directory, or a hub id.
+
+A model's revision is a hash of its weights and configuration (or the hub's commit), so that work
+done for other weights under the same path is never reused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tracelab.errors import ModelLoadError
+from tracelab.work import ModelRef
+
+TESTBED = "testbed"
+_WHOLE_FILE_BYTES = 64 << 20
+_SAMPLE_BYTES = 1 << 20
+_CAUSAL = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
+
+
+@dataclass(frozen=True, slots=True)
+class FoundModel:
+    """A model that can be loaded: where it is, what it is, how long its context may be."""
+
+    path: str
+    ref: ModelRef
+    max_context: int
+
+
+def find_model(name: str, dtype: str) -> FoundModel:
+    """Check a model before any engine starts.
+
+    Args:
+        name: `testbed` (the bundled model), a directory, or a hub id.
+        dtype: Precision it will be run in.
+
+    Raises:
+        ModelLoadError: It does not exist, cannot be read, or is not a causal language model.
+    """
+    if name == TESTBED:
+        from tracelab.testbed import MODEL_DIR
+
+        path = Path(MODEL_DIR)
+    else:
+        path = Path(name).expanduser()
+    if path.is_dir():
+        config, revision = _read_config(path, name), _revision(path, name)
+        location = str(path)
+    elif path.exists():
+        raise ModelLoadError(f"model {name!r} is a file; give the directory that holds config.json")
+    elif name.startswith(("/", ".", "~")) or name.count("/") > 1:
+        raise ModelLoadError(f"model {name!r}: no such directory")
+    else:
+        config, revision = _hub_config(name)
+        location = name
+    _require_causal(config, name)
+    text = config.get("text_config") or config
+    max_context = int(text.get("max_position_embeddings") or 2048)
+    return FoundModel(location, ModelRef(name=name, revision=revision, dtype=dtype), max_context)
+
+
+def _read_config(path: Path, name: str) -> dict[str, Any]:
+    file = path / "config.json"
+    try:
+        config = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ModelLoadError(f"model {name!r}: the directory has no config.json") from None
+    except (OSError, ValueError) as e:
+        raise ModelLoadError(f"model {name!r}: config.json cannot be read ({e})") from e
+    if not isinstance(config, dict):
+        raise ModelLoadError(f"model {name!r}: config.json is not an object")
+    return config
+
+
+def _hub_config(name: str) -> tuple[dict[str, Any], str]:
+    from transformers import AutoConfig
+
+    try:
+        config = AutoConfig.from_pretrained(name)
+    except Exception as e:  # offline, unknown repository, gated, malformed: one answer for a user
+        raise ModelLoadError(
+            f"model {name!r} is neither a directory here nor a hub model that can be reached "
+            f"({type(e).__name__})"
+        ) from e
+    return config.to_dict(), str(getattr(config, "_commit_hash", None) or "unknown")
+
+
+def _require_causal(config: dict[str, Any], name: str) -> None:
+    architectures = config.get("architectures") or []
+    if not any(str(a).endswith(_CAUSAL) for a in architectures):
+        shown = ", ".join(map(str, architectures)) or "none named"
+        raise ModelLoadError(
+            f"model {name!r} is not a causal language model (config.json architectures: {shown})"
+        )
+
+
+def _revision(path: Path, name: str) -> str:
+    """Hash of the weights and config; large weight files by size and a sample of each end."""
+    weights = sorted(p for pattern in ("*.safetensors", "*.bin") for p in path.glob(pattern))
+    if not weights:
+        raise ModelLoadError(f"model {name!r}: the directory has no weights (*.safetensors, *.bin)")
+    digest = hashlib.blake2b(digest_size=8)
+    try:
+        for file in [path / "config.json", *weights]:
+            size = file.stat().st_size
+            digest.update(f"{file.name}:{size}".encode())
+            with file.open("rb") as f:
+                if size <= _WHOLE_FILE_BYTES:
+                    digest.update(f.read())
+                else:
+                    digest.update(f.read(_SAMPLE_BYTES))
+                    f.seek(size - _SAMPLE_BYTES)
+                    digest.update(f.read())
+    except OSError as e:
+        raise ModelLoadError(f"model {name!r}: {e.filename} cannot be read ({e.strerror})") from e
+    return digest.hexdigest()

@@ -1,0 +1,204 @@
+"""The transformers library as an engine: the reference that others are checked against.
+
+One prefill a prefix; its key-value cache is shared by all replicates, which are then decoded as
+one batch with a generator each, so a replicate's sample does not depend on its neighbours.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from tracelab.engines.base import Counters, EngineSpec, failed, overlong
+from tracelab.engines.tokenizer import HFTokenizer
+from tracelab.errors import ModelLoadError
+from tracelab.work import FinishReason, Observation, Sampling, WorkItem
+
+if TYPE_CHECKING:
+    import torch
+
+
+class TransformersEngine:
+    """Serves one model through transformers, in this process."""
+
+    capabilities = frozenset({"generate", "score"})
+
+    def __init__(self, spec: EngineSpec) -> None:
+        """Load the model.
+
+        Args:
+            spec: `options` as in `tracelab.config.TransformersOptions`.
+
+        Raises:
+            ModelLoadError: The library refuses the model.
+        """
+        import torch
+        from transformers import AutoModelForCausalLM
+
+        self.spec = spec
+        self.counters = Counters()
+        started = time.monotonic()
+        self._device = "cuda" if torch.cuda.is_available() else "cpu"
+        if threads := spec.options.get("cpu_threads"):
+            torch.set_num_threads(int(threads))
+        try:
+            model: Any = AutoModelForCausalLM.from_pretrained(
+                spec.path, dtype=getattr(torch, spec.model.dtype)
+            )
+        except Exception as e:
+            raise ModelLoadError(
+                f"transformers cannot load model {spec.model.name!r}: {type(e).__name__}: "
+                f"{' '.join(str(e).split())[:400]}"
+            ) from e
+        self._model: Any = model.to(self._device).eval()
+        self._tokenizer = HFTokenizer(spec.path)
+        self._eos = _eos_ids(self._model)
+        self._max_batch = int(spec.options.get("max_batch", 64))
+        self.counters.start_seconds = time.monotonic() - started
+
+    async def generate(self, items: Sequence[WorkItem]) -> list[Observation]:
+        """See `Engine.generate`."""
+        return [o for item in items for o in self._guard(item, self._generate_one)]
+
+    async def score(self, items: Sequence[WorkItem]) -> list[Observation]:
+        """See `Engine.score`."""
+        return [o for item in items for o in self._guard(item, self._score_one)]
+
+    def close(self) -> None:
+        """Drop the model."""
+        self._model = None
+
+    def _guard(self, item: WorkItem, one: Any) -> list[Observation]:
+        if too_long := overlong(item, self.spec.context_length):
+            return too_long
+        try:
+            result: list[Observation] = one(item)
+            return result
+        except Exception as e:  # one bad item is data
+            return failed(item, "engine", f"{type(e).__name__}: {e}")
+
+    def _generate_one(self, item: WorkItem) -> list[Observation]:
+        import torch
+
+        s = item.sampling
+        assert s is not None
+        out: list[Observation] = []
+        replicates = list(item.replicate_range)
+        with torch.inference_mode():
+            for at in range(0, len(replicates), self._max_batch):
+                out += self._decode(item, s, replicates[at : at + self._max_batch])
+        return out
+
+    def _decode(self, item: WorkItem, s: Sampling, replicates: list[int]) -> list[Observation]:
+        """Decode one batch of replicates of one prefix."""
+        import torch
+
+        size, prefix = len(replicates), list(item.prefix_ids)
+        limit = min(s.max_tokens, self.spec.context_length - len(prefix))
+        ids = torch.tensor([prefix], device=self._device)
+        step = self._model(input_ids=ids, use_cache=True, logits_to_keep=1)
+        cache = step.past_key_values
+        cache.batch_repeat_interleave(size)
+        logits = step.logits[:, -1].float().expand(size, -1)
+        generators = [
+            torch.Generator(device="cpu").manual_seed(item.seed_of(r)) for r in replicates
+        ]
+        tokens: list[list[int]] = [[] for _ in replicates]
+        logprobs: list[list[float]] = [[] for _ in replicates]
+        finish: list[FinishReason | None] = [None] * size
+        self.counters.prompt_tokens += len(prefix)
+        for _ in range(limit):
+            logp = _processed(logits, s).cpu()
+            picked = [
+                int(logp[i].argmax())
+                if s.temperature == 0
+                else int(torch.multinomial(logp[i].exp(), 1, generator=generators[i]))
+                for i in range(size)
+            ]
+            for i, token in enumerate(picked):
+                if finish[i] is None:
+                    tokens[i].append(token)
+                    logprobs[i].append(float(logp[i, token]))
+                    if token in self._eos or self._stopped(tokens[i], s.stop) is not None:
+                        finish[i] = "stop"
+            if all(finish):
+                break
+            step = self._model(
+                input_ids=torch.tensor(picked, device=self._device)[:, None],
+                past_key_values=cache,
+                use_cache=True,
+            )
+            logits = step.logits[:, -1].float()
+        self.counters.generated_tokens += sum(map(len, tokens))
+        return [
+            Observation(
+                key=item.key,
+                replicate=r,
+                token_ids=tuple(tokens[i]),
+                text=self._text(tokens[i], s.stop),
+                finish_reason=finish[i] or "length",
+                token_logprobs=tuple(logprobs[i]) if s.logprobs else None,
+                prefix_tokens=len(prefix),
+            )
+            for i, r in enumerate(replicates)
+        ]
+
+    def _score_one(self, item: WorkItem) -> list[Observation]:
+        import torch
+
+        target = item.target_ids
+        assert target is not None
+        ids = torch.tensor([[*item.prefix_ids, *target]], device=self._device)
+        with torch.inference_mode():
+            # The row at position t is about token t + 1; the last row is about nothing asked.
+            logits = self._model(input_ids=ids, logits_to_keep=len(target) + 1).logits[0, :-1]
+            logp = logits.float().log_softmax(-1)
+            row = logp.gather(1, torch.tensor(target, device=self._device)[:, None])[:, 0]
+        self.counters.prompt_tokens += ids.shape[1]
+        return [
+            Observation(
+                key=item.key,
+                replicate=item.first_replicate,
+                token_logprobs=tuple(row.tolist()),
+                prefix_tokens=len(item.prefix_ids),
+            )
+        ]
+
+    def _stopped(self, tokens: list[int], stop: tuple[str, ...]) -> int | None:
+        """Where in the text the earliest stop string begins, or None."""
+        if not stop:
+            return None
+        text = self._tokenizer.decode(tokens)
+        found = [at for word in stop if (at := text.find(word)) >= 0]
+        return min(found) if found else None
+
+    def _text(self, tokens: list[int], stop: tuple[str, ...]) -> str:
+        return self._tokenizer.decode(tokens)[: self._stopped(tokens, stop)]
+
+
+def _processed(logits: torch.Tensor, s: Sampling) -> torch.Tensor:
+    """Log-probabilities of the distribution that is sampled from; shape as `logits`, [n, vocab].
+
+    Temperature first, then top-k, then top-p, as vLLM and transformers apply them.
+    """
+    if s.temperature > 0:
+        logits = logits / s.temperature
+    if s.top_k:
+        kth = logits.topk(min(s.top_k, logits.shape[-1])).values[:, -1:]
+        logits = logits.masked_fill(logits < kth, float("-inf"))
+    if s.top_p < 1:
+        ordered, index = logits.sort(descending=True)
+        before = ordered.softmax(-1).cumsum(-1) - ordered.softmax(-1)
+        drop = (before >= s.top_p).scatter(1, index, before >= s.top_p)
+        logits = logits.masked_fill(drop, float("-inf"))
+    return logits.log_softmax(-1)
+
+
+def _eos_ids(model: Any) -> frozenset[int]:
+    eos = model.generation_config.eos_token_id
+    if eos is None:
+        eos = model.config.eos_token_id
+    if eos is None:
+        return frozenset()
+    return frozenset([eos] if isinstance(eos, int) else eos)

@@ -1,0 +1,260 @@
+"""vLLM's `AsyncLLM` as an engine: continuous batching, prefix cache, seeded replicates.
+
+One request with n = k per item; seeds are consecutive within an item, which is how vLLM seeds the
+children of one request, so chunking never changes a sample's seed. Imports vllm only when an
+engine is built.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from tracelab.engines.base import Counters, EngineSpec, failed, overlong
+from tracelab.errors import EngineDeadError, ModelLoadError
+from tracelab.work import FinishReason, Observation, WorkItem
+
+
+class VllmEngine:
+    """Serves one model through vLLM. Build it inside a running event loop."""
+
+    capabilities = frozenset({"generate", "score"})
+
+    def __init__(self, spec: EngineSpec) -> None:
+        """Start the engine process and load the model.
+
+        Args:
+            spec: `options` as in `tracelab.config.VllmOptions`.
+
+        Raises:
+            ModelLoadError: vLLM refuses the model.
+        """
+        self.spec = spec
+        self.counters = Counters()
+        started = time.monotonic()
+        options = dict(spec.options)
+        if options.pop("cpu", False):
+            _prepare_cpu(options)
+        else:
+            options.pop("kv_cache_gib", None), options.pop("cpu_threads", None)
+        os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+        os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
+
+        from vllm.engine.arg_utils import AsyncEngineArgs
+        from vllm.v1.engine.async_llm import AsyncLLM
+
+        logging.getLogger("vllm").setLevel(logging.ERROR)
+        args = AsyncEngineArgs(
+            model=spec.path,
+            dtype=spec.model.dtype,
+            max_model_len=spec.context_length,
+            enable_prefix_caching=True,
+            # Log-probabilities of what is sampled from, after temperature and top-p.
+            logprobs_mode="processed_logprobs",
+            seed=0,
+            enable_log_requests=False,
+            **options,
+        )
+        try:
+            self._llm: Any = AsyncLLM.from_engine_args(
+                args, stat_loggers=[_cache_counter(self.counters)]
+            )
+        except Exception as e:  # config validation, weight loading, memory: all end the start
+            raise ModelLoadError(
+                f"vLLM cannot serve model {spec.model.name!r}: {type(e).__name__}: "
+                f"{' '.join(str(e).split())[:400]}"
+            ) from e
+        self._requests = 0
+        self.counters.start_seconds = time.monotonic() - started
+
+    async def generate(self, items: Sequence[WorkItem]) -> list[Observation]:
+        """See `Engine.generate`."""
+        return await self._gather(items, self._generate_one)
+
+    async def score(self, items: Sequence[WorkItem]) -> list[Observation]:
+        """See `Engine.score`."""
+        return await self._gather(items, self._score_one)
+
+    def close(self) -> None:
+        """Stop the engine process."""
+        self._llm.shutdown()
+
+    async def _gather(self, items: Sequence[WorkItem], one: Any) -> list[Observation]:
+        batches = await asyncio.gather(*(one(item) for item in items))
+        return [o for batch in batches for o in batch]
+
+    async def _request(self, prompt_ids: Sequence[int], params: Any) -> Any:
+        """Run one request to its end.
+
+        Raises:
+            EngineDeadError: The engine process is gone.
+        """
+        from vllm.v1.engine.exceptions import EngineDeadError as VllmDead
+
+        self._requests += 1
+        final = None
+        try:
+            async for output in self._llm.generate(
+                {"prompt_token_ids": list(prompt_ids)}, params, request_id=str(self._requests)
+            ):
+                final = output
+        except VllmDead as e:
+            raise EngineDeadError("the vLLM engine process died") from e
+        return final
+
+    async def _generate_one(self, item: WorkItem) -> list[Observation]:
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
+
+        if too_long := overlong(item, self.spec.context_length):
+            return too_long
+        s = item.sampling
+        assert s is not None
+        greedy = s.temperature == 0
+        try:
+            params = SamplingParams(
+                # vLLM refuses several replicates or a seed with greedy decoding, where all
+                # replicates are one.
+                n=1 if greedy else item.replicates,
+                temperature=s.temperature,
+                top_p=s.top_p,
+                top_k=s.top_k or -1,
+                max_tokens=min(s.max_tokens, self.spec.context_length - len(item.prefix_ids)),
+                stop=list(s.stop) or None,
+                seed=None if greedy else item.seed_of(item.first_replicate),
+                logprobs=0 if s.logprobs else None,
+                output_kind=RequestOutputKind.FINAL_ONLY,
+            )
+            out = await self._request(item.prefix_ids, params)
+        except EngineDeadError:
+            raise
+        except Exception as e:
+            # One request that vLLM refuses is data; a dead engine was re-raised above.
+            return failed(item, "engine", f"{type(e).__name__}: {e}")
+        self.counters.generated_tokens += sum(len(c.token_ids) for c in out.outputs)
+        by_index = {c.index: c for c in out.outputs}
+        return [
+            Observation(
+                key=item.key,
+                replicate=r,
+                token_ids=tuple(c.token_ids),
+                text=c.text,
+                finish_reason=_finish(c.finish_reason),
+                token_logprobs=_sampled_logprobs(c) if s.logprobs else None,
+                prefix_tokens=len(item.prefix_ids),
+                cached_tokens=out.num_cached_tokens,
+            )
+            for i, r in enumerate(item.replicate_range)
+            for c in [by_index[0 if greedy else i]]
+        ]
+
+    async def _score_one(self, item: WorkItem) -> list[Observation]:
+        if too_long := overlong(item, self.spec.context_length - 1):
+            return too_long
+        try:
+            row, cached = await self._target_logprobs(item, use_cache=True)
+            if row is None:
+                row, cached = await self._target_logprobs(item, use_cache=False)
+        except EngineDeadError:
+            raise
+        except Exception as e:
+            return failed(item, "engine", f"{type(e).__name__}: {e}")
+        if row is None:
+            return failed(item, "engine", "vLLM returned no log-probability for a target token")
+        return [
+            Observation(
+                key=item.key,
+                replicate=item.first_replicate,
+                token_logprobs=tuple(row),
+                prefix_tokens=len(item.prefix_ids),
+                cached_tokens=cached,
+            )
+        ]
+
+    async def _target_logprobs(
+        self, item: WorkItem, use_cache: bool
+    ) -> tuple[list[float] | None, int]:
+        """Log-probability of each target token, or None if a row cannot be trusted.
+
+        vLLM fills the prompt's log-probability rows only where it computed the position: rows of
+        cached positions are uninitialised memory. So a result counts only if fewer tokens than
+        the prefix came from the cache and every row is about the token that was asked.
+        """
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
+
+        target = item.target_ids
+        assert target is not None
+        start = len(item.prefix_ids)
+        params = SamplingParams(
+            max_tokens=1,
+            temperature=0.0,
+            prompt_logprobs=0,
+            detokenize=False,
+            skip_reading_prefix_cache=not use_cache,
+            output_kind=RequestOutputKind.FINAL_ONLY,
+        )
+        out = await self._request(item.prefix_ids + target, params)
+        cached = int(out.num_cached_tokens or 0)
+        if cached > start - 1 and use_cache:
+            return None, cached
+        row: list[float] = []
+        for token, entry in zip(target, out.prompt_logprobs[start:], strict=True):
+            if entry is None or token not in entry:
+                return None, cached
+            row.append(float(entry[token].logprob))
+        return row, cached
+
+
+def _prepare_cpu(options: dict[str, Any]) -> None:
+    """Settings that vLLM's CPU build takes from the environment, or needs to be correct."""
+    os.environ["VLLM_CPU_KVCACHE_SPACE"] = str(options.pop("kv_cache_gib"))
+    threads = options.pop("cpu_threads")
+    # Binding to fixed cores makes several replicas, or several runs, fight over the same ones.
+    os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    # vLLM 0.32 rewinds a seeded request's generator when its prefill is split over two steps,
+    # which CPU generators cannot do: the engine dies. Whole prefills avoid the split.
+    options["enable_chunked_prefill"] = False
+    options["enforce_eager"] = True
+    options.setdefault("block_size", 32)
+
+
+def _finish(reason: str | None) -> FinishReason:
+    return "length" if reason == "length" else "stop" if reason == "stop" else "error"
+
+
+def _sampled_logprobs(completion: Any) -> tuple[float, ...]:
+    return tuple(
+        float(entry[token].logprob)
+        for token, entry in zip(completion.token_ids, completion.logprobs, strict=True)
+    )
+
+
+def _cache_counter(counters: Counters) -> Any:
+    """A vLLM stat logger that adds up prompt tokens and prefix-cache hits."""
+    from vllm.v1.metrics.loggers import StatLoggerBase
+
+    class CacheCounter(StatLoggerBase):  # type: ignore[misc]
+        def __init__(self, vllm_config: Any, engine_index: int = 0) -> None:
+            pass
+
+        def record(
+            self,
+            scheduler_stats: Any,
+            iteration_stats: Any,
+            mm_cache_stats: Any = None,
+            engine_idx: int = 0,
+        ) -> None:
+            if scheduler_stats is not None and scheduler_stats.prefix_cache_stats is not None:
+                counters.prompt_tokens += scheduler_stats.prefix_cache_stats.queries
+                counters.cached_tokens += scheduler_stats.prefix_cache_stats.hits
+
+        def log_engine_initialized(self) -> None:
+            pass
+
+    return CacheCounter

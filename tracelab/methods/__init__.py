@@ -1,0 +1,1 @@
+"""Attribution methods, one a file: `plan` and `estimate` side by side. Pure."""

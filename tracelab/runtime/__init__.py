@@ -1,0 +1,1 @@
+"""Planning, running and estimating until done: the shells around the pure core."""

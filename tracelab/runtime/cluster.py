@@ -1,0 +1,67 @@
+"""Starting or joining Ray, quietly, and leaving nothing behind."""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import IO, Any
+
+from tracelab.errors import EngineError
+
+_OBJECT_STORE_BYTES = 256 << 20
+
+
+class OwnedRay:
+    """A Ray that was started here; `close` ends its processes."""
+
+    def __init__(self, pipe: IO[bytes]) -> None:
+        self._pipe = pipe
+
+    def close(self) -> None:
+        """Let the helper kill whatever `ray.shutdown` left."""
+        self._pipe.close()
+
+
+def connect(address: str | None) -> OwnedRay | None:
+    """Make Ray usable in this process.
+
+    Args:
+        address: None starts a Ray of our own on this machine; otherwise the cluster to join.
+
+    Returns:
+        A handle to the Ray that was started here, or None if it is somebody else's.
+
+    Raises:
+        EngineError: Ray cannot be started or reached.
+    """
+    # Reports home and nags are off; the accelerator variables must reach CPU actors unchanged.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    import ray
+
+    if ray.is_initialized():
+        return None
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    common: dict[str, Any] = {
+        "log_to_driver": False,
+        "logging_level": logging.ERROR,
+        "configure_logging": False,
+    }
+    try:
+        if address is not None:
+            ray.init(address=address, **common)
+            return None
+        from tracelab.runtime.reaper import guard
+
+        pipe = guard()
+        ray.init(
+            # A RAY_ADDRESS left in the environment must not make a laptop run join a cluster.
+            address="local",
+            include_dashboard=False,
+            object_store_memory=_OBJECT_STORE_BYTES,
+            **common,
+        )
+        return OwnedRay(pipe)
+    except Exception as e:  # ray raises many kinds; each means there is no Ray to work with
+        where = "on this machine" if address is None else f"at {address!r}"
+        raise EngineError(f"Ray cannot be used {where}: {' '.join(str(e).split())[:300]}") from e

@@ -1,0 +1,128 @@
+"""The end of a run: everything into the database at once, and what the command reports."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from duckdb import DuckDBPyConnection
+
+from tracelab.errors import LockedError
+from tracelab.runtime.journal import Journal
+from tracelab.runtime.loader import Loader
+from tracelab.runtime.study import RolloutSink, Study
+from tracelab.warehouse_load import (
+    ItemRow,
+    RejectRow,
+    RunRow,
+    SessionRow,
+    load_items,
+    load_rejects,
+    load_run,
+    load_scores,
+    load_session,
+    load_traces,
+)
+from tracelab.work import Score
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What a run came to."""
+
+    run_id: str
+    traces: int
+    rejected: int
+    rollouts: int
+    failed: int
+    scores: int
+    insufficient: int
+
+    @property
+    def error_rate(self) -> float:
+        """The larger of the shares of failed rollouts and of rejected inputs."""
+        inputs = self.traces + self.rejected
+        return max(
+            self.failed / self.rollouts if self.rollouts else 0.0,
+            self.rejected / inputs if inputs else 0.0,
+        )
+
+
+def finish(
+    journal: Journal,
+    record: dict[str, Any],
+    loader: Loader,
+    sink: RolloutSink,
+    *,
+    studies: Sequence[Study],
+    places: Sequence[ItemRow],
+    scores: Sequence[Score],
+    rejects: Sequence[RejectRow],
+    estimator_version: str,
+    wait_s: float,
+) -> Summary:
+    """Load a finished run; loading it again changes nothing.
+
+    Raises:
+        LockedError: The database was held for `wait_s` seconds; the journal has everything.
+    """
+    run_id = record["run_id"]
+    status = "complete_with_errors" if sink.failed or rejects else "complete"
+
+    def load(con: DuckDBPyConnection) -> None:
+        load_run(con, run_row(record, status))
+        for session in journal.sessions():
+            load_session(con, run_id, session_row(session))
+        load_traces(con, run_id, [s.loaded() for s in studies])
+        load_items(con, run_id, places)
+        load_rejects(con, run_id, rejects)
+        load_scores(con, run_id, scores, estimator_version=estimator_version)
+
+    try:
+        if loader.dropped:
+            for part in journal.observations():
+                sink.load_again(part)
+        loader.flush(wait_s)
+        loader.write(wait_s, load)
+    except LockedError as e:
+        raise LockedError(
+            f"{e} All rollouts are safe in {journal.store.root}; the same command loads them."
+        ) from None
+    return Summary(
+        run_id=run_id,
+        traces=len(studies),
+        rejected=len(rejects),
+        rollouts=sink.total,
+        failed=sink.failed,
+        scores=len(scores),
+        insufficient=sum(s.status == "insufficient" for s in scores),
+    )
+
+
+def run_row(record: dict[str, Any], status: str) -> RunRow:
+    """The journal's `run.json` as a row of `runs`."""
+    finished = record["finished_at"]
+    return RunRow(
+        run_id=record["run_id"],
+        name=record["run_id"],
+        pipeline=record["config"]["pipeline"],
+        engine=record["engine"],
+        config=record["config"],
+        config_digest=record["digest"],
+        tracelab_version=record["tracelab_version"],
+        seed=record["config"]["seed"],
+        status=status,
+        started_at=datetime.fromisoformat(record["started_at"]),
+        finished_at=None if finished is None else datetime.fromisoformat(finished),
+        model=record["model"],
+        model_revision=record["identity"]["model_revision"],
+        dtype=record["config"]["engine"]["dtype"],
+        versions=record["versions"],
+    )
+
+
+def session_row(session: dict[str, Any]) -> SessionRow:
+    """One line of the journal as a row of `sessions`."""
+    return SessionRow(**{**session, "started_at": datetime.fromisoformat(session["started_at"])})

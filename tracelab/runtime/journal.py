@@ -1,0 +1,223 @@
+"""The durable record of a run: what was asked, and every observation, as it arrives.
+
+    <run>/run.json              the resolved config, its digest, versions
+    <run>/traces.jsonl          traces with their tokens and units
+    <run>/rejects.jsonl         inputs that were not studied, and why
+    <run>/plan.jsonl            which item each boundary of each trace asked for
+    <run>/observations/*.parquet   one part a flush; never rewritten
+    <run>/sessions/*.json       what each invocation that worked on the run has cost
+
+The database can be rebuilt from this alone, without the model. Parts are atomic (`Store`), so a
+crash loses at most the observations of the last unflushed moments, and those are asked again
+under the same keys and seeds. One process writes a journal at a time (an flock, which dies with
+its process).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import io
+import json
+import logging
+import os
+import uuid
+from collections.abc import Iterable, Iterator, Sequence
+from typing import IO, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tracelab.errors import TracelabError
+from tracelab.runtime.store import Store
+from tracelab.work import Observation
+
+log = logging.getLogger(__name__)
+
+_SCHEMA = pa.schema(
+    [
+        ("key", pa.string()),
+        ("replicate", pa.int32()),
+        ("token_ids", pa.list_(pa.int32())),
+        ("text", pa.binary()),
+        ("finish_reason", pa.string()),
+        ("token_logprobs", pa.list_(pa.float32())),
+        ("prefix_tokens", pa.int32()),
+        ("cached_tokens", pa.int32()),
+        ("error", pa.string()),
+    ]
+)
+
+
+class Journal:
+    """One run's journal."""
+
+    def __init__(self, root: str, run_id: str, *, flush_rows: int = 512) -> None:
+        """Open (and lock) the journal of a run.
+
+        Args:
+            root: Folder or fsspec URL that holds the journals.
+            run_id: The run.
+            flush_rows: Observations kept in memory before a part is written.
+
+        Raises:
+            TracelabError: Another live process is working on this run.
+        """
+        self.store = Store(f"{root.rstrip('/')}/{run_id}")
+        self.run_id = run_id
+        self._flush_rows = flush_rows
+        self._rows: list[Observation] = []
+        self._lock: IO[str] | None = None
+        if self.store.is_local:
+            self._lock = _lock(self.store.path("lock"), run_id)
+
+    def write_json(self, name: str, value: Any) -> None:
+        """Write a small JSON document."""
+        self.store.write(name, json.dumps(value, indent=1, sort_keys=True).encode())
+
+    def read_json(self, name: str) -> Any | None:
+        """Read it back; None if it is not there."""
+        data = self.store.read(name)
+        return None if data is None else json.loads(data)
+
+    def write_lines(self, name: str, rows: Iterable[Any]) -> None:
+        """Write a JSON Lines document, replacing the old one."""
+        self.store.write(name, b"".join(json.dumps(r).encode() + b"\n" for r in rows))
+
+    def read_lines(self, name: str) -> list[Any]:
+        """Read it back; empty if it is not there."""
+        return [json.loads(line) for line in (self.store.read(name) or b"").splitlines()]
+
+    def append(self, observations: Sequence[Observation]) -> None:
+        """Add observations; they are durable after the next `flush`, which is automatic."""
+        self._rows += observations
+        if len(self._rows) >= self._flush_rows:
+            self.flush()
+
+    def flush(self) -> None:
+        """Make everything appended so far durable."""
+        if not self._rows:
+            return
+        table = pa.Table.from_pylist([_row(o) for o in self._rows], schema=_SCHEMA)
+        buffer = io.BytesIO()
+        pq.write_table(table, buffer, compression="zstd")
+        self.store.write(f"observations/part-{uuid.uuid4().hex}.parquet", buffer.getvalue())
+        self._rows = []
+
+    def observations(self) -> Iterator[list[Observation]]:
+        """Every durable observation, a part at a time.
+
+        A part that cannot be read (a damaged disk) is set aside with a warning: its work is
+        simply owed again.
+        """
+        for name, part in _parts(self.store):
+            if part is None:
+                log.warning("journal part %s cannot be read; set aside, its work is redone", name)
+                self.store.rename(name, name + ".damaged")
+            else:
+                yield part
+
+    def sessions(self) -> list[dict[str, Any]]:
+        """What each invocation that did some of the work has cost."""
+        names = self.store.list("sessions", ".json")
+        return [s for n in names if (s := self.read_json(n)) is not None]
+
+    def close(self) -> None:
+        """Flush and let go of the lock."""
+        try:
+            self.flush()
+        finally:
+            if self._lock is not None:
+                self._lock.close()
+                self._lock = None
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+def read_observations(root: str, run_id: str) -> Iterator[list[Observation]]:
+    """Observations of a run that may not exist, without opening (or creating) its journal."""
+    for _, part in _parts(Store(f"{root.rstrip('/')}/{run_id}")):
+        if part is not None:
+            yield part
+
+
+def _parts(store: Store) -> Iterator[tuple[str, list[Observation] | None]]:
+    for name in store.list("observations", ".parquet"):
+        try:
+            table = pq.read_table(io.BytesIO(store.read(name) or b""))
+            yield name, [_observation(r) for r in table.to_pylist()]
+        except (pa.ArrowInvalid, OSError, KeyError):
+            yield name, None
+
+
+def deduplicated(
+    parts: Iterable[list[Observation]], *, keep_errors: bool = True
+) -> Iterator[list[Observation]]:
+    """Each (key, replicate) once, whatever the order of the parts; a success beats a failure."""
+    seen: set[tuple[str, int]] = set()
+    errors: dict[tuple[str, int], Observation] = {}
+    for part in parts:
+        fresh = []
+        for o in part:
+            at = (o.key, o.replicate)
+            if o.error is not None:
+                errors[at] = o
+            elif at not in seen:
+                seen.add(at)
+                fresh.append(o)
+        if fresh:
+            yield fresh
+    final = [o for at, o in errors.items() if at not in seen]
+    if final and keep_errors:
+        yield final
+
+
+def _lock(path: str, run_id: str) -> IO[str]:
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    file = open(path, "a+")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.seek(0)
+        holder = file.read().strip() or "unknown"
+        file.close()
+        raise TracelabError(
+            f"run {run_id!r} is being worked on by another tracelab process (pid {holder}); "
+            f"wait for it, or use another --set name=..."
+        ) from None
+    file.truncate(0)
+    file.write(str(os.getpid()))
+    file.flush()
+    return file
+
+
+def _row(o: Observation) -> dict[str, Any]:
+    return {
+        "key": o.key,
+        "replicate": o.replicate,
+        "token_ids": list(o.token_ids),
+        # Bytes, because a model can write what UTF-8 cannot hold.
+        "text": o.text.encode("utf-8", "surrogatepass"),
+        "finish_reason": o.finish_reason,
+        "token_logprobs": None if o.token_logprobs is None else list(o.token_logprobs),
+        "prefix_tokens": o.prefix_tokens,
+        "cached_tokens": o.cached_tokens,
+        "error": o.error,
+    }
+
+
+def _observation(r: dict[str, Any]) -> Observation:
+    return Observation(
+        key=r["key"],
+        replicate=r["replicate"],
+        token_ids=tuple(r["token_ids"]),
+        text=r["text"].decode("utf-8", "surrogatepass"),
+        finish_reason=r["finish_reason"],
+        token_logprobs=None if r["token_logprobs"] is None else tuple(r["token_logprobs"]),
+        prefix_tokens=r["prefix_tokens"],
+        cached_tokens=r["cached_tokens"],
+        error=r["error"],
+    )

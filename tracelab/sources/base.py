@@ -1,0 +1,76 @@
+"""What every importer promises: traces, and a `Reject` for each record it cannot use.
+
+An importer streams: it never holds a file that may be large. A bad record never ends the file and
+is never dropped silently; a file that cannot be read at all raises `ImportFormatError` before any
+of it is used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from tracelab.trace import Trace
+
+EXCERPT_CHARS = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """A record that could not be used.
+
+    Attributes:
+        file: The file, as it was named.
+        line: Its line, from 1; 0 when the reason is about the whole file.
+        reason: One sentence for a person.
+        excerpt: The beginning of the record.
+        field: The field at fault, if it is one.
+    """
+
+    file: str
+    line: int
+    reason: str
+    excerpt: str
+    field: str | None = None
+
+
+@dataclass(slots=True)
+class Seen:
+    """The content and ids already imported, to tell duplicates; one for a whole import."""
+
+    contents: dict[str, tuple[str, int]] = field(default_factory=dict)
+    ids: dict[tuple[str, str], int] = field(default_factory=dict)
+
+    def duplicate_of(self, trace: Trace, file: str, line: int, record_id: str | None) -> str | None:
+        """Say what a trace duplicates, or remember it and return None.
+
+        Ids are unique in a file, content (turns, rendering and model) in the whole import.
+        """
+        if record_id is not None and (file, record_id) in self.ids:
+            return f"Duplicate of line {self.ids[file, record_id]}: the same id {record_id!r}."
+        key = trace.trace_id
+        if key in self.contents:
+            other, at = self.contents[key]
+            place = other if at == 0 else f"line {at}" if other == file else f"{other} line {at}"
+            return f"Duplicate of {place}: the same turns and model."
+        self.contents[key] = (file, line)
+        if record_id is not None:
+            self.ids[file, record_id] = line
+        return None
+
+
+class Importer(Protocol):
+    """Reads one file or folder of one format."""
+
+    def __call__(self, path: Path, seen: Seen | None = None) -> Iterator[Trace | Reject]:
+        """Yield the traces and rejects of a path that has this format."""
+        ...
+
+
+def excerpt(raw: bytes | str) -> str:
+    """Return the beginning of a record, safe to store and print."""
+    if isinstance(raw, bytes):
+        raw = raw[: 4 * EXCERPT_CHARS].decode("utf-8", "replace")
+    return raw[:EXCERPT_CHARS].encode("utf-8", "replace").decode("utf-8")

@@ -1,0 +1,103 @@
+"""A file as numbered lines of bytes: plain or gzip, any length, never held whole.
+
+Knows nothing about what a line means.
+"""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from io import BufferedReader
+from pathlib import Path
+from typing import cast
+
+from tracelab.errors import ImportFormatError
+
+MAX_LINE_BYTES = 64 << 20
+_CHUNK = 1 << 20
+_GZIP = b"\x1f\x8b"
+_UTF8_BOM = b"\xef\xbb\xbf"
+_UTF16_BOMS = (b"\xff\xfe", b"\xfe\xff")
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line without its line break; `problem` says why it is not usable as it stands."""
+
+    number: int
+    data: bytes
+    problem: str | None = None
+
+
+def open_bytes(path: Path) -> BufferedReader:
+    """Open a file, unpacking gzip by content rather than by name.
+
+    Raises:
+        ImportFormatError: It cannot be opened.
+    """
+    try:
+        raw = path.open("rb")
+    except OSError as e:
+        raise ImportFormatError(f"{path} cannot be read ({e.strerror}).") from None
+    if raw.read(2) == _GZIP:
+        raw.close()
+        return cast(BufferedReader, gzip.open(path, "rb"))  # the same reading methods
+    raw.seek(0)
+    return raw
+
+
+def first_bytes(path: Path) -> bytes:
+    """Return what the file starts with after white space; empty when it holds nothing else.
+
+    Raises:
+        ImportFormatError: It cannot be opened, unpacked, or is UTF-16.
+    """
+    try:
+        with open_bytes(path) as file:
+            # read1: what comes before the place where a gzip stream breaks can be used.
+            start = file.read1(_CHUNK)
+            if start.startswith(_UTF16_BOMS):
+                raise ImportFormatError(f"{path} is UTF-16; save it as UTF-8.")
+            start = start.removeprefix(_UTF8_BOM).lstrip()
+            while not start and (more := file.read1(_CHUNK)):
+                start = more.lstrip()
+            return start
+    except (EOFError, zlib.error) as e:
+        raise ImportFormatError(f"{path} is not a complete gzip file ({e}).") from None
+    except OSError as e:
+        raise ImportFormatError(f"{path} cannot be read ({e.strerror or e}).") from None
+
+
+def read_lines(path: Path, limit: int = MAX_LINE_BYTES) -> Iterator[Line]:
+    """Yield the lines that are not blank.
+
+    A line longer than `limit` is skipped without being held; where a gzip stream breaks, the last
+    line says so.
+    """
+    number = 0
+    with open_bytes(path) as file:
+        while True:
+            number += 1
+            try:
+                data = file.readline(limit + 1)
+                if not data:
+                    return
+                problem = None
+                if len(data) > limit and not data.endswith(b"\n"):
+                    problem = f"The line is longer than {limit >> 20} MiB."
+                    data = data[:_CHUNK]
+                    while (more := file.readline(_CHUNK)) and not more.endswith(b"\n"):
+                        pass
+            except (EOFError, zlib.error, gzip.BadGzipFile) as e:
+                yield Line(number, b"", f"The gzip stream breaks here ({e}).")
+                return
+            except OSError as e:
+                yield Line(number, b"", f"The file cannot be read further ({e.strerror or e}).")
+                return
+            if number == 1:
+                data = data.removeprefix(_UTF8_BOM)
+            data = data.rstrip(b"\r\n")
+            if problem or data.strip():
+                yield Line(number, data, problem)

@@ -1,0 +1,1 @@
+"""Estimators' arithmetic: intervals, divergences, curves. Pure; arrays in, arrays out."""

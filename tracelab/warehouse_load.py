@@ -1,0 +1,359 @@
+"""Fill the warehouse: rows in, bulk, atomic and idempotent.
+
+Contract: loading the same rows twice changes nothing; loading better news replaces what it
+supersedes (a retried failure, a run that went on, a re-estimated score). Each `load_*` is one
+transaction; inside `warehouse.transaction` several are one. Rows go through Arrow, with types read
+from the live schema, so the SQL stays the only place that defines them. It knows nothing about
+where rows come from.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, fields
+from datetime import datetime
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+from duckdb import DuckDBPyConnection
+
+from tracelab.errors import WarehouseError
+from tracelab.trace import TokenizedTrace, Unit
+from tracelab.warehouse import transaction
+from tracelab.warehouse_values import to_arrow
+from tracelab.work import Observation, Rollout, Score
+
+EXCERPT_CHARS = 500
+"""How much of a rejected record is kept."""
+
+_UNIT_COLUMNS = {
+    "unit_kind": "kind",
+    "unit_index": "index",
+    "start_char": "start",
+    "end_char": "end",
+    "start_token": "token_start",
+    "end_token": "token_end",
+    "text": "text",
+    "role": "role",
+}
+
+Columns = dict[str, list[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class RunRow:
+    """A row of `runs`; every column is described in `warehouse/README.md`. Times are aware."""
+
+    run_id: str
+    name: str
+    pipeline: str
+    engine: str
+    config: Mapping[str, Any]
+    config_digest: str
+    tracelab_version: str
+    seed: int
+    status: str
+    started_at: datetime
+    finished_at: datetime | None = None
+    model: str | None = None
+    model_revision: str | None = None
+    dtype: str | None = None
+    versions: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class SessionRow:
+    """A row of `sessions`, without its run."""
+
+    session: str
+    started_at: datetime
+    seconds: float | None = None
+    engine_seconds: float | None = None
+    prompt_tokens: int = 0
+    cached_tokens: int | None = None
+    generated_tokens: int = 0
+    observations: int = 0
+    errors: int = 0
+    restarts: int = 0
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedTrace:
+    """A trace with its units and the name of what cut them: rows of `traces`, `turns`, `units`."""
+
+    tokens: TokenizedTrace
+    units: Sequence[Unit]
+    segmenter: str
+
+
+@dataclass(frozen=True, slots=True)
+class ItemRow:
+    """A row of `items`, without its run. `replicates` counts all that were ever asked for."""
+
+    trace_id: str
+    item_key: str
+    start_boundary: int
+    start_token: int
+    replicates: int
+
+
+@dataclass(frozen=True, slots=True)
+class RolloutRow:
+    """A row of `rollouts`, without its run."""
+
+    trace_id: str
+    item_key: str
+    replicate: int
+    start_boundary: int
+    start_token: int
+    diverge_token: int
+    text: str
+    answer: str | None
+    reward: float | None
+    grade_status: str
+    grade_detail: str | None
+    finish_reason: str
+    error: str | None
+    n_tokens: int
+    logprob: float | None = None
+    cached_tokens: int | None = None
+    first_sentence: str | None = None
+    similarity: float | None = None
+
+    @classmethod
+    def of(
+        cls,
+        trace_id: str,
+        rollout: Rollout,
+        observation: Observation,
+        *,
+        first_sentence: str | None = None,
+        similarity: float | None = None,
+    ) -> RolloutRow:
+        """Join what the estimators see with what the engine saw; a failure counts as ungraded."""
+        failed = observation.error is not None
+        outcome = rollout.outcome
+        logprob = observation.logprob
+        return cls(
+            trace_id=trace_id,
+            item_key=rollout.item_key,
+            replicate=rollout.replicate,
+            start_boundary=rollout.boundary,
+            start_token=rollout.start_token,
+            diverge_token=rollout.diverge_token,
+            text=observation.text,
+            answer=None if failed else outcome.answer,
+            reward=None if failed else outcome.reward,
+            grade_status="ungraded" if failed else outcome.status,
+            grade_detail=outcome.detail,
+            finish_reason=observation.finish_reason,
+            error=observation.error,
+            n_tokens=rollout.n_tokens,
+            logprob=logprob if logprob is not None and math.isfinite(logprob) else None,
+            cached_tokens=observation.cached_tokens,
+            first_sentence=first_sentence,
+            similarity=similarity,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class RejectRow:
+    """A row of `rejects`, without its run. Line 0 is the file as a whole."""
+
+    file: str
+    line: int
+    reason: str
+    excerpt: str = ""
+
+
+def load_run(con: DuckDBPyConnection, run: RunRow) -> None:
+    """Load a run; the newest wins."""
+    _load(con, "runs", _columns([run]), update="true")
+
+
+def load_session(con: DuckDBPyConnection, run_id: str, session: SessionRow) -> None:
+    """Load one invocation that worked on a run; the newest wins."""
+    _load(con, "sessions", {"run_id": [run_id], **_columns([session])}, update="true")
+
+
+def load_traces(con: DuckDBPyConnection, run_id: str, traces: Sequence[LoadedTrace]) -> None:
+    """Load traces with their turns and units; those already there stay as they are."""
+    there = con.execute("SELECT trace_id FROM traces WHERE run_id = $run_id", {"run_id": run_id})
+    known = {trace_id for (trace_id,) in there.fetchall()}
+    # Whole traces or none: the units of two segmenters must not mix.
+    first = {t.tokens.trace.trace_id: t for t in reversed(traces)}
+    traces = [t for trace_id, t in first.items() if trace_id not in known]
+    tokens = [t.tokens for t in traces]
+    ids = [t.trace.trace_id for t in tokens]
+    plain = ("name", "source", "model", "rendering", "answer", "reference", "success", "extra")
+    columns = {name: [getattr(t.trace, name) for t in tokens] for name in plain}
+    columns["trace_id"] = ids
+    columns["n_prompt_tokens"] = [len(t.prompt_ids) for t in tokens]
+    columns["n_response_tokens"] = [len(t.response_ids) for t in tokens]
+    columns["n_units"] = [len(t.units) for t in traces]
+    turns = [
+        (i, n, turn)
+        for i, t in zip(ids, tokens, strict=True)
+        for n, turn in enumerate(t.trace.turns)
+    ]
+    units = [(i, t.segmenter, unit) for i, t in zip(ids, traces, strict=True) for unit in t.units]
+    with transaction(con):
+        _load(con, "traces", {"run_id": [run_id] * len(ids), **columns})
+        _load(
+            con,
+            "turns",
+            {
+                "run_id": [run_id] * len(turns),
+                "trace_id": [i for i, _, _ in turns],
+                "turn_index": [n for _, n, _ in turns],
+                **{c: [getattr(t, c) for _, _, t in turns] for c in ("role", "name", "text")},
+            },
+        )
+        _load(
+            con,
+            "units",
+            {
+                "run_id": [run_id] * len(units),
+                "trace_id": [i for i, _, _ in units],
+                "segmenter": [s for _, s, _ in units],
+                **{c: [getattr(u, a) for _, _, u in units] for c, a in _UNIT_COLUMNS.items()},
+            },
+        )
+
+
+def load_items(con: DuckDBPyConnection, run_id: str, items: Sequence[ItemRow]) -> None:
+    """Load the plan; where an item is there already, the larger number of replicates stays."""
+    columns = {"run_id": [run_id] * len(items), **_columns(items)}
+    more = "excluded.replicates > items.replicates"
+    _load(con, "items", columns, update=more, best="replicates DESC, start_boundary")
+
+
+def load_rollouts(con: DuckDBPyConnection, run_id: str, rows: Sequence[RolloutRow]) -> None:
+    """Load rollouts; a row replaces one that failed or is ungraded only by doing better."""
+    columns = {"run_id": [run_id] * len(rows), **_columns(rows)}
+    better = (
+        "(rollouts.error IS NOT NULL AND excluded.error IS NULL)"
+        " OR (rollouts.reward IS NULL AND excluded.reward IS NOT NULL)"
+    )
+    _load(con, "rollouts", columns, update=better, best="error IS NOT NULL, reward IS NULL")
+
+
+def load_scores(
+    con: DuckDBPyConnection, run_id: str, scores: Sequence[Score], *, estimator_version: str
+) -> None:
+    """Load scores; they replace, at once, all earlier ones of the same run, trace and method.
+
+    Hence pass all scores of a trace and method in one call.
+    """
+    keys = [(s.trace_id, s.unit_kind, s.unit_index, s.method, s.metric, s.target) for s in scores]
+    if len(set(keys)) < len(keys):
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise WarehouseError(f"an estimator gave two scores for {' '.join(map(str, twice))}")
+    columns = {"run_id": [run_id] * len(scores), **_columns(scores)}
+    columns["estimator_version"] = [estimator_version] * len(scores)
+    # The old rows are updated, and only those that are not scored any more deleted: deleting and
+    # inserting the same key in one transaction is what replaying DuckDB's log after a crash has
+    # had trouble with (duckdb#15836, duckdb#24744).
+    stale = """
+        DELETE FROM scores AS s
+        WHERE
+            EXISTS (
+                FROM incoming AS i
+                WHERE (i.run_id, i.trace_id, i.method) = (s.run_id, s.trace_id, s.method)
+            )
+            AND NOT EXISTS (
+                FROM incoming AS i
+                WHERE (i.run_id, i.trace_id, i.method) = (s.run_id, s.trace_id, s.method)
+                AND (i.unit_kind, i.unit_index, i.metric, i.target)
+                    = (s.unit_kind, s.unit_index, s.metric, s.target)
+            )
+    """
+    _load(con, "scores", columns, update="true", before=stale)
+
+
+def load_rejects(con: DuckDBPyConnection, run_id: str, rejects: Sequence[RejectRow]) -> None:
+    """Load rejected input records; long excerpts are cut."""
+    columns = {"run_id": [run_id] * len(rejects), **_columns(rejects)}
+    columns["excerpt"] = [r.excerpt[:EXCERPT_CHARS] for r in rejects]
+    _load(con, "rejects", columns)
+
+
+def drop_run(con: DuckDBPyConnection, run_id: str) -> None:
+    """Delete every row of a run; its journal can bring them back."""
+    tables = con.execute(
+        "SELECT table_name FROM duckdb_constraints() WHERE constraint_type = 'PRIMARY KEY' "
+        "AND list_contains(constraint_column_names, 'run_id')"
+    ).fetchall()
+    with transaction(con):
+        for (table,) in tables:
+            con.execute(f"DELETE FROM {table} WHERE run_id = $run_id", {"run_id": run_id})
+
+
+def _load(
+    con: DuckDBPyConnection,
+    table: str,
+    columns: Columns,
+    *,
+    update: str | None = None,
+    best: str | None = None,
+    before: str | None = None,
+) -> None:
+    """Insert columns into a table; rows whose key is there are left alone unless `update`.
+
+    Args:
+        con: An open writer.
+        table: The table.
+        columns: Values by column, all of the same length.
+        update: SQL condition under which an incoming row (`excluded`) replaces the one there.
+        best: SQL order in which the first of several incoming rows with one key is taken.
+        before: SQL to run first, in the same transaction; it may read `incoming`.
+    """
+    if not next(iter(columns.values())):
+        return
+    keys, types = _shape(con, table)
+    incoming = pa.table({name: to_arrow(types[name], column) for name, column in columns.items()})
+    sql = f"INSERT INTO {table} BY NAME SELECT * FROM incoming"
+    if best is not None:
+        sql += f" QUALIFY row_number() OVER (PARTITION BY {', '.join(keys)} ORDER BY {best}) = 1"
+    if update is None:
+        sql += " ON CONFLICT DO NOTHING"
+    else:
+        rest = [name for name in columns if name not in keys]
+        sets = ", ".join(f"{name} = excluded.{name}" for name in rest)
+        ours = ", ".join(f"{table}.{name}" for name in rest)
+        theirs = ", ".join(f"excluded.{name}" for name in rest)
+        # A row that says the same is not rewritten.
+        sql += f" ON CONFLICT DO UPDATE SET {sets} WHERE ({update})"
+        sql += f" AND row({ours}) IS DISTINCT FROM row({theirs})"
+    con.register("incoming", incoming)
+    try:
+        with transaction(con):
+            if before is not None:
+                con.execute(before)
+            con.execute(sql)
+    finally:
+        with suppress(duckdb.Error):  # inside an outer transaction that the error has aborted
+            con.unregister("incoming")
+
+
+def _shape(con: DuckDBPyConnection, table: str) -> tuple[list[str], dict[str, str]]:
+    """Return the primary key and the type of every column."""
+    keys = con.execute(
+        "SELECT constraint_column_names FROM duckdb_constraints() "
+        "WHERE table_name = $table AND constraint_type = 'PRIMARY KEY'",
+        {"table": table},
+    ).fetchall()
+    types = con.execute(
+        "SELECT column_name, data_type FROM duckdb_columns() WHERE table_name = $table",
+        {"table": table},
+    ).fetchall()
+    return list(keys[0][0]), dict(types)
+
+
+def _columns(rows: Sequence[Any]) -> Columns:
+    """Turn dataclass instances of one class into columns named like their fields."""
+    return {f.name: [getattr(row, f.name) for row in rows] for f in fields(rows[0])} if rows else {}

@@ -1,0 +1,29 @@
+-- Everything a run could not do, and why: failed and ungraded rollouts, rejected input.
+-- param run: id or name of the run; the latest one when it is not given (default none)
+WITH picked AS (
+    SELECT run_id
+    FROM runs
+    WHERE $run IS NULL OR CAST($run AS VARCHAR) IN (run_id, name)
+    ORDER BY started_at DESC
+    LIMIT 1
+),
+
+failures AS (
+    SELECT
+        CASE WHEN r.error IS NULL THEN 'ungraded' ELSE 'failed' END AS kind,
+        coalesce(r.error, r.grade_detail) AS reason,
+        count(DISTINCT (r.item_key, r.replicate)) AS n,
+        min(r.trace_id) AS example
+    FROM rollouts AS r
+    INNER JOIN picked ON r.run_id = picked.run_id
+    WHERE r.grade_status = 'ungraded'
+    GROUP BY ALL
+    UNION ALL
+    SELECT 'rejected', i.reason, i.records, concat(i.file, ':', i.first_line)
+    FROM rejected_inputs AS i
+    INNER JOIN picked ON i.run_id = picked.run_id
+)
+
+SELECT kind, reason, n, example
+FROM failures
+ORDER BY n DESC, kind, reason;

@@ -1,0 +1,29 @@
+-- The sentences that changed the outcome most, over a run or in one trace.
+-- param run: id or name of the run; the latest one when it is not given (default none)
+-- param trace: id or name of the trace; all when it is not given (default none)
+-- param limit: most sentences to list (default 10)
+WITH picked AS (
+    SELECT run_id
+    FROM runs
+    WHERE $run IS NULL OR CAST($run AS VARCHAR) IN (run_id, name)
+    ORDER BY started_at DESC
+    LIMIT 1
+)
+
+SELECT
+    a.trace_name,
+    a.method,
+    a.rank,
+    a.unit_index,
+    a.value,
+    a.lo,
+    a.hi,
+    a.n,
+    a.status,
+    a.role,
+    a.text
+FROM anchors AS a
+INNER JOIN picked ON a.run_id = picked.run_id
+WHERE $trace IS NULL OR CAST($trace AS VARCHAR) IN (a.trace_id, a.trace_name)
+ORDER BY abs(a.value) DESC NULLS LAST, a.trace_name, a.method, a.unit_index
+LIMIT CAST($limit AS BIGINT);

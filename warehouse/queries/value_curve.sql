@@ -1,0 +1,16 @@
+-- Expected reward from every boundary of one trace.
+-- param trace: id or name of the trace
+-- param run: id or name of the run; the latest one when it is not given (default none)
+WITH picked AS (
+    SELECT run_id
+    FROM runs
+    WHERE $run IS NULL OR CAST($run AS VARCHAR) IN (run_id, name)
+    ORDER BY started_at DESC
+    LIMIT 1
+)
+
+SELECT v.method, v.boundary, v.value, v.lo, v.hi, v.n, v.status, v.next_text
+FROM value_curves AS v
+INNER JOIN picked ON v.run_id = picked.run_id
+WHERE CAST($trace AS VARCHAR) IN (v.trace_id, v.trace_name)
+ORDER BY v.method, v.evidence, v.boundary;

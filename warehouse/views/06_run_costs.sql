@@ -1,0 +1,117 @@
+CREATE OR REPLACE VIEW run_costs AS
+WITH sampled AS (
+    -- A sample used by several traces was paid for once.
+    SELECT
+        run_id,
+        item_key,
+        replicate,
+        max(n_tokens) AS n_tokens,
+        bool_and(error IS NOT NULL) AS failed,
+        bool_and(error IS NULL AND grade_status = 'ungraded') AS ungraded
+    FROM rollouts
+    GROUP BY run_id, item_key, replicate
+),
+
+rolled AS (
+    SELECT
+        run_id,
+        count(*) AS rollouts,
+        sum(n_tokens)::BIGINT AS generated_tokens,
+        count(*) FILTER (failed) AS errors,
+        count(*) FILTER (ungraded) AS ungraded
+    FROM sampled
+    GROUP BY run_id
+),
+
+used AS (
+    SELECT run_id, count(*) AS rollout_uses
+    FROM rollouts
+    GROUP BY run_id
+),
+
+spent AS (
+    SELECT
+        run_id,
+        count(*) AS sessions,
+        sum(prompt_tokens)::BIGINT AS prompt_tokens,
+        sum(cached_tokens)::BIGINT AS cached_tokens,
+        -- Only over the sessions whose engine tells.
+        sum(prompt_tokens) FILTER (cached_tokens IS NOT NULL)::BIGINT AS cacheable_tokens,
+        sum(seconds) AS seconds,
+        sum(engine_seconds) AS engine_seconds
+    FROM sessions
+    GROUP BY run_id
+),
+
+scored AS (
+    SELECT run_id, count(*) AS scores
+    FROM scores
+    WHERE value IS NOT NULL
+    GROUP BY run_id
+),
+
+studied AS (
+    SELECT run_id, count(*) AS traces
+    FROM traces
+    GROUP BY run_id
+),
+
+refused AS (
+    SELECT run_id, count(*) AS rejects
+    FROM rejects
+    GROUP BY run_id
+)
+
+SELECT
+    r.run_id,
+    r.name,
+    r.pipeline,
+    r.engine,
+    r.model,
+    r.status,
+    coalesce(studied.traces, 0) AS traces,
+    coalesce(rolled.rollouts, 0) AS rollouts,
+    coalesce(used.rollout_uses, 0) AS rollout_uses,
+    coalesce(rolled.errors, 0) AS errors,
+    coalesce(rolled.ungraded, 0) AS ungraded,
+    coalesce(refused.rejects, 0) AS rejects,
+    coalesce(rolled.generated_tokens, 0) AS generated_tokens,
+    spent.prompt_tokens,
+    spent.cached_tokens,
+    spent.cached_tokens / nullif(spent.cacheable_tokens, 0) AS cache_hit_rate,
+    coalesce(spent.sessions, 0) AS sessions,
+    spent.seconds,
+    spent.engine_seconds,
+    coalesce(scored.scores, 0) AS scores,
+    rolled.generated_tokens / nullif(scored.scores, 0) AS tokens_per_score
+FROM runs AS r
+LEFT JOIN studied ON r.run_id = studied.run_id
+LEFT JOIN rolled ON r.run_id = rolled.run_id
+LEFT JOIN used ON r.run_id = used.run_id
+LEFT JOIN spent ON r.run_id = spent.run_id
+LEFT JOIN scored ON r.run_id = scored.run_id
+LEFT JOIN refused ON r.run_id = refused.run_id
+ORDER BY r.started_at, r.run_id;
+
+COMMENT ON VIEW run_costs IS 'One row per run: what it cost and what it bought. Key: (run_id).';
+COMMENT ON COLUMN run_costs.run_id IS 'The run.';
+COMMENT ON COLUMN run_costs.name IS 'What the user calls it.';
+COMMENT ON COLUMN run_costs.pipeline IS 'The recipe.';
+COMMENT ON COLUMN run_costs.engine IS 'What sampled.';
+COMMENT ON COLUMN run_costs.model IS 'Name or path of the model.';
+COMMENT ON COLUMN run_costs.status IS 'As in runs.';
+COMMENT ON COLUMN run_costs.traces IS 'Traces studied.';
+COMMENT ON COLUMN run_costs.rollouts IS 'Distinct samples (item_key, replicate), failures included.';
+COMMENT ON COLUMN run_costs.rollout_uses IS 'Rows of rollouts: a sample counts once for each trace that uses it.';
+COMMENT ON COLUMN run_costs.errors IS 'Distinct samples whose generation failed.';
+COMMENT ON COLUMN run_costs.ungraded IS 'Distinct samples that were generated and could not be graded.';
+COMMENT ON COLUMN run_costs.rejects IS 'Input records that could not be used.';
+COMMENT ON COLUMN run_costs.generated_tokens IS 'Tokens of the distinct samples.';
+COMMENT ON COLUMN run_costs.prompt_tokens IS 'Prefix tokens sent, over all sessions, cached ones included; NULL without sessions.';
+COMMENT ON COLUMN run_costs.cached_tokens IS 'How many of them came from the prefix cache; NULL if no engine told.';
+COMMENT ON COLUMN run_costs.cache_hit_rate IS 'cached_tokens over the prompt tokens of the sessions whose engine tells, in [0, 1].';
+COMMENT ON COLUMN run_costs.sessions IS 'Invocations that worked on the run.';
+COMMENT ON COLUMN run_costs.seconds IS 'Their wall time, seconds.';
+COMMENT ON COLUMN run_costs.engine_seconds IS 'The part of it during which the engine was working, seconds.';
+COMMENT ON COLUMN run_costs.scores IS 'Scores that have a value.';
+COMMENT ON COLUMN run_costs.tokens_per_score IS 'generated_tokens over scores; NULL without scores.';
