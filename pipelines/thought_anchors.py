@@ -136,9 +136,7 @@ def adopt_answers(
         trace = q.answered(o.text, o.token_ids, model.name, answer)
         success = None if outcome.reward is None else outcome.reward == 1
         known = [list(r) for r in roles(problem, o.text)]
-        inputs.traces.append(
-            replace(trace, success=success, extra={**trace.extra, "roles": known})
-        )
+        inputs.traces.append(replace(trace, success=success, extra={**trace.extra, "roles": known}))
 
 
 def prepare(
@@ -208,8 +206,9 @@ def estimate(config: RunConfig, studies: Sequence[Study]) -> list[Score]:
     ]
 
 
-def execute(config: RunConfig, run: Run, tokenizer: Tokenizer, *, wait_s: float) -> Summary:
+def execute(run: Run, tokenizer: Tokenizer, *, wait_s: float) -> Summary:
     """Do, or finish, the whole study."""
+    config = run.config
     inputs = gather(config)
     with contextlib.closing(Grader(config.grading)) as grader:
         if inputs.problems:

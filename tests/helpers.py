@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from tracelab.engines.scripted import Script, ScriptTokenizer
-from tracelab.trace import Trace, Turn, Unit, tokenized_units
 from tracelab.segment import segment
+from tracelab.trace import Trace, Turn, Unit, tokenized_units
 
 _EOS = 256
 

@@ -28,7 +28,7 @@ def test_there_are_configs() -> None:
     [
         ({"sorce": "x"}, "unknown key `sorce`; did you mean `source`?"),
         ({"resample": {"rolouts": 5}}, "unknown key `resample.rolouts`; did you mean `rollouts`?"),
-        ({"engine": {"kind": "vlm"}}, "`engine.kind` = \"vlm\""),
+        ({"engine": {"kind": "vlm"}}, '`engine.kind` = "vlm"'),
         ({"resample": {"rollouts": 0}}, "`resample.rollouts` = 0: input should be greater"),
         ({"name": "../../etc"}, "`name`"),
         ({"sampling": 3}, "`sampling` = 3"),

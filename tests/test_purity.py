@@ -15,10 +15,7 @@ HEAVY = ["torch", "vllm", "ray", "duckdb", "transformers", "pyarrow", "pandas"]
 
 @pytest.mark.parametrize("module", CORE)
 def test_core_module_imports_nothing_heavy(module: str) -> None:
-    code = (
-        f"import sys, tracelab.{module}\n"
-        f"print([m for m in {HEAVY!r} if m in sys.modules])"
-    )
+    code = f"import sys, tracelab.{module}\nprint([m for m in {HEAVY!r} if m in sys.modules])"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"
 

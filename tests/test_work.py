@@ -59,11 +59,7 @@ def test_key_is_stable_across_releases() -> None:
 
 
 def test_seeds_never_collide_within_or_between_items() -> None:
-    seeds = [
-        i.seed_of(r)
-        for i in (item(prefix_ids=(k,)) for k in range(200))
-        for r in range(100)
-    ]
+    seeds = [i.seed_of(r) for i in (item(prefix_ids=(k,)) for k in range(200)) for r in range(100)]
     assert len(set(seeds)) == len(seeds)
     assert all(0 <= s < 2**63 for s in seeds)
 

@@ -84,7 +84,7 @@ def run_config(
             versions=versions(), retry_errors=retry_errors,
         ) as run,
     ):  # fmt: skip
-        return thought_anchors.execute(config, run, wired.tokenizer, wait_s=wait_s)
+        return thought_anchors.execute(run, wired.tokenizer, wait_s=wait_s)
 
 
 def forget(config: RunConfig, home: Home) -> None:

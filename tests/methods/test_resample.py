@@ -19,9 +19,7 @@ def measured(script: Script, spec, seed: int, n: int) -> tuple[list, list, list]
     tokenizer = ScriptTokenizer(script)
     trace = scripted_trace(script, seed)
     tokens, units = sentences(tokenizer, trace)
-    planned = resample.plan(
-        tokens, units, model=REF, sampling=Sampling(), rollouts=n, seed=seed
-    )
+    planned = resample.plan(tokens, units, model=REF, sampling=Sampling(), rollouts=n, seed=seed)
     pool = LocalPool(spec)
     rollouts = []
     at = {p.item.key: p for p in planned}
@@ -32,9 +30,13 @@ def measured(script: Script, spec, seed: int, n: int) -> tuple[list, list, list]
             answer = "7" if "{7}" in kept + o.text else "3"
             rollouts.append(
                 Rollout(
-                    o.key, o.replicate, p.boundary, p.start_token,
+                    o.key,
+                    o.replicate,
+                    p.boundary,
+                    p.start_token,
                     diverge_token(p.start_token, o.token_ids, tokens.response_ids),
-                    Outcome(answer, float(answer == "7"), "graded"), len(o.token_ids),
+                    Outcome(answer, float(answer == "7"), "graded"),
+                    len(o.token_ids),
                 )  # fmt: skip
             )
     truth = [
@@ -70,9 +72,7 @@ def test_sign_positive_means_the_sentence_raised_the_reward(script, script_spec)
     for seed in range(30):
         scores, units, _ = measured(script, script_spec(), seed=seed, n=60)
         plan = next(u for u in units if "prices" in u.text)
-        score = next(
-            s for s in scores if s.metric == "delta_value" and s.unit_index == plan.index
-        )
+        score = next(s for s in scores if s.metric == "delta_value" and s.unit_index == plan.index)
         assert (score.value > 0) == ("add" in plan.text)
 
 
@@ -115,9 +115,7 @@ def test_a_sentence_inside_a_token_is_not_measured_as_zero(script) -> None:
 
 def test_plan_prefixes_are_exact_and_ordered(script) -> None:
     tokens, units = sentences(ScriptTokenizer(script), scripted_trace(script))
-    planned = resample.plan(
-        tokens, units, model=REF, sampling=Sampling(), rollouts=5, seed=0
-    )
+    planned = resample.plan(tokens, units, model=REF, sampling=Sampling(), rollouts=5, seed=0)
     assert len(planned) == len(units) + 1
     assert [p.boundary for p in planned] == list(range(len(units) + 1))
     whole = tokens.prompt_ids + tokens.response_ids

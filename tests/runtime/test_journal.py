@@ -40,7 +40,7 @@ def test_what_goes_in_comes_out(rows: list[Observation]) -> None:
 
 
 def test_nothing_is_durable_before_a_flush_and_everything_after(tmp_path: Path) -> None:
-    journal = Journal(str(tmp_path), "r", flush_rows=100)
+    journal = Journal(str(tmp_path), "r", flush_rows=100, flush_seconds=1e9)
     journal.append([Observation("k", 0)])
     assert list(journal.observations()) == []
     journal.flush()

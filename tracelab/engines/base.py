@@ -101,12 +101,16 @@ def failed(item: WorkItem, kind: str, why: str) -> list[Observation]:
     ]
 
 
-def overlong(item: WorkItem, context_length: int) -> list[Observation] | None:
+def overlong(
+    item: WorkItem, context_length: int, *, probe_extra: int = 0
+) -> list[Observation] | None:
     """Error observations if an item's tokens cannot fit the context window, else None.
 
-    A generation needs room for at least one token; a probe for its whole target.
+    A generation needs room for at least one token; a probe for its whole target, and for
+    `probe_extra` tokens where an engine cannot score without generating.
     """
-    need = len(item.prefix_ids) + (1 if item.target_ids is None else len(item.target_ids))
+    target = item.target_ids
+    need = len(item.prefix_ids) + (1 if target is None else len(target) + probe_extra)
     if need <= context_length:
         return None
     return failed(

@@ -69,14 +69,14 @@ class Script:
             Line(" I will add the two prices.", p_right, "right", "plan_right"),
             Line(" I will compare the two prices.", 1 - p_right, "wrong", "plan_wrong"),
         )
-        check = {
+        check: dict[str, tuple[Line, ...]] = {
             "right": (Line(" That looks fine.", 1.0, "right", "recheck"),),
             "wrong": (
                 Line(" That looks fine.", 1 - repair, "wrong", "recheck"),
                 Line(" Wait, I should add them.", repair, "right", "repair"),
             ),
         }
-        done = {
+        done: dict[str, tuple[Line, ...]] = {
             "right": (Line(" So the bill is \\boxed{7}.", 1.0, "7", "conclude"),),
             "wrong": (Line(" So the bill is \\boxed{3}.", 1.0, "3", "conclude"),),
         }

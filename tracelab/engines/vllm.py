@@ -38,9 +38,7 @@ class VllmEngine:
         started = time.monotonic()
         options = dict(spec.options)
         if options.pop("cpu", False):
-            _prepare_cpu(options)
-        else:
-            options.pop("kv_cache_gib", None), options.pop("cpu_threads", None)
+            options |= cpu_environment(options.pop("kv_cache_gib"), options.pop("cpu_threads"))
         os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
         os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
 
@@ -153,7 +151,7 @@ class VllmEngine:
         ]
 
     async def _score_one(self, item: WorkItem) -> list[Observation]:
-        if too_long := overlong(item, self.spec.context_length - 1):
+        if too_long := overlong(item, self.spec.context_length, probe_extra=1):
             return too_long
         try:
             row, cached = await self._target_logprobs(item, use_cache=True)
@@ -210,18 +208,24 @@ class VllmEngine:
         return row, cached
 
 
-def _prepare_cpu(options: dict[str, Any]) -> None:
-    """Settings that vLLM's CPU build takes from the environment, or needs to be correct."""
-    os.environ["VLLM_CPU_KVCACHE_SPACE"] = str(options.pop("kv_cache_gib"))
-    threads = options.pop("cpu_threads")
+def cpu_environment(kv_cache_gib: int, threads: int) -> dict[str, Any]:
+    """Set what vLLM's CPU build takes from the environment; return what it needs as arguments.
+
+    Args:
+        kv_cache_gib: GiB for the key-value cache.
+        threads: Compute threads.
+    """
+    os.environ["VLLM_CPU_KVCACHE_SPACE"] = str(kv_cache_gib)
     # Binding to fixed cores makes several replicas, or several runs, fight over the same ones.
     os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
     os.environ["OMP_NUM_THREADS"] = str(threads)
-    # vLLM 0.32 rewinds a seeded request's generator when its prefill is split over two steps,
-    # which CPU generators cannot do: the engine dies. Whole prefills avoid the split.
-    options["enable_chunked_prefill"] = False
-    options["enforce_eager"] = True
-    options.setdefault("block_size", 32)
+    return {
+        # vLLM 0.32 rewinds a seeded request's generator when its prefill is split over two
+        # steps, which CPU generators cannot do: the engine dies. Whole prefills avoid the split.
+        "enable_chunked_prefill": False,
+        "enforce_eager": True,
+        "block_size": 32,
+    }
 
 
 def _finish(reason: str | None) -> FinishReason:

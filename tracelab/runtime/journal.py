@@ -20,6 +20,7 @@ import io
 import json
 import logging
 import os
+import time
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from typing import IO, Any
@@ -51,20 +52,25 @@ _SCHEMA = pa.schema(
 class Journal:
     """One run's journal."""
 
-    def __init__(self, root: str, run_id: str, *, flush_rows: int = 512) -> None:
+    def __init__(
+        self, root: str, run_id: str, *, flush_rows: int = 1024, flush_seconds: float = 3.0
+    ) -> None:
         """Open (and lock) the journal of a run.
 
         Args:
             root: Folder or fsspec URL that holds the journals.
             run_id: The run.
             flush_rows: Observations kept in memory before a part is written.
+            flush_seconds: Longest time that an observation waits for a part, as long as others
+                keep arriving: what a crash can cost.
 
         Raises:
             TracelabError: Another live process is working on this run.
         """
         self.store = Store(f"{root.rstrip('/')}/{run_id}")
         self.run_id = run_id
-        self._flush_rows = flush_rows
+        self._flush_rows, self._flush_seconds = flush_rows, flush_seconds
+        self._flushed = time.monotonic()
         self._rows: list[Observation] = []
         self._lock: IO[str] | None = None
         if self.store.is_local:
@@ -90,11 +96,13 @@ class Journal:
     def append(self, observations: Sequence[Observation]) -> None:
         """Add observations; they are durable after the next `flush`, which is automatic."""
         self._rows += observations
-        if len(self._rows) >= self._flush_rows:
+        late = time.monotonic() - self._flushed >= self._flush_seconds
+        if late or len(self._rows) >= self._flush_rows:
             self.flush()
 
     def flush(self) -> None:
         """Make everything appended so far durable."""
+        self._flushed = time.monotonic()
         if not self._rows:
             return
         table = pa.Table.from_pylist([_row(o) for o in self._rows], schema=_SCHEMA)

@@ -100,6 +100,9 @@ class Run:
             raise _disk(e, "the journal cannot be opened") from e
 
     def _open_record(self, versions: dict[str, str]) -> dict[str, Any]:
+        old = self.journal.read_json("run.json")
+        if old is not None:
+            self._keep_rollouts(old["config"]["resample"]["rollouts"])
         record = {
             "run_id": self.config.name,
             "config": self.config.model_dump(mode="json"),
@@ -112,7 +115,6 @@ class Run:
             "started_at": self.costs.started_at,
             "finished_at": None,
         }
-        old = self.journal.read_json("run.json")
         if old is not None:
             changed = sorted(_differences(old["identity"], record["identity"]))
             if changed:
@@ -124,6 +126,16 @@ class Run:
             record["started_at"], record["finished_at"] = old["started_at"], old["finished_at"]
         self.journal.write_json("run.json", record)
         return record
+
+    def _keep_rollouts(self, had: int) -> None:
+        """A run only grows: with fewer rollouts than it has, it keeps those it has."""
+        if had > self.config.resample.rollouts:
+            self.progress.warn(
+                f"run {self.config.name!r} already has {had} rollouts a boundary; keeping them "
+                f"all (asked for {self.config.resample.rollouts})"
+            )
+            resample = self.config.resample.model_copy(update={"rollouts": had})
+            self.config = self.config.model_copy(update={"resample": resample})
 
     # -- engines ----------------------------------------------------------------------------
 

@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from tracelab.testbed.agent_world import AgentTask
 from tracelab.testbed.market import CHANGES, GOODS, PRICES, SHOPS
 
-P_BAD_PLAN, P_RECOVER_PLAN = 0.12, 0.15
+P_BAD_PLAN, P_RECOVER_PLAN = 0.1, 0.15
 P_WRONG_ARGUMENT, P_RECOVER_ARGUMENT = 0.04, 0.25
-P_WRONG_OPERATION, P_MISREAD = 0.07, 0.05
-P_SKIP, P_STOP, P_BELIEVE_POISON = 0.06, 0.03, 0.4
-P_DITHER, P_DITHER_AGAIN = 0.03, 0.6
+P_WRONG_OPERATION, P_MISREAD = 0.06, 0.04
+P_SKIP, P_STOP, P_BELIEVE_POISON = 0.05, 0.03, 0.4
+P_DITHER, P_DITHER_AGAIN = 0.025, 0.6
 GUESS = 3  # what stands in for a missing price; never a real price
 
 PLANS = {

@@ -182,6 +182,7 @@ def save_net(net: Net, folder: Path) -> None:
     """Write `model.safetensors` (bfloat16), `config.json` and `generation_config.json`."""
     state = {k: v.detach().cpu().bfloat16().contiguous() for k, v in net.state_dict().items()}
     save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+    (folder / "model.safetensors").chmod(0o644)  # the library writes it for its owner only
     vocab_size = net.model["embed_tokens"].weight.shape[0]
     config = CONFIG | {"vocab_size": vocab_size, "eos_token_id": 2, "pad_token_id": 0}
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")

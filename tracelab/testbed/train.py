@@ -35,7 +35,7 @@ CHECKPOINT_EVERY = 50
 GROUP = 6  # steps whose sequences are drawn together
 DECAY_FROM = 0.45  # share of the steps after which the learning rates fall linearly to 0
 MUON_LR, ADAM_LR = 0.006, 3e-3
-AGENT_SHARE = 0.2
+AGENT_SHARE = 0.28
 EXERCISES_FIRST, EXERCISES_LAST, EXERCISES_UNTIL = 0.85, 0.05, 0.25
 
 

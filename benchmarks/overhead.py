@@ -1,0 +1,144 @@
+"""What tracelab adds to vLLM: the same rollouts through `LLM.generate` and through a whole run.
+
+    python -m benchmarks.overhead [--repeats 3] [--problems 6] [--rollouts 40]
+
+Direct: the run's own requests, same sampling, handed to `vllm.LLM.generate` in one process, base
+traces first. tracelab: everything `tracelab run` does after its engine has started (Ray, journal
+with fsync, segmenting, grading, loading, estimating). The two alternate on one machine, so that
+its noise falls on both; the ratio of the medians is the figure.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from pipelines import thought_anchors as recipe
+from tracelab.config import RunConfig, parse_config
+from tracelab.engines.vllm import cpu_environment
+from tracelab.home import Home
+from tracelab.runtime.pool import Pool
+from tracelab.runtime.progress import RunProgress
+from tracelab.runtime.run import Run
+from tracelab.runtime.wiring import Wired, wire
+from tracelab.work import WorkItem
+
+
+def config_of(problems: int, rollouts: int, seed: int) -> RunConfig:
+    return parse_config(
+        {
+            "name": f"overhead-{seed}",
+            "source": "testbed",
+            "model": "testbed",
+            "seed": seed,
+            "source_options": {"problems": problems},
+            "engine": {"dtype": "float32", "max_model_len": 512},
+            "sampling": {"max_tokens": 160},
+            "resample": {"rollouts": rollouts},
+        },
+        "benchmark",
+    )
+
+
+class Recorder:
+    """A pool that remembers what was asked, so that the direct arm can be given the same."""
+
+    def __init__(self, pool: Pool) -> None:
+        self.pool = pool
+        self.asked: list[list[WorkItem]] = []
+
+    def run(self, items: Any) -> Any:
+        kept = list(items)
+        self.asked.append(kept)
+        return self.pool.run(kept)
+
+    def counters(self) -> Any:
+        return self.pool.counters()
+
+    def close(self) -> None:
+        """The benchmark closes the pool itself."""
+
+
+def whole_run(config: RunConfig, wired: Wired, pool: Recorder, home: Home) -> float:
+    """Seconds of a run whose engine is up."""
+    began = time.perf_counter()
+    with (
+        RunProgress(quiet=True) as progress,
+        Run(config, home, wired.spec, lambda: pool, progress) as run,
+    ):
+        recipe.execute(run, wired.tokenizer, wait_s=30)
+    return time.perf_counter() - began
+
+
+def direct(llm: Any, stages: list[list[WorkItem]]) -> tuple[float, int]:
+    """Seconds and generated tokens of `LLM.generate` on the same requests."""
+    from vllm import SamplingParams
+
+    began, tokens = time.perf_counter(), 0
+    for items in stages:
+        params = [
+            SamplingParams(
+                n=i.replicates,
+                temperature=i.sampling.temperature,
+                max_tokens=i.sampling.max_tokens,
+                seed=i.seed_of(i.first_replicate),
+            )
+            for i in items
+            if i.sampling is not None
+        ]
+        prompts = [{"prompt_token_ids": list(i.prefix_ids)} for i in items]
+        out = llm.generate(prompts, params, use_tqdm=False)
+        tokens += sum(len(c.token_ids) for o in out for c in o.outputs)
+    return time.perf_counter() - began, tokens
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--problems", type=int, default=6)
+    parser.add_argument("--rollouts", type=int, default=40)
+    args = parser.parse_args()
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+
+    first = config_of(args.problems, args.rollouts, 0)
+    wired = wire(first)
+    options = dict(wired.spec.options)
+    if options.pop("cpu", False):
+        options |= cpu_environment(options.pop("kv_cache_gib"), options.pop("cpu_threads"))
+    from vllm import LLM
+
+    llm = LLM(
+        model=wired.spec.path,
+        dtype=wired.spec.model.dtype,
+        max_model_len=wired.spec.context_length,
+        enable_prefix_caching=True,
+        logprobs_mode="processed_logprobs",
+        **options,
+    )
+    pool = Recorder(wired.make_pool())
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        home = Home(Path(folder))
+        for k in range(args.repeats + 1):
+            pool.asked = []
+            ours = whole_run(config_of(args.problems, args.rollouts, k), wired, pool, home)
+            theirs, tokens = direct(llm, pool.asked)
+            if k:  # the first round warms both up
+                rows.append((theirs, ours, tokens))
+                print(f"round {k}: direct {theirs:.1f} s, tracelab {ours:.1f} s, {tokens:,} tokens")
+    pool.pool.close()
+    a, b = (statistics.median(r[i] for r in rows) for i in (0, 1))
+    print(json.dumps({
+        "direct_seconds": round(a, 2), "tracelab_seconds": round(b, 2), "ratio": round(b / a, 3),
+        "generated_tokens": rows[0][2], "cores": os.cpu_count(), "engine": "vllm cpu",
+    }))  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

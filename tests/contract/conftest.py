@@ -1,0 +1,104 @@
+"""The engines under contract. vLLM is started once, in a Ray actor, as in a real run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import pytest
+
+from tests.conftest import SCRIPT_REF
+from tracelab.config import parse_config
+from tracelab.engines.base import EngineSpec, Tokenizer
+from tracelab.engines.scripted import Script, ScriptTokenizer
+from tracelab.runtime.pool import LocalPool, Pool
+from tracelab.runtime.wiring import wire
+from tracelab.testbed import problems
+from tracelab.trace import Turn
+from tracelab.work import ModelRef, Observation, Sampling, WorkItem
+
+CONTEXT = 256
+
+
+@dataclass
+class Subject:
+    """An engine behind its pool, with prompts it understands."""
+
+    name: str
+    pool: Pool
+    tokenizer: Tokenizer
+    model: ModelRef
+    context: int
+    prompts: list[tuple[int, ...]]
+
+    def ask(self, *items: WorkItem) -> list[Observation]:
+        """Observations in item, then replicate order."""
+        found = [o for batch in self.pool.run(items) for o in batch]
+        order = {item.key: k for k, item in reversed(list(enumerate(items)))}
+        return sorted(found, key=lambda o: (order[o.key], o.replicate))
+
+    def item(self, prefix: Sequence[int], *, n: int = 1, first: int = 0, **sampling) -> WorkItem:
+        return WorkItem(
+            self.model,
+            tuple(prefix),
+            Sampling(**{"max_tokens": 120, "logprobs": True, **sampling}),
+            first_replicate=first,
+            replicates=n,
+        )
+
+    def probe(self, prefix: Sequence[int], target: Sequence[int]) -> WorkItem:
+        return WorkItem(self.model, tuple(prefix), target_ids=tuple(target))
+
+
+def model_subject(kind: str) -> Subject:
+    config = parse_config(
+        {
+            "name": "contract",
+            "source": "testbed",
+            "model": "testbed",
+            "engine": {"kind": kind, "dtype": "float32", "max_model_len": CONTEXT,
+                       "kv_cache_gib": 1, "device": "cpu"},
+        },
+        "contract",
+    )  # fmt: skip
+    wired = wire(config)
+    if kind == "vllm":
+        pool: Pool = wired.make_pool()
+    else:
+        pool = LocalPool(wired.spec)
+    prompts = [
+        wired.tokenizer.render([Turn("user", p.prompt)], "chat")
+        for p in problems(24, seed=11, missing=False, hinted=False)
+    ]
+    return Subject(kind, pool, wired.tokenizer, wired.spec.model, CONTEXT, prompts)
+
+
+@pytest.fixture(scope="session")
+def vllm_subject() -> Iterator[Subject]:
+    pytest.importorskip("vllm", reason="the vllm engine is not installed")
+    subject = model_subject("vllm")
+    yield subject
+    subject.pool.close()
+
+
+@pytest.fixture(scope="session")
+def transformers_subject() -> Iterator[Subject]:
+    subject = model_subject("transformers")
+    yield subject
+    subject.pool.close()
+
+
+@pytest.fixture(scope="session")
+def scripted_subject() -> Subject:
+    tokenizer = ScriptTokenizer(Script.planted())
+    spec = EngineSpec("scripted", "scripted", SCRIPT_REF, CONTEXT)
+    prompts = [tokenizer.render([Turn("user", f"question {k}")], "chat") for k in range(24)]
+    return Subject("scripted", LocalPool(spec), tokenizer, SCRIPT_REF, CONTEXT, prompts)
+
+
+@pytest.fixture(
+    params=["scripted", "transformers", pytest.param("vllm", marks=pytest.mark.engine)],
+    scope="session",
+)
+def engine(request: pytest.FixtureRequest) -> Subject:
+    return request.getfixturevalue(f"{request.param}_subject")
