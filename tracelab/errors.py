@@ -82,3 +82,8 @@ class SchemaError(WarehouseError):
     """The database was written by a newer tracelab."""
 
     exit_code = 2
+
+
+def one_line(error: BaseException, limit: int = 300) -> str:
+    """An exception's message on one line, shortened; its type's name where it has no message."""
+    return " ".join(str(error).split())[:limit] or type(error).__name__

@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from tracelab.errors import ModelLoadError, PlanError
+from tracelab.errors import ModelLoadError, PlanError, one_line
 from tracelab.trace import Rendering, TokenizedTrace, Trace, Turn
 
 OPEN_THINK = "<think>"
 _WINDOW = 32
+_UNFINISHED = "\ufffd"
+"""What a decoder writes for the first bytes of a character that is not complete yet."""
 
 
 class HFTokenizer:
@@ -34,7 +36,7 @@ class HFTokenizer:
             self._tok: Any = AutoTokenizer.from_pretrained(path)
         except Exception as e:  # the library raises whatever its parsers raise
             raise ModelLoadError(
-                f"model {path!r}: its tokenizer cannot be loaded ({type(e).__name__}: {_line(e)})"
+                f"model {path!r}: its tokenizer cannot be loaded ({type(e).__name__}: {one_line(e, 200)})"
             ) from e
 
     @property
@@ -59,11 +61,9 @@ class HFTokenizer:
             text = bare[: -len(OPEN_THINK)]
         known = trace.turns[-1].token_ids
         if known is not None and self.decode(known) == trace.response:
-            ids, starts = list(known), self._starts(known, trace.response)
+            ids, starts = list(known), self._starts(known, len(trace.response))
         else:
-            enc = self._tok(trace.response, add_special_tokens=False)
-            ids = list(enc["input_ids"])
-            starts = self._starts(ids, trace.response)
+            ids, starts = self._encode(trace.response)
         prompt_ids = self._encode_prompt(text, trace.rendering)
         return TokenizedTrace(trace, prompt_ids, tuple(ids), tuple(starts))
 
@@ -91,37 +91,48 @@ class HFTokenizer:
                 self._tok.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
             )
         except Exception as e:  # a template is a program of the model's author
-            raise PlanError(f"the chat template refuses these messages ({_line(e)})") from e
+            raise PlanError(f"the chat template refuses these messages ({one_line(e, 200)})") from e
 
     def _encode_prompt(self, text: str, rendering: Rendering) -> tuple[int, ...]:
         # A rendered chat already spells its special tokens.
         return tuple(self._tok(text, add_special_tokens=rendering == "raw")["input_ids"])
 
-    def _starts(self, ids: Sequence[int], text: str) -> list[int]:
-        """Character at which each token starts, by decoding prefixes."""
-        starts = self._starts_windowed(ids)
-        if starts is None or starts[-1] != len(text):
-            # Decoding in pieces is not faithful for this tokenizer: pay for whole prefixes.
-            starts = [self._complete(self.decode(ids[:k])) for k in range(len(ids) + 1)]
-        # A prefix cut inside a multi-byte character may decode to more than it will become.
-        for k in range(len(starts) - 2, -1, -1):
-            starts[k] = min(starts[k], starts[k + 1])
-        return starts[:-1]
+    def _encode(self, text: str) -> tuple[list[int], list[int]]:
+        """Tokens of a text, and the character at which each starts."""
+        fast = bool(self._tok.is_fast)
+        enc = self._tok(text, add_special_tokens=False, return_offsets_mapping=fast)
+        ids = list(enc["input_ids"])
+        if not fast:
+            return ids, self._starts(ids, len(text))
+        starts, end = [], 0
+        for start, stop in enc["offset_mapping"]:
+            # Some tokenizers leave a token's leading space out of its range; it is part of it.
+            starts.append(min(start, end))
+            end = max(end, stop)
+        return ids, starts
 
-    def _starts_windowed(self, ids: Sequence[int]) -> list[int] | None:
-        starts, base, base_char = [0], 0, 0
+    def _starts(self, ids: Sequence[int], length: int) -> list[int]:
+        """Character at which each token of generated text starts, by decoding short windows.
+
+        Each window begins with a token whose own length is subtracted again, because some
+        tokenizers drop the leading space of whatever they decode first.
+
+        Raises:
+            PlanError: The windows do not add up to the text.
+        """
+        ends: list[int] = []
+        base, before, opening = 0, 0, 0
         for k in range(1, len(ids) + 1):
             piece = self.decode(ids[base:k])
-            starts.append(base_char + self._complete(piece))
-            if k - base >= _WINDOW and not piece.endswith("�"):
-                base, base_char = k, base_char + len(piece)
+            ends.append(before + len(piece.rstrip(_UNFINISHED)) - opening)
+            if k - base >= _WINDOW and not piece.endswith(_UNFINISHED):
+                first = self.decode(ids[k - 1 : k])
+                if not first.endswith(_UNFINISHED):
+                    base, before, opening = k - 1, ends[-1], len(first)
+        if ends and ends[-1] != length:
+            raise PlanError("the generated tokens cannot be placed on their text")
+        starts = [0, *ends[:-1]] if ends else []
+        # A prefix cut inside a character of several bytes may decode to more than it becomes.
+        for k in range(len(starts) - 2, -1, -1):
+            starts[k] = min(starts[k], starts[k + 1])
         return starts
-
-    @staticmethod
-    def _complete(piece: str) -> int:
-        """Length of decoded text without the stand-ins of an unfinished character."""
-        return len(piece.rstrip("�"))
-
-
-def _line(e: BaseException) -> str:
-    return " ".join(str(e).split())[:200] or type(e).__name__

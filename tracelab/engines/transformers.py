@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from tracelab.engines.base import Counters, EngineSpec, failed, overlong
 from tracelab.engines.tokenizer import HFTokenizer
-from tracelab.errors import ModelLoadError
+from tracelab.errors import ModelLoadError, one_line
 from tracelab.work import FinishReason, Observation, Sampling, WorkItem
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class TransformersEngine:
         except Exception as e:
             raise ModelLoadError(
                 f"transformers cannot load model {spec.model.name!r}: {type(e).__name__}: "
-                f"{' '.join(str(e).split())[:400]}"
+                f"{one_line(e, 400)}"
             ) from e
         self._model: Any = model.to(self._device).eval()
         self._tokenizer = HFTokenizer(spec.path)

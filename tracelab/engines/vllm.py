@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tracelab.engines.base import Counters, EngineSpec, failed, overlong
-from tracelab.errors import EngineDeadError, ModelLoadError
+from tracelab.errors import EngineDeadError, ModelLoadError, one_line
 from tracelab.work import FinishReason, Observation, WorkItem
 
 
@@ -64,7 +64,7 @@ class VllmEngine:
         except Exception as e:  # config validation, weight loading, memory: all end the start
             raise ModelLoadError(
                 f"vLLM cannot serve model {spec.model.name!r}: {type(e).__name__}: "
-                f"{' '.join(str(e).split())[:400]}"
+                f"{one_line(e, 400)}"
             ) from e
         self._requests = 0
         self.counters.start_seconds = time.monotonic() - started

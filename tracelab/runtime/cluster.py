@@ -6,7 +6,7 @@ import logging
 import os
 from typing import IO, Any
 
-from tracelab.errors import EngineError
+from tracelab.errors import EngineError, one_line
 
 _OBJECT_STORE_BYTES = 256 << 20
 
@@ -64,4 +64,4 @@ def connect(address: str | None) -> OwnedRay | None:
         return OwnedRay(pipe)
     except Exception as e:  # ray raises many kinds; each means there is no Ray to work with
         where = "on this machine" if address is None else f"at {address!r}"
-        raise EngineError(f"Ray cannot be used {where}: {' '.join(str(e).split())[:300]}") from e
+        raise EngineError(f"Ray cannot be used {where}: {one_line(e)}") from e

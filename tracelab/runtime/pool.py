@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from tracelab.engines.base import Counters, EngineSpec, build, failed
-from tracelab.errors import EngineDeadError, EngineError, TracelabError
+from tracelab.errors import EngineDeadError, EngineError, TracelabError, one_line
 from tracelab.work import Observation, WorkItem
 
 log = logging.getLogger(__name__)
@@ -283,7 +283,7 @@ class RayPool:
         self._deaths += 1
         lost = list(replica.flying.values())
         replica.flying.clear()
-        log.warning("an engine died (%s); %d batches are asked again", _line(cause), len(lost))
+        log.warning("an engine died (%s); %d batches are asked again", one_line(cause), len(lost))
         for batch in lost:
             batch.deaths += 1
             if batch.alone and batch.deaths >= _ALONE_TRIES:
@@ -300,7 +300,7 @@ class RayPool:
         if self._deaths > self._max_deaths:
             raise EngineError(
                 f"engines died {self._deaths} times, more than runtime.max_engine_deaths; "
-                f"the last time: {_line(cause)}. What was finished is in the journal."
+                f"the last time: {one_line(cause)}. What was finished is in the journal."
             )
         _add(self._buried, replica.counters)
         self._ray.kill(replica.handle)
@@ -320,7 +320,7 @@ class RayPool:
         except TracelabError:
             raise
         except self._ray.exceptions.RayError as e:
-            raise EngineError(f"an engine could not be started: {_line(e)}") from e
+            raise EngineError(f"an engine could not be started: {one_line(e)}") from e
 
 
 def _add(total: Counters, c: Counters) -> None:
@@ -328,8 +328,3 @@ def _add(total: Counters, c: Counters) -> None:
     total.cached_tokens += c.cached_tokens
     total.generated_tokens += c.generated_tokens
     total.start_seconds = max(total.start_seconds, c.start_seconds)
-
-
-def _line(e: BaseException) -> str:
-    text = " ".join(str(e).split())
-    return text[:300] or type(e).__name__

@@ -72,9 +72,7 @@ def places(parent: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int
     return parent, own
 
 
-def _draw(
-    logits: Tensor, owner: NDArray[np.int64], rng: np.random.Generator
-) -> NDArray[np.int64]:
+def _draw(logits: Tensor, owner: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
     """One token a rollout, as `row * words + token`: all rows' distributions laid end to end."""
     cdf = logits.double().softmax(-1).cumsum(-1).numpy()
     n, words = cdf.shape
@@ -103,9 +101,7 @@ class _Rows:
                 for a, m in ((layer.self_attn, layer.mlp) for layer in net.model["layers"])
             ]
 
-    def move(
-        self, source: NDArray[np.int64], target: NDArray[np.int64], length: int
-    ) -> None:
+    def move(self, source: NDArray[np.int64], target: NDArray[np.int64], length: int) -> None:
         """Copy the first `length` own tokens of row source[i] to row target[i], all at once."""
         rows, longest = self.own.shape[2], self.own.shape[4]
         if len(target) > rows or length >= longest:
