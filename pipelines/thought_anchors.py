@@ -14,23 +14,25 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from duckdb import DuckDBPyConnection
+
 from tracelab.config import RunConfig, parse_config
 from tracelab.engines.base import Tokenizer
 from tracelab.errors import ImportFormatError, PlanError
 from tracelab.grading import Grader
 from tracelab.methods import resample
 from tracelab.methods.resample import Planned
-from tracelab.runtime.finish import Summary, finish
+from tracelab.runtime.finish import Summary, finish, run_row
 from tracelab.runtime.journal import Journal, deduplicated
 from tracelab.runtime.loader import Loader
 from tracelab.runtime.progress import RunProgress
 from tracelab.runtime.run import Run
 from tracelab.runtime.study import RolloutSink, Study, begin
 from tracelab.sources import read
-from tracelab.sources.base import Reject
+from tracelab.sources.base import Reject, tell_rejects
 from tracelab.testbed import Problem
 from tracelab.trace import Trace
-from tracelab.warehouse_load import ItemRow, RejectRow
+from tracelab.warehouse_load import ItemRow, RejectRow, load_items, load_run, load_traces
 from tracelab.work import ModelRef, Observation, Sampling, Score, WorkItem
 
 BASE = "base"
@@ -76,7 +78,7 @@ def gather(config: RunConfig) -> Inputs:
         first = inputs.rejects[0]
         raise ImportFormatError(
             f"{config.source}: none of its {len(inputs.rejects)} records can be used; the first: "
-            f"{first.file}:{first.line}: {first.reason}"
+            f"{first}"
         )
     return inputs
 
@@ -146,7 +148,11 @@ def prepare(
     grader: Grader,
     context_length: int,
 ) -> list[Study]:
-    """Tokenise and cut every trace; what cannot be studied becomes a reject."""
+    """Tokenise and cut every trace; what cannot be studied becomes a reject.
+
+    Raises:
+        ImportFormatError: The source has traces, and none of them can be studied.
+    """
     studies = []
     for trace in inputs.traces:
         try:
@@ -159,7 +165,12 @@ def prepare(
                 )
             )
         except PlanError as e:
-            inputs.rejects.append(Reject(trace.source, 0, f"{trace.name}: {e}", ""))
+            inputs.rejects.append(Reject(trace.source, trace.line, f"{trace.name}: {e}", ""))
+    if not studies and not inputs.problems:
+        raise ImportFormatError(
+            f"{config.source}: no trace of it can be studied ({len(inputs.rejects)} rejected); "
+            f"the first: {inputs.rejects[0]}"
+        )
     return studies
 
 
@@ -217,9 +228,9 @@ def execute(run: Run, tokenizer: Tokenizer, *, wait_s: float) -> Summary:
         if not studies:
             first = inputs.rejects[0]
             raise PlanError(
-                f"no trace can be studied ({len(inputs.rejects)} rejected); the first: "
-                f"{first.file}: {first.reason}"
+                f"no trace can be studied ({len(inputs.rejects)} rejected); the first: {first}"
             )
+        tell_rejects(inputs.rejects, run.progress.warn)
         planned = plan(config, studies, run.spec.model)
         places = [
             ItemRow(p.trace_id, p.item.key, p.boundary, p.start_token, p.item.replicates)
@@ -229,7 +240,13 @@ def execute(run: Run, tokenizer: Tokenizer, *, wait_s: float) -> Summary:
         run.journal.write_lines("traces.jsonl", (s.to_json() for s in studies))
         run.journal.write_lines("plan.jsonl", (asdict(p) for p in places))
         run.journal.write_lines("rejects.jsonl", (asdict(r) for r in rejects))
-        loader = Loader(run.home.database, config.name, run.progress.warn)
+
+        def open_rows(con: DuckDBPyConnection) -> None:
+            load_run(con, run_row(run.record, "running"))
+            load_traces(con, config.name, [s.loaded() for s in studies])
+            load_items(con, config.name, places)
+
+        loader = Loader(run.home.database, config.name, run.progress.warn, open_rows)
         sink = RolloutSink(studies, places, grader, loader)
         run.observe("rollouts", [p.item for p in planned], sink)
         run.save_session()

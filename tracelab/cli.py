@@ -7,65 +7,13 @@ Exit codes: 0 done, 1 failed, 2 usage or config, 3 done but more errors than --m
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-from functools import wraps
 from pathlib import Path
-from typing import Any, TypeVar
 
 import click
 
 from tracelab import __version__
-from tracelab.errors import ConfigError, TracelabError
+from tracelab.cli_support import EXIT_ERRORS, format_options, guarded, home_option
 from tracelab.home import Home
-
-EXIT_ERRORS = 3
-EXIT_INTERRUPTED = 130
-
-F = TypeVar("F", bound=Callable[..., Any])
-
-
-def guarded(command: F) -> F:
-    """Turn what goes wrong on purpose into one sentence and an exit code."""
-
-    @wraps(command)
-    def call(*args: Any, **kwargs: Any) -> Any:
-        from tracelab.output import clean
-
-        try:
-            return command(*args, **kwargs)
-        except TracelabError as e:
-            click.echo(f"tracelab: {clean(str(e))}", err=True)
-            sys.exit(e.exit_code)
-        except KeyboardInterrupt:
-            click.echo("tracelab: interrupted", err=True)
-            sys.exit(EXIT_INTERRUPTED)
-        except BrokenPipeError:
-            # The reader of our output left (`| head`): nothing failed.
-            sys.stdout = None  # type: ignore[assignment]
-            sys.exit(0)
-
-    return call  # type: ignore[return-value]
-
-
-def home_option(command: F) -> F:
-    """`--home`."""
-    return click.option(
-        "--home",
-        metavar="DIR",
-        help="Where results live [default: $TRACELAB_HOME or ./tracelab-home].",
-    )(command)
-
-
-def format_options(command: F) -> F:
-    """`--json`, `--nl`, `--csv`, `--table`."""
-    for name, text in (
-        ("table", "Table for reading (default on a terminal)."),
-        ("csv", "CSV (default when piped)."),
-        ("nl", "One JSON object a line."),
-        ("json", "One JSON array."),
-    ):
-        command = click.option(f"--{name}", "form", flag_value=name, help=text)(command)
-    return command
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -83,9 +31,10 @@ def main() -> None:
 
 @main.command()
 @home_option
+@click.option("--fresh", is_flag=True, help="Forget an earlier demo and start over.")
 @click.option("--quiet", is_flag=True, help="No progress.")
 @guarded
-def demo(home: str | None, quiet: bool) -> None:
+def demo(home: str | None, fresh: bool, quiet: bool) -> None:
     """Resample the bundled model's reasoning and show what decided an answer.
 
     \b
@@ -94,17 +43,19 @@ def demo(home: str | None, quiet: bool) -> None:
     """
     from tracelab.demo import run_demo
 
-    run_demo(Home.at(home), quiet=quiet)
+    run_demo(Home.at(home), fresh=fresh, quiet=quiet)
 
 
 @main.command()
 @click.argument("config", type=click.Path(path_type=Path))
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a value.")
 @click.option("--dry-run", is_flag=True, help="Say what it would cost; write nothing.")
+@click.option("--json", "as_json", is_flag=True, help="With --dry-run: one JSON object.")
 @click.option("--fresh", is_flag=True, help="Forget what this run has done and start over.")
 @click.option("--retry-errors", is_flag=True, help="Ask again for rollouts that failed.")
 @click.option("--max-error-rate", type=click.FloatRange(0, 1), help="See runtime.max_error_rate.")
-@click.option("--wait", default=30.0, show_default=True, help="Seconds to wait for the database.")
+@click.option("--wait", type=click.FloatRange(min=0), default=30.0, show_default=True,
+              help="Seconds to wait for the database if another process holds it.")  # fmt: skip
 @click.option("--quiet", is_flag=True, help="No progress.")
 @home_option
 @guarded
@@ -112,6 +63,7 @@ def run(
     config: Path,
     overrides: tuple[str, ...],
     dry_run: bool,
+    as_json: bool,
     fresh: bool,
     retry_errors: bool,
     max_error_rate: float | None,
@@ -121,20 +73,30 @@ def run(
 ) -> None:
     """Run a study, or finish one: what is done already is never done again.
 
+    CONFIG is a TOML file, or the name of a bundled one, such as demo.
+
     \b
     Examples:
-      tracelab run configs/thought_anchors/demo.toml --dry-run
+      tracelab run demo --dry-run
       tracelab run my.toml --set source=my.jsonl --set resample.rollouts=50
     """
-    from tracelab.commands import run_study
+    from tracelab.config import load_config
 
+    if as_json and not dry_run:
+        raise click.UsageError("--json goes with --dry-run; a run's data is what `query` shows")
     if max_error_rate is not None:
         overrides = (*overrides, f"runtime.max_error_rate={max_error_rate}")
-    code = run_study(
-        config, overrides, Home.at(home), dry_run=dry_run, fresh=fresh,
-        retry_errors=retry_errors, wait_s=wait, quiet=quiet,
-    )  # fmt: skip
-    sys.exit(code)
+    loaded, place = load_config(config, overrides), Home.at(home)
+    if dry_run:
+        from tracelab.dryrun import forecast, show
+
+        show(forecast(loaded, place, fresh=fresh, retry_errors=retry_errors), as_json=as_json)
+        return
+    from tracelab.runs import run_study
+
+    sys.exit(
+        run_study(loaded, place, fresh=fresh, retry_errors=retry_errors, wait_s=wait, quiet=quiet)
+    )
 
 
 @main.command()
@@ -154,15 +116,17 @@ def ingest(
 ) -> None:  # fmt: skip
     """Load traces into the warehouse without running a model.
 
-    Bad records become rows of `rejects` with file, line and reason; the rest is loaded.
+    Bad records become rows of `rejects` with file, line and reason; the rest is loaded. Ingesting
+    a file again changes nothing, unless the file did.
 
     \b
     Example:
       tracelab ingest my.jsonl
     """
-    from tracelab.commands import ingest_paths
+    from tracelab.ingest import ingest_paths
 
-    sys.exit(ingest_paths(paths, form, name, segmenter, max_error_rate, Home.at(home)))
+    rejected = ingest_paths(paths, form, name, segmenter, Home.at(home))
+    sys.exit(EXIT_ERRORS if rejected > max_error_rate else 0)
 
 
 @main.command()
@@ -180,7 +144,8 @@ def query(sql: str | None, params: tuple[str, ...], form: str | None, home: str 
     Examples:
       tracelab query top_anchors
       tracelab query "select engine, count(*) from runs join rollouts using (run_id) group by 1"
-      tracelab query value_curve -p trace=TRACE_ID --json
+      tracelab query top_anchors -p run=demo -p limit=5 --json
+      echo "select count(*) from rollouts" | tracelab query -
     """
     from tracelab.commands import run_query
 
@@ -249,7 +214,7 @@ def rebuild(runs: tuple[str, ...], home: str | None) -> None:
     Example:
       tracelab rebuild demo
     """
-    from tracelab.commands import rebuild_runs
+    from tracelab.runs import rebuild_runs
 
     rebuild_runs(runs, Home.at(home))
 
@@ -272,19 +237,6 @@ def doctor(home: str | None) -> None:
 def run_module() -> None:
     """`python -m pipelines.NAME CONFIG [options]`: the same as `tracelab run`."""
     run.main(standalone_mode=True)
-
-
-def parse_params(params: tuple[str, ...]) -> dict[str, str]:
-    """`NAME=VALUE` options as a map.
-
-    Raises:
-        ConfigError: One has no `=`.
-    """
-    pairs = [p.partition("=") for p in params]
-    for name, eq, _ in pairs:
-        if not eq:
-            raise ConfigError(f"--param {name!r}: write NAME=VALUE")
-    return {name: value for name, _, value in pairs}
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import json
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,7 +17,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tracelab.errors import ConfigError
 from tracelab.grading import GradingConfig
+from tracelab.resources import resource_dir
 from tracelab.trace import content_hash
+
+RUN_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,80}$"
+"""Names of runs: they are names of folders too."""
 
 
 class Section(BaseModel):
@@ -112,13 +116,13 @@ class RuntimeConfig(Section):
 class RunConfig(Section):
     """One run: a pipeline over a source with a model."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,80}$")
+    name: str = Field(pattern=RUN_NAME)
     """The run's name and id; running it again resumes it."""
     pipeline: Literal["thought_anchors"] = "thought_anchors"
     """Which recipe."""
-    source: str
+    source: str = Field(min_length=1)
     """`testbed`, or a file or folder of traces."""
-    model: str
+    model: str = Field(min_length=1)
     """`testbed`, a model directory, or a hub id."""
     seed: int = Field(default=0, ge=0)
     """Seeds every sample."""
@@ -150,17 +154,19 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
     """Read a TOML config.
 
     Args:
-        path: The file; relative `source` and `model` paths inside it are taken from the current
-            directory, like every other path on the command line.
+        path: The file, or the name of a bundled one (`demo`); relative `source` and `model`
+            paths inside it are taken from the current directory, like every other path on the
+            command line.
         overrides: `section.key=value`, values in TOML syntax (a bare word is a string).
 
     Raises:
         ConfigError: One sentence naming the file and the field.
     """
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
+        data = tomllib.loads(_find(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ConfigError(f"{path}: no such config file") from None
+        bundled = ", ".join(sorted(_bundled()))
+        raise ConfigError(f"{path}: no such config file (bundled ones: {bundled})") from None
     except IsADirectoryError:
         raise ConfigError(f"{path}: is a directory, not a config file") from None
     except UnicodeDecodeError as e:
@@ -174,6 +180,15 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
     return parse_config(data, str(path))
 
 
+def _bundled() -> dict[str, Path]:
+    return {p.stem: p for p in (resource_dir("configs") / "thought_anchors").glob("*.toml")}
+
+
+def _find(path: Path) -> Path:
+    """The file itself, else the bundled config of that name."""
+    return path if path.exists() else _bundled().get(str(path), path)
+
+
 def parse_config(data: Mapping[str, Any], where: str) -> RunConfig:
     """Validate config data.
 
@@ -181,7 +196,8 @@ def parse_config(data: Mapping[str, Any], where: str) -> RunConfig:
         ConfigError: One sentence naming `where` and the first wrong field.
     """
     try:
-        return RunConfig.model_validate(data)
+        # Strict: true is not 1, and "50" is not 50.
+        return RunConfig.model_validate(data, strict=True)
     except ValidationError as e:
         raise ConfigError(f"{where}: {explain(e, RunConfig)}") from None
 
@@ -191,14 +207,28 @@ def explain(error: ValidationError, model: type[BaseModel]) -> str:
     first = error.errors()[0]
     field = ".".join(str(p) for p in first["loc"])
     if first["type"] == "extra_forbidden":
-        names = _names_at(model, first["loc"][:-1])
-        near = difflib.get_close_matches(str(first["loc"][-1]), names, n=1, cutoff=0.5)
+        names, key = _names_at(model, first["loc"][:-1]), str(first["loc"][-1])
+        elsewhere = {path.rpartition(".")[2]: path for path in _paths(model)}
+        near = (
+            difflib.get_close_matches(key, names, n=1, cutoff=0.6)
+            or [elsewhere[n] for n in difflib.get_close_matches(key, elsewhere, n=1, cutoff=0.75)]
+            or difflib.get_close_matches(key, names, n=1, cutoff=0.5)
+        )
         hint = f"did you mean `{near[0]}`?" if near else f"known here: {', '.join(sorted(names))}"
         return f"unknown key `{field}`; {hint}"
     if first["type"] == "missing":
         return f"`{field}` is missing"
-    message = first["msg"][:1].lower() + first["msg"][1:]
+    message = first["msg"].removeprefix("Value error, ")
+    message = message[:1].lower() + message[1:]
     return f"`{field}` = {_short(first['input'])}: {message}"
+
+
+def _paths(model: type[BaseModel], at: str = "") -> Iterator[str]:
+    """Every key of a model and of its sections, dotted."""
+    for name, info in model.model_fields.items():
+        yield at + name
+        if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
+            yield from _paths(info.annotation, f"{at}{name}.")
 
 
 def _names_at(model: type[BaseModel], loc: Sequence[int | str]) -> list[str]:

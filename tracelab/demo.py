@@ -7,18 +7,22 @@ shown comes from the SQL printed above it.
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
+from typing import Any
 
+from duckdb import DuckDBPyConnection
 from rich.console import Console
 from rich.panel import Panel
 from rich.syntax import Syntax
 from rich.table import Table
 from rich.text import Text
 
-from tracelab.commands import run_config
 from tracelab.config import load_config
+from tracelab.errors import WarehouseError
 from tracelab.home import Home
 from tracelab.output import clean
 from tracelab.resources import resource_dir
+from tracelab.runs import run_config
 from tracelab.warehouse import open_reader
 
 RUN = "demo"
@@ -30,7 +34,7 @@ ORDER BY (role = 'plan_wrong') DESC, abs(value) DESC LIMIT 1"""
 
 TOP = """\
 SELECT rank, unit_index AS sentence, text, role, value, lo, hi, n
-FROM anchors WHERE run_id = 'demo' AND trace_id = '{trace}'
+FROM anchors WHERE run_id = 'demo' AND trace_id = '{trace}' AND status = 'ok'
 ORDER BY rank LIMIT 3"""
 
 QUESTION = """\
@@ -40,65 +44,105 @@ WHERE run_id = $run AND trace_id = $trace AND turn_index = 0"""
 COSTS = "SELECT * FROM run_costs WHERE run_id = $run"
 
 
-def run_demo(home: Home, *, quiet: bool = False) -> None:
+NEXT = (
+    ("tracelab query top_anchors", "the sentences that mattered, all traces"),
+    ("tracelab query", "what else can be asked by name"),
+    ("tracelab schema", "tables, units, signs"),
+    ("tracelab check", "what the warehouse promises, verified"),
+    ("tracelab run CONFIG --dry-run", "your own traces and model, costed first"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """What the demo shows of one trace; all of it was read from the warehouse."""
+
+    question: str
+    answer: str | None
+    reference: str | None
+    sql: str
+    top: list[tuple[Any, ...]]
+    costs: dict[str, Any]
+
+
+def run_demo(home: Home, *, fresh: bool = False, quiet: bool = False) -> None:
     """Run the demo study and show the three most important sentences of one trace."""
     began = time.monotonic()
     config = load_config(resource_dir("configs") / "thought_anchors" / "demo.toml")
-    run_config(config, home, quiet=quiet)
+    run_config(config, home, fresh=fresh, quiet=quiet)
     seconds = time.monotonic() - began
     with open_reader(home.database) as con:
-        picked = con.execute(PICK, {"run": RUN}).fetchone()
-        assert picked is not None, "the demo has anchors"
-        at = {"run": RUN, "trace": picked[0]}
-        question = con.execute(QUESTION, at).fetchone()
-        sql = TOP.format(trace=picked[0])
-        top = con.execute(sql).fetchall()
-        cursor = con.execute(COSTS, {"run": RUN})
-        names = [d[0] for d in cursor.description]
-        costs = dict(zip(names, cursor.fetchone() or (), strict=False))
-    show(Console(), question, sql, top, costs, seconds, home)
+        story = tell(con)
+    show(Console(markup=False, emoji=False, highlight=False), story, seconds, home)
 
 
-def show(console: Console, question, sql, top, costs, seconds: float, home: Home) -> None:  # type: ignore[no-untyped-def]
-    """Print the result."""
-    text, answer, reference = question
-    console.print(Panel(Text(clean(text)), title="question", title_align="left"))
-    verdict = "right" if answer == reference else f"wrong, it should be {reference}"
+def tell(con: DuckDBPyConnection) -> Story:
+    """Read the story of the trace that a wrong plan decided most.
+
+    Raises:
+        WarehouseError: The run has no scores.
+    """
+    picked = con.execute(PICK, {"run": RUN}).fetchone()
+    if picked is None:
+        raise WarehouseError(f"run {RUN!r} has no scores; see `tracelab query failures`")
+    asked = con.execute(QUESTION, {"run": RUN, "trace": picked[0]}).fetchone()
+    assert asked is not None, "a scored trace has its question"
+    sql = TOP.format(trace=picked[0])
+    top = con.execute(sql).fetchall()
+    cursor = con.execute(COSTS, {"run": RUN})
+    names = [d[0] for d in cursor.description or ()]
+    costs = dict(zip(names, cursor.fetchone() or (), strict=True))
+    question, answer, reference = asked
+    return Story(question, answer, reference, sql, top, costs)
+
+
+def show(console: Console, story: Story, seconds: float, home: Home) -> None:
+    """Print it."""
+    console.print(Panel(Text(clean(story.question)), title="question", title_align="left"))
+    right = story.answer == story.reference
+    verdict = "right" if right else f"wrong: it should be {story.reference}"
     console.print(
-        f"The model answered {clean(str(answer))} ({verdict}). What decided it? "
-        "Each sentence was rewritten many times, from there to the end:\n",
-        markup=False,
+        clean(f"The model answered {story.answer or 'nothing'} ({verdict}). What decided it?"),
+        "Each sentence was written anew many times, from there to the end:\n",
+        sep="\n",
     )
-    console.print(Syntax(sql, "sql", background_color="default"))
+    console.print(Syntax(story.sql, "sql", background_color="default"))
+    console.print()
+    console.print(_table(story.top))
+    console.print(
+        "\neffect: how much writing the sentence changed the chance of a right answer. An\n"
+        "interval that holds 0 shows no effect. role: what the sentence was planted to do.\n"
+    )
+    c = story.costs
+    console.print(
+        f"Cost: {c['rollouts']:,} rollouts, {c['generated_tokens']:,} tokens generated; "
+        f"{c['prompt_tokens'] or 0:,} prompt tokens,\n"
+        f"{c['cache_hit_rate'] or 0:.0%} of them from the prefix cache. "
+        f"{c['seconds'] or 0:.0f} s of work so far, {seconds:.0f} s this time.\n"
+        f"All of it is in {clean(str(home.database))}",
+        soft_wrap=True,
+    )
+    console.print("\nNext:")
+    for command, why in NEXT:
+        console.print(f"  {command:<31}{why}", soft_wrap=True)
+
+
+def _table(top: list[tuple[Any, ...]]) -> Table:
     table = Table(show_edge=False, pad_edge=False)
-    for name, side in (
-        ("#", "right"), ("sentence", "left"), ("planted role", "left"),
-        ("effect on P(right)", "right"), ("95 % interval", "right"), ("n", "right"),
-    ):  # fmt: skip
-        table.add_column(name, justify=side)  # type: ignore[arg-type]
+    table.add_column("#", justify="right")
+    table.add_column("sentence")
+    table.add_column("role", no_wrap=True)
+    table.add_column("effect", justify="right", no_wrap=True)
+    table.add_column("95 % interval", justify="right", no_wrap=True)
+    table.add_column("n", justify="right", no_wrap=True)
     for _, index, sentence, role, value, lo, hi, n in top:
         colour = "green" if lo > 0 else "red" if hi < 0 else "default"
         table.add_row(
-            str(index), Text(clean(sentence.strip())), role or "",
-            Text(f"{value:+.2f}", style=colour), f"{lo:+.2f} to {hi:+.2f}", str(n),
-        )  # fmt: skip
-    console.print(table)
-    console.print(
-        "\nPositive: writing the sentence raised the chance of a right answer; negative: it "
-        "lowered it. An interval that holds 0 means no effect was shown.\n"
-    )
-    console.print(
-        f"Cost: {costs['rollouts']:,} rollouts, {costs['generated_tokens']:,} generated and "
-        f"{costs['prompt_tokens']:,} prompt tokens ({costs['cache_hit_rate']:.0%} from the prefix "
-        f"cache); {seconds:.0f} s this time. All of it is in {home.database}",
-        highlight=False,
-    )
-    console.print(
-        "\nNext:\n"
-        "  tracelab query top_anchors                  the sentences that mattered, all traces\n"
-        "  tracelab query                              what else can be asked by name\n"
-        "  tracelab schema                             tables, units, signs\n"
-        "  tracelab check                              what the warehouse promises, verified\n"
-        "  tracelab run CONFIG --dry-run               your own traces and model, costed first\n",
-        markup=False, highlight=False,
-    )  # fmt: skip
+            str(index),
+            Text(clean(sentence.strip())),
+            Text(clean(role or "")),
+            Text(f"{value:+.2f}", style=colour),
+            f"{lo:+.2f} to {hi:+.2f}",
+            str(n),
+        )
+    return table

@@ -60,6 +60,7 @@ def _rows(home: Home) -> Iterator[Row]:
         yield name, version or "-", "" if version else f"MISSING: {use}"
     yield from _multimodal()
     yield _model()
+    yield _home(home)
     yield _disk(home)
     yield _database(home)
 
@@ -96,10 +97,23 @@ def _model() -> Row:
     return "bundled model", found.ref.revision, ""
 
 
-def _disk(home: Home) -> Row:
-    folder: Path = home.path
+def _nearest(home: Home) -> Path:
+    """The home, or what exists of the path to it."""
+    folder = home.path
     while not folder.exists():
         folder = folder.parent
+    return folder
+
+
+def _home(home: Home) -> Row:
+    folder = _nearest(home)
+    fine = folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)
+    note = "" if fine else f"MISSING: {folder} cannot be written; choose another --home"
+    return "home", str(home.path), note
+
+
+def _disk(home: Home) -> Row:
+    folder = _nearest(home)
     free = shutil.disk_usage(folder).free / 2**30
     note = "little room for journals" if free < _LOW_DISK_GIB else ""
     return "disk", f"{free:.1f} GiB free", note
@@ -109,10 +123,11 @@ def _database(home: Home) -> Row:
     from tracelab.warehouse import open_reader
 
     if not home.database.exists():
-        return "warehouse", "none yet", f"`tracelab demo` makes {home.database}"
+        return "warehouse", "none yet", "`tracelab demo` makes one"
     try:
         with open_reader(home.database, wait_s=1.0) as con:
             runs = con.execute("SELECT count(*) FROM runs").fetchone()
     except TracelabError as e:
-        return "warehouse", str(home.database), str(e)
-    return "warehouse", str(home.database), f"{runs[0] if runs else 0} runs"
+        return "warehouse", home.database.name, str(e)
+    count = runs[0] if runs else 0
+    return "warehouse", home.database.name, f"{count} run{'' if count == 1 else 's'}"

@@ -7,18 +7,27 @@ exist (a file of traces, or a run that already answered its questions).
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
+import click
+
+from pipelines import thought_anchors as recipe
 from tracelab.config import RunConfig
+from tracelab.engines.base import overlong
 from tracelab.errors import WarehouseError
 from tracelab.grading import Grader
 from tracelab.home import Home
-from tracelab.methods.resample import Planned
-from tracelab.output import print_table
-from tracelab.runtime.journal import read_observations
-from tracelab.runtime.study import Study
+from tracelab.output import clean, print_table
+from tracelab.runtime.journal import deduplicated, read_observations
+from tracelab.runtime.pool import split
+from tracelab.runtime.record import continued, read_record
+from tracelab.runtime.run import missing
 from tracelab.runtime.wiring import wire
+from tracelab.sources.base import Reject, tell_rejects
+from tracelab.work import Observation, WorkItem
 
 SHORTEST, LONGEST = 0.5, 2.0
 """A rollout is taken to be between half and twice as long as what the trace wrote from there."""
@@ -27,92 +36,192 @@ _SLACK_TOKENS = 16
 
 
 @dataclass(frozen=True, slots=True)
-class Cost:
-    """Requests and tokens; `generated` is a range."""
+class Stage:
+    """What one stage asks of the engine. A request is one prefix with some replicates."""
 
+    stage: str
     requests: int
     rollouts: int
     prompt_tokens: int
-    generated: tuple[int, int]
+    generated_tokens_min: int
+    generated_tokens_max: int
 
 
-def cost_of(studies: Sequence[Study], planned: Sequence[Planned], owed: dict[str, int]) -> Cost:
-    """Cost of what is still owed.
+@dataclass(slots=True)
+class Forecast:
+    """What a run would cost.
+
+    Attributes:
+        run_id: The run.
+        stages: Exact but for the generated tokens.
+        base_traces_missing: Questions whose answers do not exist yet, so that their rollouts
+            cannot be counted.
+        rollouts_per_boundary: How many each of their boundaries will get.
+        tokens_per_second: Rate of earlier runs of this model and engine here, if any.
+        rejects: Inputs that cannot be studied.
+    """
+
+    run_id: str
+    rollouts_per_boundary: int
+    stages: list[Stage] = field(default_factory=list)
+    base_traces_missing: int = 0
+    tokens_per_second: float | None = None
+    rejects: list[Reject] = field(default_factory=list)
+
+    @property
+    def seconds(self) -> tuple[float, float] | None:
+        """Range of the time it takes, without the engine's start; None without a rate."""
+        if self.tokens_per_second is None:
+            return None
+        low = sum(s.generated_tokens_min for s in self.stages)
+        high = sum(s.generated_tokens_max for s in self.stages)
+        return low / self.tokens_per_second, high / self.tokens_per_second
+
+    def to_json(self) -> dict[str, Any]:
+        """As an object for programs; `None` is unknown."""
+        low, high = self.seconds or (None, None)
+        return {
+            "run_id": self.run_id,
+            "stages": [{k: getattr(s, k) for k in Stage.__slots__} for s in self.stages],
+            "base_traces_missing": self.base_traces_missing,
+            "rollouts_per_boundary": self.rollouts_per_boundary,
+            "tokens_per_second": self.tokens_per_second,
+            "seconds_min": low,
+            "seconds_max": high,
+            "rejects": [{"file": r.file, "line": r.line, "reason": r.reason} for r in self.rejects],
+        }
+
+
+def forecast(
+    config: RunConfig, home: Home, *, fresh: bool = False, retry_errors: bool = False
+) -> Forecast:
+    """Count what `tracelab run` would ask of the engine.
 
     Args:
-        studies: Traces.
-        planned: Their items.
-        owed: Replicates still missing, by item key.
+        config: The run's config.
+        home: Where its journal would be.
+        fresh: As if the run had not begun.
+        retry_errors: As if rollouts that failed had not been asked.
+
+    Raises:
+        ConfigError: The run would be refused.
+        ImportFormatError: Nothing could be studied.
     """
-    length = {s.trace.trace_id: len(s.tokens.response_ids) for s in studies}
-    requests = rollouts = prompt = low = high = 0
-    for p in {p.item.key: p for p in planned}.values():
-        n = owed[p.item.key]
-        if not n:
-            continue
-        limit = p.item.sampling.max_tokens if p.item.sampling else 0
-        rest = length[p.trace_id] - p.start_token
-        requests, rollouts = requests + 1, rollouts + n
-        prompt += len(p.item.prefix_ids) * n
-        low += n * min(int(rest * SHORTEST), limit)
-        high += n * min(int(rest * LONGEST) + _SLACK_TOKENS, limit)
-    return Cost(requests, rollouts, prompt, (low, high))
-
-
-def estimate_costs(config: RunConfig, home: Home) -> None:
-    """Print what `tracelab run` would ask of the engine."""
-    with contextlib.closing(Grader(config.grading)) as grader:
-        _estimate_costs(config, home, grader)
-
-
-def _estimate_costs(config: RunConfig, home: Home, grader: Grader) -> None:
-    from pipelines import thought_anchors as recipe
-
     wired = wire(config)
-    inputs = recipe.gather(config)
-    done: dict[str, set[int]] = {}
-    texts = {}
     root = config.runtime.journal or str(home.runs)
-    for part in read_observations(root, config.name):
-        for o in part:
-            done.setdefault(o.key, set()).add(o.replicate)
-            texts[o.key] = o if o.key not in texts or o.error is None else texts[o.key]
-    rows: list[tuple[str, int, int, int, str]] = []
-    if inputs.problems:
-        items = recipe.base_items(config, inputs, wired.spec.model, wired.tokenizer)
-        owed = [i for i in items.values() if i.key not in done]
-        tokens = sum(len(i.prefix_ids) for i in owed)
-        limit = config.sampling.max_tokens * len(owed)
-        rows.append(("base traces", len(owed), len(owed), tokens, f"at most {limit:,}"))
-        recipe.adopt_answers(config, wired.spec.model, items, texts, inputs, grader)
-    studies = recipe.prepare(config, inputs, wired.tokenizer, grader, wired.spec.context_length)
-    planned = recipe.plan(config, studies, wired.spec.model)
-    owed_by_key = {
-        p.item.key: len(set(p.item.replicate_range) - done.get(p.item.key, set())) for p in planned
-    }
-    cost = cost_of(studies, planned, owed_by_key)
-    low, high = cost.generated
-    rows.append(
-        ("rollouts", cost.requests, cost.rollouts, cost.prompt_tokens, f"{low:,} to {high:,}")
+    seen: dict[str, dict[int, Observation]] = {}
+    if not fresh and (old := read_record(root, config.name)) is not None:
+        config = continued(old, config, wired.spec.model, _warn)
+        parts = read_observations(root, config.name)
+        for part in deduplicated(parts, keep_errors=not retry_errors):
+            for o in part:
+                seen.setdefault(o.key, {})[o.replicate] = o
+    inputs = recipe.gather(config)
+    found = Forecast(config.name, config.resample.rollouts)
+    context = wired.spec.context_length
+    batch = config.runtime.batch_rollouts
+
+    def owed(items: Iterable[WorkItem]) -> list[WorkItem]:
+        """Requests that are left, as the runtime cuts them; one that cannot fit is not sent."""
+        distinct = {i.key: i for i in items if not overlong(i, context)}
+        return [
+            request
+            for item in distinct.values()
+            for part in missing(item, set(seen.get(item.key, ())))
+            for request in split(part, batch)
+        ]
+
+    with contextlib.closing(Grader(config.grading)) as grader:
+        if inputs.problems:
+            items = recipe.base_items(config, inputs, wired.spec.model, wired.tokenizer)
+            left = owed(items.values())
+            longest = {i.key: _room(i, context) for i in left}
+            found.stages.append(_stage("base traces", left, dict.fromkeys(longest, 1), longest))
+            answers = {i.key: seen[i.key][0] for i in items.values() if 0 in seen.get(i.key, ())}
+            found.base_traces_missing = sum(i.key not in answers for i in items.values())
+            recipe.adopt_answers(config, wired.spec.model, items, answers, inputs, grader)
+        studies = recipe.prepare(config, inputs, wired.tokenizer, grader, context)
+        planned = recipe.plan(config, studies, wired.spec.model)
+    written = {s.trace.trace_id: len(s.tokens.response_ids) for s in studies}
+    rest = {p.item.key: written[p.trace_id] - p.start_token for p in planned}
+    left = owed(p.item for p in planned)
+    room = {i.key: _room(i, context) for i in left}
+    low = {k: max(1, min(int(rest[k] * SHORTEST), room[k])) for k in room}
+    high = {k: min(int(rest[k] * LONGEST) + _SLACK_TOKENS, room[k]) for k in room}
+    found.stages.append(_stage("rollouts", left, low, high))
+    found.rejects = inputs.rejects
+    found.tokens_per_second = _rate(config.engine.kind, wired.spec.model.name, home)
+    return found
+
+
+def _warn(text: str) -> None:
+    click.echo(clean(text), err=True)
+
+
+def _room(item: WorkItem, context: int) -> int:
+    """Most tokens one rollout of an item can have."""
+    assert item.sampling is not None, "a run of this kind only samples"
+    return min(item.sampling.max_tokens, context - len(item.prefix_ids))
+
+
+def _stage(
+    name: str, requests: Sequence[WorkItem], low: dict[str, int], high: dict[str, int]
+) -> Stage:
+    return Stage(
+        stage=name,
+        requests=len(requests),
+        rollouts=sum(r.replicates for r in requests),
+        prompt_tokens=sum(len(r.prefix_ids) * r.replicates for r in requests),
+        generated_tokens_min=sum(low[r.key] * r.replicates for r in requests),
+        generated_tokens_max=sum(high[r.key] * r.replicates for r in requests),
     )
-    print_table(("stage", "requests", "rollouts", "prompt tokens", "generated tokens"), rows)
-    missing = len(inputs.problems) - len(studies)
-    if missing > 0:
-        print(
-            f"{missing} base traces do not exist yet; their sentences, and so their rollouts "
-            f"({config.resample.rollouts} at each boundary), are known only once they are sampled."
+
+
+def show(found: Forecast, *, as_json: bool = False) -> None:
+    """Print a forecast: numbers to stdout, what there is to say about them to stderr."""
+    if as_json:
+        click.echo(json.dumps(found.to_json()))
+        return
+    print_table(
+        ("stage", "requests", "rollouts", "prompt tokens", "generated tokens"),
+        [
+            (
+                s.stage,
+                f"{s.requests:,}",
+                f"{s.rollouts:,}",
+                f"{s.prompt_tokens:,}",
+                f"{s.generated_tokens_min:,} to {s.generated_tokens_max:,}",
+            )
+            for s in found.stages
+        ],
+        numeric=(1, 2, 3, 4),
+    )
+    for line in _remarks(found):
+        _warn(line)
+
+
+def _remarks(found: Forecast) -> list[str]:
+    lines: list[str] = []
+    tell_rejects(found.rejects, lines.append)
+    if found.base_traces_missing:
+        lines.append(
+            f"{found.base_traces_missing} base traces do not exist yet; their rollouts "
+            f"({found.rollouts_per_boundary} at each sentence boundary) are not counted above."
         )
-    for reject in inputs.rejects:
-        print(f"rejected: {reject.file}:{reject.line}: {reject.reason}")
-    if rate := _rate(config, home):
-        print(f"time: {low / rate:,.0f} to {high / rate:,.0f} s at {rate:,.0f} tok/s, the rate of "
-              "earlier runs here, plus the engine's start")  # fmt: skip
+    elif not any(s.requests for s in found.stages):
+        lines.append("nothing is left to do: a run would only load its results again")
+    if (seconds := found.seconds) is None:
+        lines.append("time: unknown until this model has run here once")
     else:
-        print("time: unknown until this model has run here once")
-    print("nothing was written")
+        lines.append(
+            f"time: {seconds[0]:,.0f} to {seconds[1]:,.0f} s at "
+            f"{found.tokens_per_second:,.0f} tokens/s, the rate of earlier runs here; starting "
+            "the engine comes on top"
+        )
+    return [*lines, "nothing was written"]
 
 
-def _rate(config: RunConfig, home: Home) -> float | None:
+def _rate(engine: str, model: str, home: Home) -> float | None:
     """Generated tokens a second of earlier runs of this model and engine, engine start excluded."""
     from tracelab.warehouse import open_reader
 
@@ -122,7 +231,7 @@ def _rate(config: RunConfig, home: Home) -> float | None:
         row = con.execute(
             "SELECT sum(generated_tokens) / nullif(sum(seconds - engine_seconds), 0) "
             "FROM sessions JOIN runs USING (run_id) WHERE engine = $engine AND model = $model",
-            {"engine": config.engine.kind, "model": config.model},
+            {"engine": engine, "model": model},
         ).fetchone()
-        return None if row is None or row[0] is None else float(row[0])
+        return float(row[0]) if row is not None and row[0] else None
     return None

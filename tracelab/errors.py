@@ -11,7 +11,8 @@
     ├── GradingError         a grader cannot be built (a failed grade is an outcome, not an error)
     └── WarehouseError       the database cannot be used                                 exit 1
         ├── LockedError      another process holds it                                    exit 4
-        └── SchemaError      it was written by a newer tracelab                          exit 2
+        ├── SchemaError      it was written by a newer tracelab                          exit 2
+        └── QueryError       SQL, or the name or parameters of a query, are wrong        exit 2
 
 One bad line or one failed rollout is data (a `rejects` row, an observation with `error`), never
 one of these. These are raised only when the command as a whole cannot go on; the message is one
@@ -76,6 +77,12 @@ class LockedError(WarehouseError):
     """Another process holds the database."""
 
     exit_code = 4
+
+
+class QueryError(WarehouseError):
+    """What was asked of the database is not a query it can answer."""
+
+    exit_code = 2
 
 
 class SchemaError(WarehouseError):

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from tracelab.errors import ConfigError
+from tracelab.errors import ConfigError, TracelabError
 
 ENVIRONMENT = "TRACELAB_HOME"
 DEFAULT = "tracelab-home"
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+"""What the system says when there is no room."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,9 +24,16 @@ class Home:
 
     @classmethod
     def at(cls, path: str | Path | None = None) -> Home:
-        """The given folder, else `TRACELAB_HOME`, else `./tracelab-home`."""
+        """The given folder, else `TRACELAB_HOME`, else `./tracelab-home`.
+
+        Raises:
+            ConfigError: It starts with the `~` of nobody.
+        """
         chosen = path or os.environ.get(ENVIRONMENT) or DEFAULT
-        return cls(Path(chosen).expanduser().absolute())
+        try:
+            return cls(Path(chosen).expanduser().absolute())
+        except RuntimeError as e:  # ~name of nobody here
+            raise ConfigError(f"home {str(chosen)!r}: {str(e)[:1].lower()}{str(e)[1:]}") from None
 
     @property
     def database(self) -> Path:
@@ -40,6 +50,7 @@ class Home:
 
         Raises:
             ConfigError: They cannot.
+            TracelabError: The disk is full.
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -47,7 +58,13 @@ class Home:
                 f.write(b"x")
                 f.flush()
         except OSError as e:
+            if e.errno in FULL:
+                raise TracelabError(
+                    f"home {self.path}: the disk is full; free some space and run the same "
+                    "command again"
+                ) from None
+            why = "it is a file" if self.path.is_file() else e.strerror
             raise ConfigError(
-                f"home {self.path} cannot be written ({e.strerror}); choose another folder with "
+                f"home {self.path} cannot be written ({why}); choose another folder with "
                 f"--home or {ENVIRONMENT}"
             ) from None

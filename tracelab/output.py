@@ -1,7 +1,8 @@
 """Tables for people and for programs: stdout is data, everything else goes to stderr.
 
-Text that came from a model is printed without its control characters: a trace must not be able to
-move the cursor, change colours or forge a line.
+Text that came from a model is shown without its control characters: a trace must not be able to
+move the cursor, change colours, reverse the reading direction or forge a line. JSON escapes them;
+CSV is exact, unless it is printed on a terminal.
 """
 
 from __future__ import annotations
@@ -9,8 +10,12 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
+import re
 import sys
-from collections.abc import Iterable
+import unicodedata
+from collections.abc import Collection, Iterable, Iterator
+from decimal import Decimal
 from typing import Any, Literal
 
 import pyarrow as pa
@@ -21,13 +26,22 @@ from rich.text import Text
 Format = Literal["table", "json", "nl", "csv"]
 _CELL_CHARS = 160
 _PROSE_CHARS = 24
+_SUSPECT = re.compile(r"[^\x20-\x7e]")
 
 
 def clean(text: str) -> str:
-    """Replace control characters (all of Unicode's Cc and bidirectional overrides) visibly."""
-    return "".join(
-        " " if c in "\n\r\t" else "�" if not c.isprintable() and c != " " else c for c in text
-    )
+    """One line without anything a terminal could act on.
+
+    Line breaks, tabs and unusual spaces become a space; other control, formatting (bidirectional
+    overrides, zero-width) and unassigned characters become U+FFFD.
+    """
+    return _SUSPECT.sub(lambda m: _harmless(m.group()), text)
+
+
+def _harmless(char: str) -> str:
+    if char in "\n\r\t" or unicodedata.category(char).startswith("Z"):
+        return " "
+    return char if char.isprintable() else "\ufffd"
 
 
 def default_format() -> Format:
@@ -37,26 +51,94 @@ def default_format() -> Format:
 
 def print_arrow(table: pa.Table, form: Format) -> None:
     """Print a result to stdout."""
-    names, rows = table.column_names, table.to_pylist()
-    if form == "json":
-        sys.stdout.write(json.dumps(rows, default=str, ensure_ascii=False) + "\n")
-    elif form == "nl":
-        for row in rows:
-            sys.stdout.write(json.dumps(row, default=str, ensure_ascii=False) + "\n")
+    names = list(table.column_names)
+    if form in ("json", "nl"):
+        _print_json(names, list(_rows(table)), lines=form == "nl")
     elif form == "csv":
         buffer = io.StringIO()
-        writer = csv.writer(buffer)
-        writer.writerow(names)
-        writer.writerows([["" if v is None else v for v in row.values()] for row in rows])
+        # On a terminal even CSV is read by a person.
+        show = clean if sys.stdout.isatty() else str
+        writer = csv.writer(buffer, lineterminator="\n")
+        writer.writerow([show(n) for n in names])
+        writer.writerows([[_csv(v, show) for v in row] for row in _rows(table)])
         sys.stdout.write(buffer.getvalue())
     else:
-        print_table(names, ([row[n] for n in names] for row in rows))
+        print_table(names, _rows(table))
 
 
-def print_table(names: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:
-    """Print a table for a person to stdout; one record a block where a table would not fit."""
-    console = Console()
-    heads, cells = list(names), [[_cell(v) for v in row] for row in rows]
+def _rows(table: pa.Table) -> Iterator[tuple[Any, ...]]:
+    # By position: two columns of a join may have one name.
+    return zip(*(column.to_pylist() for column in table.columns), strict=True)
+
+
+def _print_json(names: list[str], rows: list[tuple[Any, ...]], *, lines: bool) -> None:
+    records = [json.dumps(dict(zip(_distinct(names), map(_plain, row), strict=True)),
+                          ensure_ascii=False, allow_nan=False) for row in rows]  # fmt: skip
+    # What JSON does not escape by itself: DEL, C1, bidirectional overrides, ...
+    records = [_SUSPECT.sub(lambda m: _escaped(m.group()), r) for r in records]
+    if lines:
+        sys.stdout.writelines(r + "\n" for r in records)
+    else:
+        sys.stdout.write("[" + ",\n ".join(records) + "]\n")
+
+
+def _escaped(char: str) -> str:
+    if char.isprintable():
+        return char
+    return json.dumps(char)[1:-1] if char != "\x7f" else "\\u007f"
+
+
+def _distinct(names: list[str]) -> list[str]:
+    """Names of which no two are the same: `text`, `text_1`."""
+    out: list[str] = []
+    for name in names:
+        fresh, n = name, 0
+        while fresh in out:
+            n += 1
+            fresh = f"{name}_{n}"
+        out.append(fresh)
+    return out
+
+
+def _plain(value: Any) -> Any:
+    """A value that JSON has; NaN and infinity, which it has not, become null."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Decimal):
+        return int(value) if value == value.to_integral_value() else float(value)
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, dict):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    return str(value)
+
+
+def _csv(value: Any, show: Any) -> Any:
+    if value is None:
+        return ""
+    if isinstance(value, dict | list | tuple):
+        return show(json.dumps(_plain(value), ensure_ascii=False))
+    if isinstance(value, bytes):
+        return value.hex()
+    return show(value) if isinstance(value, str) else value
+
+
+def print_table(
+    names: Iterable[str], rows: Iterable[Iterable[Any]], numeric: Collection[int] = ()
+) -> None:
+    """Print a table for a person to stdout; one record a block where a table would not fit.
+
+    Args:
+        names: Column heads.
+        rows: Cells.
+        numeric: Columns of text that is to be aligned like numbers.
+    """
+    console = Console(markup=False, emoji=False, highlight=False)
+    heads, cells = [clean(n) for n in names], [[_cell(v) for v in row] for row in rows]
     widths = [max([len(h), *(len(row[i]) for row in cells)]) for i, h in enumerate(heads)]
     if sum(min(w, _PROSE_CHARS) + 3 for w in widths) > console.width:
         _print_records(console, heads, cells)
@@ -65,7 +147,8 @@ def print_table(names: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:
     for i, head in enumerate(heads):
         # Numbers and short words stay whole; what shrinks is prose.
         short = widths[i] <= _PROSE_CHARS
-        table.add_column(head, overflow="fold", no_wrap=short, justify=_side(cells, i))
+        side: Literal["left", "right"] = "right" if i in numeric else _side(cells, i)
+        table.add_column(Text(head), overflow="fold", no_wrap=short, justify=side)
     for row in cells:
         table.add_row(*row)
     console.print(table)
@@ -88,9 +171,14 @@ def _side(cells: list[list[Text]], column: int) -> Literal["left", "right"]:
 def _cell(value: Any) -> Text:
     if value is None:
         return Text("NULL", style="dim")
-    if isinstance(value, float):
-        return Text(f"{value:.4g}", justify="right")
+    if isinstance(value, float | Decimal):
+        value = float(value)
+        # Four digits, but never an exponent where the number could be read.
+        large = 1000 <= abs(value) < 1e12
+        return Text(f"{value:.0f}" if large else f"{value:.4g}", justify="right")
     if isinstance(value, int) and not isinstance(value, bool):
         return Text(str(value), justify="right")
+    if isinstance(value, dict | list | tuple):
+        value = json.dumps(_plain(value), ensure_ascii=False)
     text = clean(str(value))
     return Text(text if len(text) <= _CELL_CHARS else text[: _CELL_CHARS - 1] + "…")

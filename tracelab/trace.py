@@ -54,6 +54,7 @@ class Trace:
             tokenises the text of the turns before the response as it stands.
         source: Where it came from (`testbed`, or a file name).
         extra: Anything else the source knows (published figures, tags, ...), JSON values only.
+        line: Line of the source it stood on, from 1; 0 when it does not stand on a line.
     """
 
     turns: tuple[Turn, ...]
@@ -65,6 +66,7 @@ class Trace:
     rendering: Rendering = "chat"
     source: str = ""
     extra: Mapping[str, Any] = field(default_factory=dict)
+    line: int = 0
 
     @property
     def trace_id(self) -> str:
@@ -102,6 +104,7 @@ class Trace:
             "rendering": self.rendering,
             "source": self.source,
             "extra": dict(self.extra),
+            "line": self.line,
         }
 
     @classmethod
@@ -122,6 +125,7 @@ class Trace:
             rendering=cast(Rendering, data["rendering"]),
             source=data["source"],
             extra=dict(data["extra"]),
+            line=data.get("line", 0),
             **rest,
         )
 

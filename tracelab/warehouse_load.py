@@ -275,8 +275,44 @@ def load_scores(
     _load(con, "scores", columns, update="true", before=stale)
 
 
-def load_rejects(con: DuckDBPyConnection, run_id: str, rejects: Sequence[RejectRow]) -> None:
-    """Load rejected input records; long excerpts are cut."""
+def load_rejects(
+    con: DuckDBPyConnection,
+    run_id: str,
+    rejects: Sequence[RejectRow],
+    *,
+    instead_of: Sequence[str] | None = (),
+) -> None:
+    """Load rejected input records; long excerpts are cut.
+
+    Args:
+        con: An open writer.
+        run_id: The run.
+        rejects: The records.
+        instead_of: Files whose earlier rejects these replace; None for all files of the run.
+    """
+    still = {(r.file, r.line, r.reason) for r in rejects}
+    there = con.execute(
+        "SELECT file, line, reason FROM rejects WHERE run_id = $run_id", {"run_id": run_id}
+    ).fetchall()
+    gone = [
+        (file, line, reason)
+        for file, line, reason in there
+        if (instead_of is None or file in instead_of) and (file, line, reason) not in still
+    ]
+    with transaction(con):
+        if gone:  # only these: see `load_scores`
+            con.execute(
+                "DELETE FROM rejects WHERE run_id = $run_id AND (file, line, reason) IN "
+                "(SELECT (g.file, g.line, g.reason) FROM (SELECT unnest($gone) AS g))",
+                {
+                    "run_id": run_id,
+                    "gone": [{"file": f, "line": n, "reason": r} for f, n, r in gone],
+                },
+            )
+        _load_rejects(con, run_id, rejects)
+
+
+def _load_rejects(con: DuckDBPyConnection, run_id: str, rejects: Sequence[RejectRow]) -> None:
     columns = {"run_id": [run_id] * len(rejects), **_columns(rejects)}
     columns["excerpt"] = [r.excerpt[:EXCERPT_CHARS] for r in rejects]
     _load(con, "rejects", columns)

@@ -24,7 +24,7 @@ import pyarrow.csv
 import pyarrow.parquet
 from duckdb import DuckDBPyConnection
 
-from tracelab.errors import WarehouseError
+from tracelab.errors import QueryError, WarehouseError
 from tracelab.warehouse import explain, sql_dir
 
 SAMPLE_ROWS = 5
@@ -123,7 +123,7 @@ def query(
         The whole result. 128-bit integers, which sums are, come as 64-bit ones where they fit.
 
     Raises:
-        WarehouseError: Unknown name, missing or unknown parameter, or whatever DuckDB refuses.
+        QueryError: Unknown name, missing or unknown parameter, or whatever DuckDB refuses.
     """
     sql, values = sql_or_name, dict(params or {})
     if re.fullmatch(r"\s*[\w-]*\s*", sql_or_name):
@@ -133,8 +133,10 @@ def query(
         if relation is None:  # a comment, or a statement without a result
             return pa.table({})
         table = relation.to_arrow_table()
+    except duckdb.InterruptException as error:
+        raise KeyboardInterrupt from error
     except duckdb.Error as error:
-        raise WarehouseError(_sentence(error)) from error
+        raise QueryError(_sentence(error)) from error
     for i, data_type in enumerate(relation.types):
         if str(data_type) == "HUGEINT":
             with suppress(pa.ArrowInvalid):  # it does need 128 bits
@@ -248,14 +250,14 @@ def _named(name: str, params: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     if name not in queries:
         close = difflib.get_close_matches(name, queries, n=1)
         hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(queries)}."
-        raise WarehouseError(f"there is no query named {name!r}: {hint}")
+        raise QueryError(f"there is no query named {name!r}: {hint}")
     found = queries[name]
     known = {p.name: p for p in found.params}
     if unknown := sorted(params.keys() - known):
         have = ", ".join(known) or "none"
-        raise WarehouseError(f"query {name} has no parameter {unknown[0]!r}; it has {have}")
+        raise QueryError(f"query {name} has no parameter {unknown[0]!r}; it has {have}")
     if missing := [p for p in found.params if p.required and p.name not in params]:
-        raise WarehouseError(f"query {name} needs {missing[0].name}: {missing[0].help}")
+        raise QueryError(f"query {name} needs {missing[0].name}: {missing[0].help}")
     return found.sql, {p.name: params.get(p.name, p.default) for p in found.params}
 
 

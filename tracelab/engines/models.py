@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tracelab.errors import ModelLoadError
+from tracelab.errors import ModelLoadError, one_line
 from tracelab.work import ModelRef
 
 TESTBED = "testbed"
@@ -97,12 +97,29 @@ def _require_causal(config: dict[str, Any], name: str) -> None:
         )
 
 
+def _require_whole(file: Path, name: str) -> None:
+    """Check that a safetensors file holds what its header says; reads only the header."""
+    if file.suffix != ".safetensors":
+        return
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(file, framework="np"):
+            pass
+    except (SafetensorError, OSError) as e:
+        raise ModelLoadError(
+            f"model {name!r}: {file.name} is damaged or cut short ({one_line(e)})"
+        ) from e
+
+
 def _revision(path: Path, name: str) -> str:
     """Hash of the weights and config; large weight files by size and a sample of each end."""
     weights = sorted(p for pattern in ("*.safetensors", "*.bin") for p in path.glob(pattern))
     if not weights:
         raise ModelLoadError(f"model {name!r}: the directory has no weights (*.safetensors, *.bin)")
     digest = hashlib.blake2b(digest_size=8)
+    for file in weights:
+        _require_whole(file, name)
     try:
         for file in [path / "config.json", *weights]:
             size = file.stat().st_size

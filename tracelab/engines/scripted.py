@@ -273,7 +273,7 @@ class ScriptedEngine:
             return failed(item, "engine", "the prefix has no response mark")
         at = len(item.prefix_ids) - item.prefix_ids[::-1].index(_START)
         given = list(item.prefix_ids[at:])
-        self.counters.prompt_tokens += len(item.prefix_ids)
+        self.counters.prompt_tokens += len(item.prefix_ids) * item.replicates
         if item.target_ids is not None:
             return [self._score_one(item, given, item.target_ids)]
         return [self._sample(item, given, r) for r in item.replicate_range]

@@ -36,8 +36,12 @@ class HFTokenizer:
             self._tok: Any = AutoTokenizer.from_pretrained(path)
         except Exception as e:  # the library raises whatever its parsers raise
             raise ModelLoadError(
-                f"model {path!r}: its tokenizer cannot be loaded ({type(e).__name__}: {one_line(e, 200)})"
+                f"model {path!r}: its tokenizer cannot be loaded "
+                f"({type(e).__name__}: {one_line(e, 200)})"
             ) from e
+        # Without its files the library makes an empty one, in which every text is no tokens.
+        if not self._tok("a", add_special_tokens=False)["input_ids"]:
+            raise ModelLoadError(f"model {path!r}: the directory has no tokenizer files")
 
     @property
     def has_chat_template(self) -> bool:

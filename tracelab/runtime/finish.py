@@ -77,7 +77,7 @@ def finish(
             load_session(con, run_id, session_row(session))
         load_traces(con, run_id, [s.loaded() for s in studies])
         load_items(con, run_id, places)
-        load_rejects(con, run_id, rejects)
+        load_rejects(con, run_id, rejects, instead_of=None)
         load_scores(con, run_id, scores, estimator_version=estimator_version)
 
     try:

@@ -124,6 +124,10 @@ class Journal:
             else:
                 yield part
 
+    def has_observations(self) -> bool:
+        """Whether anything was ever recorded."""
+        return bool(self.store.list("observations", ".parquet"))
+
     def sessions(self) -> list[dict[str, Any]]:
         """What each invocation that did some of the work has cost."""
         names = self.store.list("sessions", ".json")

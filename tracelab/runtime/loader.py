@@ -25,8 +25,23 @@ _LIVE_WAIT_SECONDS = 0.2
 class Loader:
     """Loads the rollouts of one run."""
 
-    def __init__(self, database: Path, run_id: str, warn: Callable[[str], None]) -> None:
-        """Load into a database file; `warn` is told once when it is held by another process."""
+    def __init__(
+        self,
+        database: Path,
+        run_id: str,
+        warn: Callable[[str], None],
+        first: Callable[[DuckDBPyConnection], None] = lambda con: None,
+    ) -> None:
+        """Load into a database file.
+
+        Args:
+            database: The file.
+            run_id: The run.
+            warn: Told once when the file is held by another process.
+            first: Loads what the rollouts belong to, in the transaction of the first of them, so
+                that a reader never sees rollouts of no known run.
+        """
+        self._first: Callable[[DuckDBPyConnection], None] | None = first
         self._database = database
         self._run_id = run_id
         self._warn = warn
@@ -59,8 +74,13 @@ class Loader:
             LockedError: The database was held for `wait_s` seconds; the rows are kept.
         """
         if self._rows:
-            self.write(wait_s, lambda con: load_rollouts(con, self._run_id, self._rows))
-            self._rows = []
+            self.write(wait_s, self._load)
+            self._rows, self._first = [], None
+
+    def _load(self, con: DuckDBPyConnection) -> None:
+        if self._first is not None:
+            self._first(con)
+        load_rollouts(con, self._run_id, self._rows)
 
     def write(self, wait_s: float, action: Callable[[DuckDBPyConnection], None]) -> None:
         """Run one action in one transaction on a connection of its own."""

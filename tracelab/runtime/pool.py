@@ -317,9 +317,10 @@ class RayPool:
     def _start(self, replicas: list[_Replica]) -> None:
         try:
             self._ray.get([r.handle.start.remote() for r in replicas])
-        except TracelabError:
-            raise
         except self._ray.exceptions.RayError as e:
+            # What an actor raised comes wrapped in something that prints as a traceback.
+            if isinstance(cause := getattr(e, "cause", None), TracelabError):
+                raise cause from None
             raise EngineError(f"an engine could not be started: {one_line(e)}") from e
 
 

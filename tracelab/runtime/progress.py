@@ -10,6 +10,9 @@ from types import TracebackType
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.text import Text
+
+from tracelab.output import clean
 
 _PLAIN_SECONDS = 10.0
 
@@ -53,11 +56,15 @@ class RunProgress:
     def say(self, text: str) -> None:
         """One line for a person."""
         if not self._quiet:
-            self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+            self._print(text)
 
     def warn(self, text: str) -> None:
         """One line that is shown even when quiet."""
-        self.console.print(text, style="yellow", markup=False, highlight=False, soft_wrap=True)
+        self._print(text, style="yellow")
+
+    def _print(self, text: str, style: str | None = None) -> None:
+        # What is said may quote a trace.
+        self.console.print(Text(clean(text), style=style or ""), soft_wrap=True)
 
     def stage(self, name: str, total: int, done: int = 0) -> None:
         """Begin a stage of `total` rollouts, `done` of which the journal already has."""

@@ -8,7 +8,6 @@ resumable: nothing is asked of an engine that the journal already answers.
 from __future__ import annotations
 
 import contextlib
-import errno
 import signal
 import threading
 import time
@@ -23,10 +22,11 @@ from tracelab import __version__
 from tracelab.config import RunConfig
 from tracelab.engines.base import EngineSpec
 from tracelab.errors import ConfigError, TracelabError
-from tracelab.home import Home
+from tracelab.home import FULL, Home
 from tracelab.runtime.journal import Journal, deduplicated
 from tracelab.runtime.pool import Pool, with_range
 from tracelab.runtime.progress import RunProgress
+from tracelab.runtime.record import continued, identity
 from tracelab.work import Observation, WorkItem
 
 _SESSION_EVERY_SECONDS = 5.0
@@ -101,12 +101,18 @@ class Run:
 
     def _open_record(self, versions: dict[str, str]) -> dict[str, Any]:
         old = self.journal.read_json("run.json")
+        if old is not None and not self.journal.has_observations():
+            old = None  # it never came to anything, so its config binds nobody
         if old is not None:
-            self._keep_rollouts(old["config"]["resample"]["rollouts"])
+            try:
+                self.config = continued(old, self.config, self.spec.model, self.progress.warn)
+            except ConfigError:
+                self.journal.close()
+                raise
         record = {
             "run_id": self.config.name,
             "config": self.config.model_dump(mode="json"),
-            "identity": self.config.identity() | {"model_revision": self.spec.model.revision},
+            "identity": identity(self.config, self.spec.model),
             "digest": self.config.digest,
             "tracelab_version": __version__,
             "versions": versions,
@@ -116,26 +122,9 @@ class Run:
             "finished_at": None,
         }
         if old is not None:
-            changed = sorted(_differences(old["identity"], record["identity"]))
-            if changed:
-                self.journal.close()
-                raise ConfigError(
-                    f"run {self.config.name!r} was started with another config; changed: "
-                    f"{'; '.join(changed)}. Choose another `name`, or start over with --fresh."
-                )
             record["started_at"], record["finished_at"] = old["started_at"], old["finished_at"]
         self.journal.write_json("run.json", record)
         return record
-
-    def _keep_rollouts(self, had: int) -> None:
-        """A run only grows: with fewer rollouts than it has, it keeps those it has."""
-        if had > self.config.resample.rollouts:
-            self.progress.warn(
-                f"run {self.config.name!r} already has {had} rollouts a boundary; keeping them "
-                f"all (asked for {self.config.resample.rollouts})"
-            )
-            resample = self.config.resample.model_copy(update={"rollouts": had})
-            self.config = self.config.model_copy(update={"resample": resample})
 
     # -- engines ----------------------------------------------------------------------------
 
@@ -171,6 +160,7 @@ class Run:
         if not owed:
             return
         self._check_stop()
+        self._reopen()
         if self._pool is None:
             self.progress.say(f"starting {self.spec.kind} for {self.spec.model.name} ...")
             self._pool = self._make_pool()
@@ -188,6 +178,12 @@ class Run:
                 self.journal.flush()
                 self.save_session()
         self._check_stop()
+
+    def _reopen(self) -> None:
+        """A finished run that is given more to do is not finished until that is done."""
+        if self.record["finished_at"] is not None:
+            self.record["finished_at"] = None
+            self.journal.write_json("run.json", self.record)
 
     def _recorded(self, wanted: dict[str, WorkItem]) -> Iterator[list[Observation]]:
         """The journal's answers to these items."""
@@ -280,16 +276,8 @@ def missing(item: WorkItem, seen: set[int]) -> Iterator[WorkItem]:
             first = None
 
 
-def _differences(old: Any, new: Any, at: str = "") -> Iterator[str]:
-    if isinstance(old, dict) and isinstance(new, dict):
-        for key in old.keys() | new.keys():
-            yield from _differences(old.get(key), new.get(key), f"{at}.{key}" if at else key)
-    elif old != new:
-        yield f"{at} (was {old!r}, is {new!r})"
-
-
 def _disk(e: OSError, what: str) -> TracelabError:
-    if e.errno == errno.ENOSPC:
+    if e.errno in FULL:
         return TracelabError(
             f"{what}: the disk is full. What was written before is safe; free some space and "
             "run the same command again."

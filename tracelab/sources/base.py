@@ -7,7 +7,7 @@ of it is used.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -34,6 +34,13 @@ class Reject:
     reason: str
     excerpt: str
     field: str | None = None
+
+    def __str__(self) -> str:
+        """Where, and why."""
+        return f"{self.file}:{self.line}: {self.reason}" if self.line else self._whole()
+
+    def _whole(self) -> str:
+        return self.reason if self.reason.startswith(self.file) else f"{self.file}: {self.reason}"
 
 
 @dataclass(slots=True)
@@ -67,6 +74,14 @@ class Importer(Protocol):
     def __call__(self, path: Path, seen: Seen | None = None) -> Iterator[Trace | Reject]:
         """Yield the traces and rejects of a path that has this format."""
         ...
+
+
+def tell_rejects(rejects: Sequence[Reject], say: Callable[[str], object], most: int = 5) -> None:
+    """Say what was rejected and why, in a few lines however many they are."""
+    for reject in rejects[:most]:
+        say(f"rejected: {reject}")
+    if len(rejects) > most:
+        say(f"rejected: {len(rejects) - most} more")
 
 
 def excerpt(raw: bytes | str) -> str:

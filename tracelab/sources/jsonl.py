@@ -117,6 +117,7 @@ def _trace(line: Line, file: str) -> tuple[Trace, str | None]:
         rendering=record.rendering,
         source=file,
         extra=rest,
+        line=line.number,
     )
     return trace, record_id
 

@@ -139,8 +139,8 @@ def rows(measured: Measured) -> list[Row]:
 
 
 def wrong_plan_cost(counts: Mapping[str, Count]) -> Row:
-    """The largest fall of the value by a wrong plan, over the phrasings: V before - V after."""
-    best = Row("cost of a wrong plan", -1.0, -1.0, 1.0, 0)
+    """The surest fall of the value by a wrong plan, over the phrasings: V before - V after."""
+    best = Row("cost of a wrong plan", -1.0, -1.0, 1.0, 0, ">= 0.4", False)
     for phrasing in range(len(P_RIGHT_PLAN)):
         right, wrong = (
             counts.get(f"accuracy after plan_{kind}, phrasing {phrasing}", Count())
@@ -150,10 +150,10 @@ def wrong_plan_cost(counts: Mapping[str, Count]) -> Row:
             continue
         n = right.n + wrong.n
         q, d = right.n / n, right.share - wrong.share
-        noise = sum(c.share * (1 - c.share) / c.n for c in (right, wrong))
+        noise = sum((c.k + 1) * (c.n - c.k + 1) / (c.n + 2) ** 2 / c.n for c in (right, wrong))
         error = (d * d * q * (1 - q) / n + q * q * noise) ** 0.5
         cost, name = q * d, f"cost of a wrong plan, phrasing {phrasing}: V before - V after it"
-        if cost > best.value:
+        if cost - 1.96 * error > best.lo:
             best = Row(
                 name, cost, cost - 1.96 * error, cost + 1.96 * error, wrong.n, ">= 0.4", cost >= 0.4
             )
@@ -203,7 +203,7 @@ def context_rows(effects: Sequence[ContextEffect]) -> list[Row]:
     ]
     for kind in ("needed", "distractor", "one of a pair", "both of a pair"):
         drops = np.array([e.drop for e in effects if e.kind == kind])
-        found.append(mean_row(f"mean |change of log p(response)|: {kind}", drops))
+        found.append(mean_row(f"size of the change of log p(response), mean: {kind}", drops))
     finals = np.array([e.final for e in effects if e.kind == "needed"])
     return [*found, mean_row("the same, final line given its reasoning: needed", finals)]
 

@@ -6,12 +6,15 @@
 Data-parallel over the CPU cores (or one GPU when there is one). Everything is drawn from the
 train split by (seed, step), so a run is repeatable up to the order of floating-point sums,
 and a resumed run sees the data it would have seen. The loss covers the assistant's turns only.
+Writes the weights, the tokenizer and `training.json`, which says how they were made.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
+import platform
 import random
 import time
 from collections.abc import Callable, Iterator
@@ -219,8 +222,34 @@ def run(rank: int, world_size: int, args: argparse.Namespace) -> None:
     if rank == 0:
         save_net(net, args.out)
         tokenizer.save(args.out)
+        record(args, clock, world_size)
     if world_size > 1:
         dist.destroy_process_group()
+
+
+def hardware() -> str:
+    """The GPU if there is one, else the processor."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text().splitlines() if path.exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return f"{os.cpu_count()} virtual cores of {names[0] if names else platform.machine()}"
+
+
+def record(args: argparse.Namespace, clock: Clock, processes: int) -> None:
+    """Write `training.json`: how the weights were made."""
+    made = {
+        "command": "python -m tracelab.testbed.train",
+        "seed": args.seed,
+        "steps": clock.step,
+        "batch": BATCH,
+        "seconds": round(clock.elapsed),
+        "processes": processes,
+        "hardware": hardware(),
+        "torch": torch.__version__,
+    }
+    (args.out / "training.json").write_text(json.dumps(made, indent=2) + "\n")
 
 
 def main() -> None:

@@ -1,0 +1,95 @@
+"""What every command shares: errors into sentences and exit codes, `--home`, output formats."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, TypeVar
+
+import click
+
+from tracelab.errors import ConfigError, TracelabError
+from tracelab.home import FULL
+
+EXIT_ERRORS = 3
+EXIT_INTERRUPTED = 130
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def guarded(command: F) -> F:
+    """Turn what goes wrong on purpose into one sentence and an exit code."""
+
+    @wraps(command)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        try:
+            for stream in (sys.stdout, sys.stderr):
+                if isinstance(stream, io.TextIOWrapper):  # a terminal that is not UTF-8
+                    stream.reconfigure(errors="backslashreplace")
+            try:
+                return command(*args, **kwargs)
+            finally:
+                sys.stdout.flush()
+        except TracelabError as e:
+            complain(str(e))
+            sys.exit(e.exit_code)
+        except KeyboardInterrupt:
+            complain("interrupted")
+            sys.exit(EXIT_INTERRUPTED)
+        except BrokenPipeError:
+            # The reader of our output left (`| head`): nothing failed. What is still buffered
+            # goes nowhere, so that Python's last flush does not fail either.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(0)
+        except OSError as e:
+            # A disk, a permission, a file that vanished: the machine's fault, not ours.
+            full = "; free some space and run the same command again" if e.errno in FULL else ""
+            where = f"{e.filename}: " if e.filename else ""
+            complain(f"{where}{e.strerror or e}{full}")
+            sys.exit(1)
+
+    return call  # type: ignore[return-value]
+
+
+def complain(text: str) -> None:
+    """One sentence to stderr; it may quote a trace."""
+    from tracelab.output import clean
+
+    click.echo(f"tracelab: {clean(text)}", err=True)
+
+
+def home_option(command: F) -> F:
+    """`--home`."""
+    return click.option(
+        "--home",
+        metavar="DIR",
+        help="Where results live [default: $TRACELAB_HOME or ./tracelab-home].",
+    )(command)
+
+
+def format_options(command: F) -> F:
+    """`--json`, `--nl`, `--csv`, `--table`."""
+    for name, text in (
+        ("table", "Table for reading (default on a terminal)."),
+        ("csv", "CSV (default when piped)."),
+        ("nl", "One JSON object a line."),
+        ("json", "One JSON array."),
+    ):
+        command = click.option(f"--{name}", "form", flag_value=name, help=text)(command)
+    return command
+
+
+def parse_params(params: tuple[str, ...]) -> dict[str, str]:
+    """`NAME=VALUE` options as a map.
+
+    Raises:
+        ConfigError: One has no `=`.
+    """
+    pairs = [p.partition("=") for p in params]
+    for name, eq, _ in pairs:
+        if not eq:
+            raise ConfigError(f"--param {name!r}: write NAME=VALUE")
+    return {name: value for name, _, value in pairs}
