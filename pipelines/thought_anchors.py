@@ -18,15 +18,15 @@ from duckdb import DuckDBPyConnection
 
 from tracelab.config import RunConfig, parse_config
 from tracelab.engines.base import Tokenizer
-from tracelab.errors import ImportFormatError, PlanError
+from tracelab.errors import ImportFormatError, PlanError, TracelabError
 from tracelab.grading import Grader
 from tracelab.methods import resample
 from tracelab.methods.resample import Planned
-from tracelab.runtime.finish import Summary, finish, run_row
+from tracelab.runtime.finish import Summary, finish, leave, run_row
 from tracelab.runtime.journal import Journal, deduplicated
 from tracelab.runtime.loader import Loader
 from tracelab.runtime.progress import RunProgress
-from tracelab.runtime.run import Run
+from tracelab.runtime.run import InterruptedRunError, Run
 from tracelab.runtime.study import RolloutSink, Study, begin
 from tracelab.sources import read
 from tracelab.sources.base import Reject, tell_rejects
@@ -248,7 +248,11 @@ def execute(run: Run, tokenizer: Tokenizer, *, wait_s: float) -> Summary:
 
         loader = Loader(run.home.database, config.name, run.progress.warn, open_rows)
         sink = RolloutSink(studies, places, grader, loader)
-        run.observe("rollouts", [p.item for p in planned], sink)
+        try:
+            run.observe("rollouts", [p.item for p in planned], sink)
+        except TracelabError as e:
+            leave(run.record, loader, interrupted=isinstance(e, InterruptedRunError))
+            raise
         run.save_session()
         return finish(
             run.journal,

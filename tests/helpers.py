@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from click.testing import CliRunner, Result
 
+from tracelab.cli import main
 from tracelab.engines.scripted import Script, ScriptTokenizer
+from tracelab.home import Home
 from tracelab.segment import segment
 from tracelab.trace import Trace, Turn, Unit, tokenized_units
+from tracelab.warehouse import open_reader
+from tracelab.warehouse_query import query, schema
 
 _EOS = 256
 
@@ -57,3 +63,25 @@ def write_config(path: Path, source: Path, **more: str) -> Path:
         f'[engine]\nkind = "scripted"\n{extra}'
     )
     return path
+
+
+def invoke(*args: object, stdin: str | None = None) -> Result:
+    """Run `tracelab ARGS`; a bug shows as its traceback, not as an exit code."""
+    result = CliRunner().invoke(main, [str(a) for a in args], input=stdin, catch_exceptions=False)
+    assert "Traceback" not in result.output
+    return result
+
+
+def rows(sql: str, home: Path | None = None) -> list[dict[str, Any]]:
+    """Rows of the warehouse of `home`, or of the test's own."""
+    with open_reader(Home.at(home).database) as con:
+        found: list[dict[str, Any]] = query(con, sql).to_pylist()
+    return found
+
+
+def everything() -> dict[str, list[str]]:
+    """Every row of every table but the log of migrations, sorted."""
+    with open_reader(Home.at().database) as con:
+        tables = [t.name for t in schema(con) if t.kind == "table"]
+        tables.remove("schema_migrations")
+        return {t: sorted(map(str, con.execute(f"FROM {t}").fetchall())) for t in tables}

@@ -724,3 +724,20 @@ def test_many_rollouts_in_one_call(path: Path) -> None:
         load_rollouts(con, "r1", many)
         load_rollouts(con, "r1", many)
         assert con.execute("SELECT count(*) FROM rollouts").fetchone() == (len(many),)
+
+
+def test_a_crash_just_after_a_migration_leaves_a_database_that_opens(path: Path) -> None:
+    """Its log creates tables whose checks call functions; DuckDB alone fails to replay that."""
+    code = (
+        "import os, sys, duckdb; from tracelab.warehouse import migrations;"
+        "con = duckdb.connect(sys.argv[1]);"
+        "con.execute(migrations()[0].sql);"
+        'con.execute("INSERT INTO schema_migrations VALUES '
+        "(1, 'initial', $1, now()::TIMESTAMP)\", [migrations()[0].sha256]);"
+        "os._exit(9)"
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    subprocess.run([sys.executable, "-c", code, str(path)], check=False)
+    assert path.with_name(path.name + ".wal").stat().st_size > 0
+    with open_writer(path) as con:
+        assert con.execute("SELECT count(*) FROM runs").fetchone() == (0,)

@@ -46,9 +46,11 @@ def guarded(command: F) -> F:
             sys.exit(0)
         except OSError as e:
             # A disk, a permission, a file that vanished: the machine's fault, not ours.
-            full = "; free some space and run the same command again" if e.errno in FULL else ""
             where = f"{e.filename}: " if e.filename else ""
-            complain(f"{where}{e.strerror or e}{full}")
+            if e.errno in FULL:
+                complain(f"{where}the disk is full; free some space and run the same command again")
+            else:
+                complain(f"{where}{e.strerror or e}")
             sys.exit(1)
 
     return call  # type: ignore[return-value]

@@ -218,6 +218,8 @@ def explain(error: ValidationError, model: type[BaseModel]) -> str:
         return f"unknown key `{field}`; {hint}"
     if first["type"] == "missing":
         return f"`{field}` is missing"
+    if first["type"] == "model_type":
+        return f"`{field}` = {_short(first['input'])}: this is a section; write [{field}]"
     message = first["msg"].removeprefix("Value error, ")
     message = message[:1].lower() + message[1:]
     return f"`{field}` = {_short(first['input'])}: {message}"

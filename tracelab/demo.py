@@ -34,7 +34,8 @@ ORDER BY (role = 'plan_wrong') DESC, abs(value) DESC LIMIT 1"""
 
 TOP = """\
 SELECT rank, unit_index AS sentence, text, role, value, lo, hi, n
-FROM anchors WHERE run_id = 'demo' AND trace_id = '{trace}' AND status = 'ok'
+FROM anchors
+WHERE run_id = 'demo' AND trace_id = '{trace}' AND status = 'ok'
 ORDER BY rank LIMIT 3"""
 
 QUESTION = """\
@@ -110,8 +111,8 @@ def show(console: Console, story: Story, seconds: float, home: Home) -> None:
     console.print()
     console.print(_table(story.top))
     console.print(
-        "\neffect: how much writing the sentence changed the chance of a right answer. An\n"
-        "interval that holds 0 shows no effect. role: what the sentence was planted to do.\n"
+        "\neffect: what writing the sentence did to the chance of a right answer;\n"
+        "an interval that holds 0 shows none. role: what it was planted to do.\n"
     )
     c = story.costs
     console.print(

@@ -208,9 +208,9 @@ def _remarks(found: Forecast) -> list[str]:
             f"{found.base_traces_missing} base traces do not exist yet; their rollouts "
             f"({found.rollouts_per_boundary} at each sentence boundary) are not counted above."
         )
-    elif not any(s.requests for s in found.stages):
+    if not any(s.requests for s in found.stages):
         lines.append("nothing is left to do: a run would only load its results again")
-    if (seconds := found.seconds) is None:
+    elif (seconds := found.seconds) is None:
         lines.append("time: unknown until this model has run here once")
     else:
         lines.append(

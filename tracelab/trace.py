@@ -52,7 +52,7 @@ class Trace:
         success: The recorded success flag; None when unknown.
         rendering: How the prompt becomes tokens: `chat` applies the model's chat template, `raw`
             tokenises the text of the turns before the response as it stands.
-        source: Where it came from (`testbed`, or a file name).
+        source: Where it came from (`testbed`, or a file as it was named).
         extra: Anything else the source knows (published figures, tags, ...), JSON values only.
         line: Line of the source it stood on, from 1; 0 when it does not stand on a line.
     """

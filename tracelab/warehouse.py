@@ -46,6 +46,7 @@ _CONFIG: dict[str, Any] = {
 }
 
 _LOCKED = ("set lock on file", "Conflicting lock", "being used by another process")
+_UNREPLAYED = "replaying WAL"
 _SAME_PROCESS = "different configuration than existing connections"
 _DAMAGED = ("not a valid DuckDB", "Corrupt", "not read enough bytes", "replaying WAL", "checksum")
 _FULL = ("No space left", "File too large", "quota exceeded", "Out of disk")
@@ -166,6 +167,8 @@ def transaction(con: DuckDBPyConnection) -> Iterator[None]:
 
 
 _in_transaction: set[int] = set()
+_viewed: dict[Path, list[str]] = {}
+"""The views that this process has made, by database."""
 
 
 def explain(verb: str, path: Path, error: duckdb.Error | OSError) -> WarehouseError:
@@ -217,6 +220,9 @@ def _attempt(path: Path, read_only: bool) -> DuckDBPyConnection:
         return duckdb.connect(str(path), read_only=read_only, config=_CONFIG)
     except duckdb.Error as error:
         said = str(error)
+        if _UNREPLAYED in said and "core_functions" in said:
+            _replay(path)
+            return duckdb.connect(str(path), read_only=read_only, config=_CONFIG)
         if _SAME_PROCESS in said:
             raise _HeldError(f"this process (PID {os.getpid()})") from error
         if any(hint in said for hint in _LOCKED):
@@ -224,6 +230,18 @@ def _attempt(path: Path, read_only: bool) -> DuckDBPyConnection:
             name = f"{Path(who[1]).name} (PID {who[2]})" if who else "another process"
             raise _HeldError(name) from error
         raise explain("open", path, error) from error
+
+
+def _replay(path: Path) -> None:
+    """Replay a log that creates tables with checks, which a crash just after a migration leaves.
+
+    DuckDB 2.0 replays the log of the database it opens before it knows functions such as
+    `isfinite`; a database that is attached to an open one comes late enough.
+    """
+    quoted = str(path).replace("'", "''")
+    with duckdb.connect() as con:
+        con.execute(f"ATTACH '{quoted}' AS unreplayed")
+        con.execute("CHECKPOINT unreplayed")
 
 
 def _create(path: Path) -> None:
@@ -249,6 +267,7 @@ def _create(path: Path) -> None:
                 pass
             except OSError:  # a file system without hard links
                 os.replace(new, path)
+            _viewed[path] = _views()
     except (duckdb.Error, OSError) as error:
         raise explain("create", path, error) from error
     finally:
@@ -271,10 +290,25 @@ def _migrate(con: DuckDBPyConnection, path: Path) -> None:
                     "applied_at": datetime.now(UTC).replace(tzinfo=None),
                 },
             )
-    # Views hold no data, so they follow the installed tracelab at every opening (about 10 ms).
+        # A log with tables in it needs `_replay` after a crash, so it is not left lying. At a
+        # close DuckDB would do this too, but silently not where the disk is full.
+        con.execute("CHECKPOINT")
+    # Views hold no data, so they follow the installed tracelab: made again by every process that
+    # writes, and only once by each, because that takes longer than many a load.
+    views = _views()
+    there = con.execute("SELECT count(*) FROM duckdb_views() WHERE NOT internal").fetchone()
+    if _viewed.get(path) == views and there == (len(views),):
+        return
     with transaction(con):
-        for file in sorted((sql_dir() / "views").glob("*.sql")):
-            con.execute(file.read_text(encoding="utf-8"))
+        for sql in views:
+            con.execute(sql)
+    _viewed[path] = views
+
+
+def _views() -> list[str]:
+    """The SQL of every view, in the order in which they build on one another."""
+    files = sorted((sql_dir() / "views").glob("*.sql"))
+    return [file.read_text(encoding="utf-8") for file in files]
 
 
 def _pending(con: DuckDBPyConnection, path: Path) -> list[Migration]:

@@ -51,8 +51,9 @@ def test_a_full_record(tmp_path: Path) -> None:
         answer="4",
         reference="4",
         success=True,
-        source="my.jsonl",
+        source=str(tmp_path / "my.jsonl"),
         extra={"topic": "sum"},
+        line=1,
     )
     assert Trace.from_json(trace.to_json()) == trace
 

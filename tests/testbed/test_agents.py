@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tracelab.testbed.agent_labels import FAULTS, flawless, play, read
+from tracelab.testbed.agent_labels import FAULTS, flawless, is_well_formed_turn, play, read
 from tracelab.testbed.agent_world import MAX_TURNS, AgentTask, MarketEnvironment, task, tasks
 from tracelab.testbed.market import split_of
 
@@ -25,6 +25,7 @@ def test_every_planted_step_is_read(seed: int) -> None:
     asked = task("train", seed, 0)
     episode = read(asked, episode_of(asked, seed))
     assert "garbled" not in {s.role for s in episode.steps}
+    assert all(is_well_formed_turn(s.text) for s in episode.steps)
     assert episode.cause != "unexplained"
     assert (episode.cause is None) == episode.success
     assert (episode.decisive_step is not None) == (episode.cause in FAULTS)
@@ -81,3 +82,22 @@ def test_unreadable_steps_end_the_episode_unanswered() -> None:
     assert env.score() == 0.0
     with pytest.raises(ValueError, match="over"):
         env.step("again")
+
+
+@pytest.mark.parametrize(
+    "said", ["<tool_call>calc sing max 5</tool_call>", "<tool_call>look up Tea</tool_call>", ""]
+)
+def test_calls_that_no_tool_takes_are_not_well_formed(said: str) -> None:
+    assert not is_well_formed_turn(f"Now add.\n</think>\n\n{said}")
+    assert is_well_formed_turn("Now add.\n</think>\n\n<tool_call>calc 4 plus 5</tool_call>")
+
+
+def test_calling_a_right_note_wrong_only_wastes_a_turn() -> None:
+    asked = next(t for t in tasks(50) if not t.hidden and not t.poison)
+    plan = "The bill is a sum.\n</think>\n\nPlan: add, then use the change."
+    good = asked.goods[0]
+    call = f"\n</think>\n\n<tool_call>lookup {good}</tool_call>"
+    steps = [plan, f"I need {good}.{call}", f"That was the wrong note.{call}"]
+    episode = read(asked, play(asked, random.Random(0), steps))
+    assert [s.role for s in episode.steps[:3]] == ["plan_right", "lookup", "dither"]
+    assert "garbled" not in {s.role for s in episode.steps}

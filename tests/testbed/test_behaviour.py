@@ -38,7 +38,7 @@ def responses(reference: Reference) -> list[tuple[Problem, str]]:
     return [
         (problem, text)
         for problem in asked
-        for text, count in reference.continued(prompt_of(problem), 100, rng, 200)
+        for text, count in reference.continued(prompt_of(problem), 60, rng, 200)
         for _ in range(count)
     ]
 
@@ -84,7 +84,7 @@ def bounds(bar: str) -> tuple[float, float]:
 
 def test_agents_hold_their_bars(reference: Reference) -> None:
     rng = np.random.default_rng(SEED)
-    episodes = [e for t in tasks(12, SEED) for e in endings(reference, t, (), 25, rng)]
+    episodes = [e for t in tasks(8, SEED) for e in endings(reference, t, (), 25, rng)]
     counts = agent_figures(episodes)
     assert counts["tool turns well-formed"].share > 0.98
     assert 0.35 < counts["agent success"].share < 0.85
@@ -93,18 +93,18 @@ def test_agents_hold_their_bars(reference: Reference) -> None:
 
 
 def test_filler_does_nothing(reference: Reference, responses: list[tuple[Problem, str]]) -> None:
-    """The value before and after four fillers, to three joint standard errors."""
+    """The value before and after a few fillers, to three joint standard errors."""
     rng = np.random.default_rng(SEED)
     found = []
-    for problem, text in responses[:: len(responses) // 12][:8]:
+    for problem, text in responses[:: len(responses) // 12][:6]:
         spot = next((s for s in label(problem, text) if s.role == "filler"), None)
         if spot is None:
             continue
         before, after = (
-            value_at(reference.net, reference.tok, problem, text[:end], 400, rng)
+            value_at(reference.net, reference.tok, problem, text[:end], 250, rng)
             for end in (spot.start, spot.end)
         )
-        found.append(FillerEffect(before, after, 400))
+        found.append(FillerEffect(before, after, 250))
     assert len(found) >= 3
     z = np.array([f.delta / f.error for f in found])
     assert (z**2).sum() < len(z) + 3 * (2 * len(z)) ** 0.5

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -9,7 +10,7 @@ from typing import Any
 
 from duckdb import DuckDBPyConnection
 
-from tracelab.errors import LockedError
+from tracelab.errors import LockedError, WarehouseError
 from tracelab.runtime.journal import Journal
 from tracelab.runtime.loader import Loader
 from tracelab.runtime.study import RolloutSink, Study
@@ -26,6 +27,8 @@ from tracelab.warehouse_load import (
     load_traces,
 )
 from tracelab.work import Score
+
+_LEAVE_WAIT_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +102,14 @@ def finish(
         scores=len(scores),
         insufficient=sum(s.status == "insufficient" for s in scores),
     )
+
+
+def leave(record: dict[str, Any], loader: Loader, *, interrupted: bool) -> None:
+    """Load what there is of a run that ends early, if the database is free; the journal has it."""
+    status = "interrupted" if interrupted else "failed"
+    with contextlib.suppress(WarehouseError):
+        loader.flush(_LEAVE_WAIT_SECONDS)
+        loader.write(_LEAVE_WAIT_SECONDS, lambda con: load_run(con, run_row(record, status)))
 
 
 def run_row(record: dict[str, Any], status: str) -> RunRow:

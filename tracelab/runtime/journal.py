@@ -15,6 +15,7 @@ its process).
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import io
 import json
@@ -200,9 +201,10 @@ def _lock(path: str, run_id: str) -> IO[str]:
             f"run {run_id!r} is being worked on by another tracelab process (pid {holder}); "
             f"wait for it, or use another --set name=..."
         ) from None
-    file.truncate(0)
-    file.write(str(os.getpid()))
-    file.flush()
+    with contextlib.suppress(OSError):  # a full disk; the name is only told, the lock is held
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
     return file
 
 

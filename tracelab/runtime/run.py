@@ -21,7 +21,7 @@ from typing import Any
 from tracelab import __version__
 from tracelab.config import RunConfig
 from tracelab.engines.base import EngineSpec
-from tracelab.errors import ConfigError, TracelabError
+from tracelab.errors import TracelabError
 from tracelab.home import FULL, Home
 from tracelab.runtime.journal import Journal, deduplicated
 from tracelab.runtime.pool import Pool, with_range
@@ -92,10 +92,15 @@ class Run:
         self._pool: Pool | None = None
         self._retry = retry_errors
         self._stop = threading.Event()
+        self._finished = False
         self._began = self._saved = time.monotonic()
         try:
             self.journal = Journal(config.runtime.journal or str(home.runs), config.name)
-            self.record = self._open_record(versions or {})
+            try:
+                self.record = self._open_record(versions or {})
+            except BaseException:
+                self.journal.close()
+                raise
         except OSError as e:
             raise _disk(e, "the journal cannot be opened") from e
 
@@ -104,11 +109,7 @@ class Run:
         if old is not None and not self.journal.has_observations():
             old = None  # it never came to anything, so its config binds nobody
         if old is not None:
-            try:
-                self.config = continued(old, self.config, self.spec.model, self.progress.warn)
-            except ConfigError:
-                self.journal.close()
-                raise
+            self.config = continued(old, self.config, self.spec.model, self.progress.warn)
         record = {
             "run_id": self.config.name,
             "config": self.config.model_dump(mode="json"),
@@ -218,6 +219,7 @@ class Run:
         if self.costs.observations or self.record["finished_at"] is None:
             self.record["finished_at"] = datetime.now(UTC).isoformat()
             self.journal.write_json("run.json", self.record)
+        self._finished = True
         return self.record
 
     # -- stopping ---------------------------------------------------------------------------
@@ -252,8 +254,10 @@ class Run:
 
     def __exit__(self, *exc: object) -> None:
         try:
-            with contextlib.suppress(OSError):
-                self.save_session()
+            # A finished run has loaded its session; another figure would be news the next time.
+            if not self._finished:
+                with contextlib.suppress(OSError):
+                    self.save_session()
             if self._pool is not None:
                 self._pool.close()
         finally:

@@ -87,7 +87,7 @@ def read_jsonl(
     file = str(path)
     for line in read_lines(path, limit):
         try:
-            trace, record_id = _trace(line, path.name)
+            trace, record_id = _trace(line, path)
             if duplicate := seen.duplicate_of(trace, file, line.number, record_id):
                 raise _BadRecordError(duplicate)
         except _BadRecordError as e:
@@ -96,7 +96,7 @@ def read_jsonl(
             yield trace
 
 
-def _trace(line: Line, file: str) -> tuple[Trace, str | None]:
+def _trace(line: Line, path: Path) -> tuple[Trace, str | None]:
     if line.problem:
         raise _BadRecordError(line.problem)
     data = _parse(line.data)
@@ -109,13 +109,13 @@ def _trace(line: Line, file: str) -> tuple[Trace, str | None]:
     record_id = None if record.id is None or record.id == "" else str(record.id)
     trace = Trace(
         turns=turns,
-        name=record_id or f"{file}:{line.number}",
+        name=record_id or f"{path.name}:{line.number}",
         model=record.model,
         answer=_text(record.answer),
         reference=_text(record.reference),
         success=record.success,
         rendering=record.rendering,
-        source=file,
+        source=str(path),
         extra=rest,
         line=line.number,
     )

@@ -71,6 +71,15 @@ class Episode:
 _STEP = re.compile(r"([^<>\n]+)\n</think>\n\n([^\n]+)")
 
 
+def is_well_formed_turn(text: str) -> bool:
+    """Whether a turn is a thought and then a plan, a call that the tools take, or an answer."""
+    match = _STEP.fullmatch(text)
+    if not match:
+        return False
+    said = match[2]
+    return match.groups() in PLANS.values() or bool(CALL.fullmatch(said) or FINAL.fullmatch(said))
+
+
 def advance(p: Progress, index: int, text: str) -> str:
     """Take a step into account; return its role."""
     role = _judge(p, text)
@@ -104,9 +113,10 @@ def _judge(p: Progress, text: str) -> str:
 def _judge_lookup(p: Progress, thought: str, subject: str) -> str:
     note = re.search(r"(\w+) (costs|adds|deducts) (\d+)", p.task.notes.get(subject, ""))
     value = None if note is None else -int(note[3]) if note[2] == "deducts" else int(note[3])
-    again = thought == AGAIN and subject == p.subject
-    corrected = thought == WRONG_NOTE and p.role == "wrong_argument" and subject == p.subject
-    if again or corrected:
+    repeats = subject == p.subject and thought in (AGAIN, WRONG_NOTE)
+    # Calling a right note wrong wastes a turn and does no other harm.
+    again = repeats and not (thought == WRONG_NOTE and p.role == "wrong_argument")
+    if repeats:
         p.dithers += again
         if p.subject == p.task.shop:
             p.change = value

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import math
 import sys
 import time
 from collections.abc import Sequence
@@ -154,7 +155,7 @@ def parameters(folder: Path) -> float:
 
     with safe_open(folder / "model.safetensors", "pt") as weights:
         shapes = [weights.get_slice(k).get_shape() for k in weights.keys()]
-    return sum(a * (b[0] if b else 1) for a, *b in shapes) / 1e6
+    return float(sum(math.prod(shape) for shape in shapes) / 1e6)
 
 
 def main() -> int:

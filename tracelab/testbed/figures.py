@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from scipy.stats import binomtest
 
-from tracelab.testbed.agent_labels import FAULTS, Episode
+from tracelab.testbed.agent_labels import FAULTS, Episode, is_well_formed_turn
 from tracelab.testbed.market import Problem
 from tracelab.testbed.world import answer_of, is_well_formed, label
 
@@ -96,7 +96,8 @@ def agent_figures(episodes: Iterable[Episode]) -> dict[str, Count]:
     figures: dict[str, Count] = defaultdict(Count)
     for episode in episodes:
         for step in episode.steps:
-            figures["tool turns well-formed"].add(step.role != "garbled")
+            figures["tool turns well-formed"].add(is_well_formed_turn(step.text))
+            figures["tool turns that follow from what stands before"].add(step.role != "garbled")
         figures["agent success"].add(episode.success)
         if not episode.success:
             figures["failures with a single planted cause"].add(episode.cause in FAULTS)

@@ -156,7 +156,8 @@ def without(problem: Problem, *gone: Fact) -> str:
 def ablations(problem: Problem) -> list[tuple[str, tuple[Fact, ...]]]:
     """What leave-one-out removes, by kind; pairs that say the same also together."""
     kinds = {"redundant": "one of a pair"}
-    found = [(kinds.get(f.role, str(f.role)), (f,)) for f in problem.facts]
+    found: list[tuple[str, tuple[Fact, ...]]] = []
+    found += [(kinds.get(f.role, str(f.role)), (f,)) for f in problem.facts]
     for subject in dict.fromkeys(f.subject for f in problem.facts if f.role == "redundant"):
         found.append(("both of a pair", tuple(f for f in problem.facts if f.subject == subject)))
     return found
@@ -178,7 +179,7 @@ def context_effects(
         for kind, gone in [("nothing", ()), *ablations(problem)]:
             jobs.append((c, kind, engine.ids(without(problem, *gone)) + reply, len(reply)))
     scores = engine.score([ids for _, _, ids, _ in jobs])
-    close = engine.tok.token_to_id("</think>")
+    [close] = engine.ids("</think>")
     found, whole, last = [], 0.0, 0.0
     for (c, kind, ids, length), row in zip(jobs, scores, strict=True):
         line = len(ids) - ids.index(close, len(ids) - length)
