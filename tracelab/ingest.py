@@ -116,12 +116,13 @@ def _begun(con: DuckDBPyConnection, name: str, segmenter: str) -> RunRow:
         status="running",
         started_at=datetime.now(UTC),
     )
-    old = con.execute(
+    there = con.execute(
         "SELECT pipeline, config, started_at, finished_at FROM runs WHERE run_id = $name",
         {"name": name},
-    ).fetchone()
-    if old is None:
+    ).fetchall()
+    if not there:
         return row
+    old = there[0]
     if old[0] != PIPELINE:
         raise ConfigError(f"run {name!r} is a study of `tracelab run`; choose another --name")
     was = json.loads(old[1]).get("segmenter")
@@ -140,10 +141,9 @@ def _aware(time: Any) -> Any:
 
 def _content(con: DuckDBPyConnection, name: str) -> tuple[int, int, int]:
     """Traces, rejects, and what the rejects say: changed exactly when a row was."""
-    row = con.execute(
+    [row] = con.execute(
         "SELECT (SELECT count(*) FROM traces WHERE run_id = $name), count(*), "
         "coalesce(bit_xor(hash(file, line, reason)), 0) FROM rejects WHERE run_id = $name",
         {"name": name},
-    ).fetchone()
-    assert row is not None, "an aggregate has one row"
+    ).fetchall()
     return row[0], row[1], row[2]

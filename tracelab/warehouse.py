@@ -296,8 +296,8 @@ def _migrate(con: DuckDBPyConnection, path: Path) -> None:
     # Views hold no data, so they follow the installed tracelab: made again by every process that
     # writes, and only once by each, because that takes longer than many a load.
     views = _views()
-    there = con.execute("SELECT count(*) FROM duckdb_views() WHERE NOT internal").fetchone()
-    if _viewed.get(path) == views and there == (len(views),):
+    there = con.execute("SELECT view_name FROM duckdb_views() WHERE NOT internal").fetchall()
+    if _viewed.get(path) == views and len(there) == len(views):
         return
     with transaction(con):
         for sql in views:

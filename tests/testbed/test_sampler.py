@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import chisquare
+from scipy.stats import chi2_contingency, chisquare
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tracelab.testbed import MODEL_DIR, problems
 from tracelab.testbed.measure import prompt_of
 from tracelab.testbed.net import Net, load_net
-from tracelab.testbed.sampler import END, places, tally
+from tracelab.testbed.sampler import END, places, tally, tally_guess
 from tracelab.testbed.world import write
 
 needs_model = pytest.mark.skipif(
@@ -89,3 +90,22 @@ def test_children_get_every_place_once_and_first_ones_stay(parents: list[int]) -
     assert sorted(target) == list(range(len(parent)))
     assert (source == parent).all()
     assert set(parent[parent < len(parent)]) == set(target[source == target])
+
+
+@needs_model
+def test_a_guess_changes_no_frequency(net: Net) -> None:
+    """Chi-square between samples with and without a guess, be it a good or a bad one."""
+    n, prefix = 3000, prefix_at("use_change")
+    plain = {tuple(ids): count for ids, count in tally(net, prefix, n, np.random.default_rng(2))}
+    likely = max(plain, key=lambda ids: plain[ids])
+    for guess in (likely, (*likely[:3], 40, END)):
+        with_guess: Counter[tuple[int, ...]] = Counter()
+        for ids, count in tally_guess(net, prefix, guess, n, np.random.default_rng(3)):
+            with_guess[tuple(ids)] += count
+        assert with_guess.total() == n
+        common = [ids for ids in plain if plain[ids] + with_guess[ids] >= 16]
+        table = [[held[ids] for ids in common] for held in (plain, with_guess)]
+        table = [[*row, n - sum(row)] for row in table]
+        assert chi2_contingency(np.array(table) + 1e-9).pvalue > 1e-3
+    with pytest.raises(ValueError, match="end mark"):
+        tally_guess(net, prefix, likely[:-1], 1, np.random.default_rng(0))

@@ -19,12 +19,13 @@ import torch
 from tokenizers import Tokenizer
 
 from tracelab.testbed import tokenizer
-from tracelab.testbed.agent_labels import read
+from tracelab.testbed.agent_labels import NoFaults, read, resumed
+from tracelab.testbed.agent_policy import act
 from tracelab.testbed.agent_world import AgentTask, MarketEnvironment, task
 from tracelab.testbed.market import Problem, Split, problem
 from tracelab.testbed.measure import ablations, prompt_of, without
 from tracelab.testbed.net import load_net
-from tracelab.testbed.sampler import END, tally
+from tracelab.testbed.sampler import END, tally, tally_guess
 from tracelab.testbed.world import answer_of, is_well_formed, label
 
 TURN = 64  # longest turn of an agent, in tokens
@@ -45,10 +46,18 @@ class Reference:
         self.tok = Tokenizer.from_file(str(folder / "tokenizer.json"))
 
     def continued(
-        self, chat: str, n: int, rng: np.random.Generator, longest: int
+        self, chat: str, n: int, rng: np.random.Generator, longest: int, guess: str = ""
     ) -> list[tuple[str, int]]:
-        """Distinct continuations of a rendered text, and how many of `n` samples each is."""
-        found = tally(self.net, self.tok.encode(chat).ids, n, rng, longest)
+        """Distinct continuations of a rendered text, and how many of `n` samples each is.
+
+        A `guess` at the most likely one changes the speed, not the distribution.
+        """
+        prefix = self.tok.encode(chat).ids
+        if guess:
+            whole = [*self.tok.encode(guess).ids, END]
+            found = tally_guess(self.net, prefix, whole, n, rng, longest)
+        else:
+            found = tally(self.net, prefix, n, rng, longest)
         return [
             (self.tok.decode([t for t in ids if t != END], skip_special_tokens=False), count)
             for ids, count in found
@@ -223,14 +232,14 @@ class Reference:
         won, seen = [0.0] * len(steps), [0] * len(steps)
 
         def play_on(state: tuple[str, ...], count: int) -> float:
-            env = MarketEnvironment()
-            env.restore(asked, state)
+            env, progress = resumed(asked, state)
             if env.done:
                 return count * env.score()
             chat = tokenizer.render(env.messages, add_generation_prompt=True)
+            guess = "" if progress.role == "garbled" else act(progress, NoFaults())
             wins = sum(
                 play_on((*state, text), times)
-                for text, times in self.continued(chat, count, rng, TURN)
+                for text, times in self.continued(chat, count, rng, TURN, guess)
             )
             if state in own:
                 won[own[state]] += wins

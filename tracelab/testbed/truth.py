@@ -7,7 +7,8 @@
 Half of everything comes from the development split, half from the evaluation split. Work is done
 in parts, written as they finish to `OUT/parts`, so that a stopped run continues where it was; when
 the last part is there the Parquet tables are written and the parts removed. Each table's metadata
-says with which command, weights and settings it was made and how long that took.
+says with which command, weights and settings it was made and how long that took. All of it takes
+about an hour on one core; `--processes` shares it out.
 """
 
 from __future__ import annotations
@@ -146,7 +147,7 @@ def main() -> int:
     parser.add_argument("--rollouts", type=int, default=2000, help="a boundary of a trace")
     parser.add_argument("--contexts", type=int, default=200)
     parser.add_argument("--episodes", type=int, default=700, help="played; only failures are kept")
-    parser.add_argument("--episode-rollouts", type=int, default=400, help="re-executions a step")
+    parser.add_argument("--episode-rollouts", type=int, default=200, help="re-executions a step")
     parser.add_argument("--seed", type=int, default=SEED, help="of the problems and tasks")
     parser.add_argument("--seconds", type=float, default=1e9, help="stop after this long")
     parser.add_argument("--processes", type=int, default=min(2, os.cpu_count() or 1))
