@@ -60,7 +60,7 @@ def test_the_warehouse_keeps_its_promises(finished) -> None:
         engines = con.execute("SELECT DISTINCT engine FROM runs JOIN rollouts USING (run_id)")
         assert engines.fetchall() == [("vllm",)]
         costs = con.execute(
-            "SELECT cached_tokens, prompt_tokens, generated_tokens, engine_seconds FROM sessions"
+            "SELECT cached_tokens, prompt_tokens, generated_tokens, start_seconds FROM sessions"
         ).fetchall()
     [(cached, prompt, generated, seconds)] = costs
     assert 0.5 * prompt < cached < prompt

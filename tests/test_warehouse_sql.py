@@ -359,7 +359,9 @@ def test_value_curves_are_in_order_with_what_follows(world: duckdb.DuckDBPyConne
     ]
 
 
-def test_answers_of_a_boundary_include_recycled_rollouts(world: duckdb.DuckDBPyConnection) -> None:
+def test_answers_of_a_boundary_are_of_rollouts_started_there(
+    world: duckdb.DuckDBPyConnection,
+) -> None:
     found = rows(
         world,
         "SELECT boundary, answer, n, share FROM answer_distributions WHERE trace_id = $id",
@@ -368,7 +370,7 @@ def test_answers_of_a_boundary_include_recycled_rollouts(world: duckdb.DuckDBPyC
     assert [tuple(r.values()) for r in found] == [
         (0, "7", 2, 0.5),
         (0, "8", 2, 0.5),
-        (1, "7", 3, 1.0),
+        (1, "7", 2, 1.0),
         (2, "7", 1, 1.0),
         (3, "unanswered", 1, 1.0),
     ]
@@ -381,7 +383,7 @@ def test_costs_count_a_shared_sample_once(world: duckdb.DuckDBPyConnection) -> N
     assert cost["rollout_uses"] == len(ROLLOUTS)
     assert cost["generated_tokens"] == sum(distinct.values())
     assert (cost["traces"], cost["errors"], cost["ungraded"], cost["rejects"]) == (2, 1, 1, 3)
-    assert (cost["sessions"], cost["seconds"], cost["engine_seconds"]) == (2, 5.0, 1.0)
+    assert (cost["sessions"], cost["seconds"], cost["start_seconds"]) == (2, 5.0, 1.0)
     assert (cost["prompt_tokens"], cost["cached_tokens"]) == (150, 60)
     # The second session's engine does not tell, so its prompts say nothing about the cache.
     assert cost["cache_hit_rate"] == 0.6
@@ -450,7 +452,7 @@ def test_queries_take_a_trace_by_name_or_id(world: duckdb.DuckDBPyConnection) ->
         {
             "answer": "7",
             "n_before": 2,
-            "n_after": 3,
+            "n_after": 2,
             "share_before": 0.5,
             "share_after": 1.0,
             "change": 0.5,
@@ -467,7 +469,7 @@ def test_queries_take_a_trace_by_name_or_id(world: duckdb.DuckDBPyConnection) ->
 
 
 def test_an_unsampled_side_has_no_shares(world: duckdb.DuckDBPyConnection) -> None:
-    found = rows(world, "answers_before_after", trace="two", sentence="1")
+    found = rows(world, "answers_before_after", trace="two", sentence="0")
     assert {r["share_after"] for r in found} == {None}
     assert {r["change"] for r in found} == {None}
 

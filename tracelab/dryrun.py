@@ -229,7 +229,7 @@ def _rate(engine: str, model: str, home: Home) -> float | None:
         return None
     with contextlib.suppress(WarehouseError), open_reader(home.database, wait_s=1.0) as con:
         row = con.execute(
-            "SELECT sum(generated_tokens) / nullif(sum(seconds - engine_seconds), 0) "
+            "SELECT sum(generated_tokens) / nullif(sum(seconds - start_seconds), 0) "
             "FROM sessions JOIN runs USING (run_id) WHERE engine = $engine AND model = $model",
             {"engine": engine, "model": model},
         ).fetchone()

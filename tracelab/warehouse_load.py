@@ -71,7 +71,7 @@ class SessionRow:
     session: str
     started_at: datetime
     seconds: float | None = None
-    engine_seconds: float | None = None
+    start_seconds: float | None = None
     prompt_tokens: int = 0
     cached_tokens: int | None = None
     generated_tokens: int = 0

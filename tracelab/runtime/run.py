@@ -45,7 +45,7 @@ class SessionCosts:
     session: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
     started_at: str = field(default_factory=lambda: datetime.now(UTC).isoformat())
     seconds: float = 0.0
-    engine_seconds: float = 0.0
+    start_seconds: float = 0.0
     prompt_tokens: int = 0
     cached_tokens: int = 0
     generated_tokens: int = 0
@@ -209,7 +209,7 @@ class Run:
             totals = self._pool.counters()
             c.prompt_tokens, c.cached_tokens = totals.prompt_tokens, totals.cached_tokens
             c.generated_tokens = totals.generated_tokens
-            c.engine_seconds = totals.start_seconds
+            c.start_seconds = totals.start_seconds
         c.seconds = time.monotonic() - self._began
         if c.observations:
             self.journal.write_json(f"sessions/{c.session}.json", asdict(c))

@@ -58,7 +58,7 @@ CREATE TABLE sessions (
     session          VARCHAR   NOT NULL,
     started_at       TIMESTAMP NOT NULL,
     seconds          DOUBLE,
-    engine_seconds   DOUBLE,
+    start_seconds   DOUBLE,
     prompt_tokens    BIGINT    NOT NULL,
     cached_tokens    BIGINT,
     generated_tokens BIGINT    NOT NULL,
@@ -68,7 +68,7 @@ CREATE TABLE sessions (
     extra            JSON      NOT NULL,
     PRIMARY KEY (run_id, session),
     CHECK (isfinite(seconds) AND seconds >= 0),
-    CHECK (isfinite(engine_seconds) AND engine_seconds >= 0),
+    CHECK (isfinite(start_seconds) AND start_seconds >= 0),
     CHECK (prompt_tokens >= 0 AND generated_tokens >= 0),
     CHECK (cached_tokens BETWEEN 0 AND prompt_tokens),
     CHECK (errors BETWEEN 0 AND observations),
@@ -79,7 +79,7 @@ COMMENT ON COLUMN sessions.run_id IS 'The run.';
 COMMENT ON COLUMN sessions.session IS 'Identifies the invocation within the run.';
 COMMENT ON COLUMN sessions.started_at IS 'When it started, UTC.';
 COMMENT ON COLUMN sessions.seconds IS 'Wall time of the invocation in seconds; NULL while it runs.';
-COMMENT ON COLUMN sessions.engine_seconds IS 'Wall time in seconds during which the engine was working, start-up excluded; NULL if unknown.';
+COMMENT ON COLUMN sessions.start_seconds IS 'The part of seconds that went into starting engines: processes, imports, loading the model; NULL if unknown.';
 COMMENT ON COLUMN sessions.prompt_tokens IS 'Tokens of all prefixes sent to the engine, cached ones included.';
 COMMENT ON COLUMN sessions.cached_tokens IS 'How many of prompt_tokens the engine took from its prefix cache; NULL if it does not tell.';
 COMMENT ON COLUMN sessions.generated_tokens IS 'Tokens the engine generated.';

@@ -38,7 +38,7 @@ spent AS (
         -- Only over the sessions whose engine tells.
         sum(prompt_tokens) FILTER (cached_tokens IS NOT NULL)::BIGINT AS cacheable_tokens,
         sum(seconds) AS seconds,
-        sum(engine_seconds) AS engine_seconds
+        sum(start_seconds) AS start_seconds
     FROM sessions
     GROUP BY run_id
 ),
@@ -81,7 +81,7 @@ SELECT
     spent.cached_tokens / nullif(spent.cacheable_tokens, 0) AS cache_hit_rate,
     coalesce(spent.sessions, 0) AS sessions,
     spent.seconds,
-    spent.engine_seconds,
+    spent.start_seconds,
     coalesce(scored.scores, 0) AS scores,
     rolled.generated_tokens / nullif(scored.scores, 0) AS tokens_per_score
 FROM runs AS r
@@ -112,6 +112,6 @@ COMMENT ON COLUMN run_costs.cached_tokens IS 'How many of them came from the pre
 COMMENT ON COLUMN run_costs.cache_hit_rate IS 'cached_tokens over the prompt tokens of the sessions whose engine tells, in [0, 1].';
 COMMENT ON COLUMN run_costs.sessions IS 'Invocations that worked on the run.';
 COMMENT ON COLUMN run_costs.seconds IS 'Their wall time, seconds.';
-COMMENT ON COLUMN run_costs.engine_seconds IS 'The part of it during which the engine was working, seconds.';
+COMMENT ON COLUMN run_costs.start_seconds IS 'The part of it that went into starting engines.';
 COMMENT ON COLUMN run_costs.scores IS 'Scores that have a value.';
 COMMENT ON COLUMN run_costs.tokens_per_score IS 'generated_tokens over scores; NULL without scores.';
