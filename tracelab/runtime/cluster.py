@@ -37,6 +37,8 @@ def connect(address: str | None) -> OwnedRay | None:
     # Reports home and nags are off; the accelerator variables must reach CPU actors unchanged.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    # Ray runs workers at niceness 15: on a shared machine the engine would get the crumbs.
+    os.environ.setdefault("RAY_worker_niceness", "0")
     import ray
 
     if ray.is_initialized():
