@@ -6,13 +6,16 @@ token starts are derived from the ids themselves, never from re-tokenised pieces
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from tracelab.errors import ModelLoadError, PlanError, one_line
 from tracelab.trace import Rendering, TokenizedTrace, Trace, Turn
 
 OPEN_THINK = "<think>"
+_PLAIN_CLASS = "PreTrainedTokenizerFast"
 _WINDOW = 32
 _UNFINISHED = "\ufffd"
 """What a decoder writes for the first bytes of a character that is not complete yet."""
@@ -30,10 +33,8 @@ class HFTokenizer:
         Raises:
             ModelLoadError: There is none, or it is broken.
         """
-        from transformers import AutoTokenizer
-
         try:
-            self._tok: Any = AutoTokenizer.from_pretrained(path)
+            self._tok: Any = _tokenizer_class(path).from_pretrained(path)
         except Exception as e:  # the library raises whatever its parsers raise
             raise ModelLoadError(
                 f"model {path!r}: its tokenizer cannot be loaded "
@@ -140,3 +141,25 @@ class HFTokenizer:
         for k in range(len(starts) - 2, -1, -1):
             starts[k] = min(starts[k], starts[k + 1])
         return starts
+
+
+def _tokenizer_class(path: str) -> Any:
+    """The class that loads a model's tokenizer.
+
+    A directory that names the library's plain fast class gets just that: `AutoTokenizer` would
+    load the same, after importing torch and every model for many seconds.
+    """
+    try:
+        config = json.loads((Path(path) / "tokenizer_config.json").read_text(encoding="utf-8"))
+        plain = (
+            config["tokenizer_class"] == _PLAIN_CLASS and (Path(path) / "tokenizer.json").exists()
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        plain = False
+    if plain:
+        from transformers import PreTrainedTokenizerFast
+
+        return PreTrainedTokenizerFast
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer

@@ -6,9 +6,10 @@ NaN into a missing value, never into 0.
 
 from __future__ import annotations
 
+from statistics import NormalDist
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import norm
 
 Floats = NDArray[np.float64]
 
@@ -28,7 +29,7 @@ def wilson(total: ArrayLike, n: ArrayLike, level: float = 0.95) -> tuple[Floats,
         Lower and upper ends, each [units]; NaN where n is 0.
     """
     t, m = np.asarray(total, dtype=np.float64), np.asarray(n, dtype=np.float64)
-    z = float(norm.ppf(0.5 + level / 2))
+    z = NormalDist().inv_cdf(0.5 + level / 2)
     with np.errstate(divide="ignore", invalid="ignore"):
         p = t / m
         centre = (p + z * z / (2 * m)) / (1 + z * z / m)
