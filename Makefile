@@ -57,7 +57,10 @@ bench: install ## the benchmarks behind the README's figures
 testbed: install ## train the bundled model again
 	@$(BIN)/python -m tracelab.testbed.train
 
+card: install ## measure every promise of the bundled model through vLLM, 8 minutes
+	@$(BIN)/python -m tracelab.testbed.card
+
 clean: ## remove what was built and installed here (not tracelab-home)
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-.PHONY: help install demo test lint types bench testbed clean
+.PHONY: help install demo test lint types bench testbed card clean
