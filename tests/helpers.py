@@ -56,7 +56,15 @@ def write_jsonl(path: Path, script: Script, count: int) -> Path:
 
 
 def write_config(path: Path, source: Path, **more: str) -> Path:
-    """A config of a scripted run; `more` holds sections in TOML."""
+    """A config of a scripted run; `more` holds sections in TOML.
+
+    Every boundary gets its rollouts at once unless `allocation` says otherwise: what is planned is
+    then known beforehand.
+    """
+    plain = 'similarity = "lexical"\n'
+    if "allocation" not in more.get("resample", ""):
+        plain += 'allocation = "uniform"\ncertificates = false\n'
+    more = {**more, "resample": plain + more.get("resample", "")}
     extra = "\n".join(f"[{name}]\n{body}\n" for name, body in more.items())
     path.write_text(
         f'name = "study"\nsource = "{source}"\nmodel = "scripted"\n'

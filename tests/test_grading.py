@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import select
 import signal
 import subprocess
@@ -19,7 +20,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from tracelab.answers import canonical, extract_boxed, surely_equal, surely_number
-from tracelab.grading import Grader, GradingConfig
+from tracelab.config import parse_config
+from tracelab.errors import ConfigError
+from tracelab.grading import CodeConfig, Grader, GradeRequest, GradingConfig, JudgeConfig
 from tracelab.math_equality import EqualityError, MathEquality
 from tracelab.work import UNANSWERED, Outcome
 
@@ -397,7 +400,25 @@ def test_a_helper_that_cannot_start_is_ungraded(monkeypatch: pytest.MonkeyPatch)
         ({"kind": "regex", "pattern": "(?P<a>x)(?P<b>y)"}, "2 named groups"),
         ({"kind": "regex", "pattern": "(?P<a>x"}, "not a regular expression"),
         ({"kind": "choice", "choices": "abc"}, "choices"),
-        ({"kind": "judge"}, "kind"),
+        ({"kind": "oracle"}, "kind"),
+        ({"choices": "AB"}, "`choices` is for kind `choice`, but `kind` is `boxed`"),
+        ({"kind": "exact", "tolerance": 0.1}, "`tolerance` is for kind `number`"),
+        ({"positive": "ja"}, "`positive` is for kind `yes_no`"),
+        ({"kind": "yes_no", "negative": "("}, "`negative` is not a regular expression"),
+        ({"kind": "yes_no", "positive": "x*"}, "`positive` matches the empty text"),
+        ({"kind": "function"}, "`function` is needed for kind `function`"),
+        ({"kind": "function", "function": "no_colon"}, "function"),
+        ({"function": "a:b"}, "`function` is for kind `function`"),
+        ({"workers": 9}, "`workers` is for kind `function` and `code` and `judge`"),
+        ({"code": {"cpu_seconds": 1}}, "`code` is for kind `code`"),
+        ({"kind": "code", "code": {"isolation": "none"}}, "isolation"),
+        ({"judge": {"model": "m"}}, "`judge` is for kind `judge`"),
+        ({"kind": "judge"}, "`judge.base_url` is needed"),
+        ({"kind": "judge", "judge": {"base_url": "ftp://x"}}, "base_url"),
+        ({"kind": "judge", "judge": {"labels": {"a": 1.0}}}, "at least two"),
+        ({"kind": "judge", "judge": {"labels": {"a": 1.0, "A": 0.0}}}, "differ only in case"),
+        ({"kind": "judge", "judge": {"labels": {"a": 2.0, "b": 0.0}}}, "not between 0 and 1"),
+        ({"kind": "judge", "judge": {"labels": {" a": 1.0, "b": 0.0}}}, "without blanks"),
         ({"tolerance": -1}, "tolerance"),
         ({"timeout_s": 0}, "timeout_s"),
         ({"patern": "x"}, "patern"),
@@ -409,7 +430,63 @@ def test_bad_configurations(config: dict[str, Any], message: str) -> None:
 
 
 def test_every_field_is_documented() -> None:
-    assert all(field.description for field in GradingConfig.model_fields.values())
+    for model in (GradingConfig, CodeConfig, JudgeConfig):
+        assert all(field.description for field in model.model_fields.values())
+
+
+JUDGE = {"base_url": "http://localhost/v1", "model": "m", "rubric": "r"}
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {},
+        {"kind": "regex", "pattern": "(?P<a>x)"},
+        {"kind": "yes_no", "positive": "ja", "negative": "nein"},
+        {"kind": "function", "function": "a.b:c", "workers": 2},
+        {"kind": "code", "code": {"memory_mb": 100}},
+        {"kind": "judge", "judge": JUDGE},
+    ],
+)
+def test_a_recorded_configuration_is_read_back(config: dict[str, Any]) -> None:
+    """`rebuild` reads what a run recorded, defaults spelled out."""
+    written = GradingConfig(**config)
+    recorded = json.loads(json.dumps(written.model_dump(mode="json")))
+    assert GradingConfig.model_validate(recorded, strict=True) == written
+
+
+def test_runs_recorded_before_these_kinds_are_still_the_same_runs() -> None:
+    assert GradingConfig().model_dump() == {
+        "kind": "boxed",
+        "pattern": None,
+        "choices": "ABCDE",
+        "tolerance": 0.0,
+        "case_sensitive": False,
+        "timeout_s": 10.0,
+    }
+
+
+def test_a_wrong_key_of_a_section_is_one_sentence() -> None:
+    data = {"name": "a", "source": "b", "model": "c"}
+    for grading, sentence in [
+        ({"kind": "judge", "judge": {"rubrik": "x"}}, "did you mean `rubric`?"),
+        ({"kind": "code", "code": {"memory": 1}}, "did you mean `memory_mb`?"),
+        ({"choices": "AB"}, "`choices` is for kind `choice`, but `kind` is `boxed`"),
+    ]:
+        with pytest.raises(ConfigError, match=re.escape(sentence)) as caught:
+            parse_config({**data, "grading": grading}, "my.toml")
+        assert "\n" not in str(caught.value)
+
+
+def test_importing_the_grader_imports_no_http_client() -> None:
+    code = "import sys, tracelab.grading; sys.exit('httpx' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_many_are_graded_in_order() -> None:
+    requests = [GradeRequest(rf"\boxed{{{i}}}", "1", None, "stop") for i in range(3)]
+    with Grader() as grader:
+        assert [o.reward for o in grader.grade_many(requests)] == [0, 1, 0]
 
 
 def test_certain_equality_is_certain() -> None:

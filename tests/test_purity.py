@@ -9,7 +9,15 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-CORE = ["trace", "work", "segment", "methods.resample", "stats.intervals"]
+CORE = [
+    "trace",
+    "work",
+    "segment",
+    "methods.resample",
+    "stats.intervals",
+    "compat.thought_anchors",
+    "categories",
+]
 HEAVY = ["torch", "vllm", "ray", "duckdb", "transformers", "pyarrow", "pandas"]
 
 

@@ -12,6 +12,9 @@ from pathlib import Path
 import click
 
 from tracelab import __version__
+from tracelab.cli_anchors import anchors
+from tracelab.cli_bench import bench
+from tracelab.cli_context import cite, grounding
 from tracelab.cli_support import EXIT_ERRORS, format_options, guarded, home_option
 from tracelab.home import Home
 
@@ -232,6 +235,14 @@ def doctor(home: str | None) -> None:
     from tracelab.doctor import report
 
     sys.exit(report(Home.at(home)))
+
+
+main.add_command(cite)
+main.add_command(grounding)
+
+
+main.add_command(bench)
+main.add_command(anchors)
 
 
 def run_module() -> None:

@@ -13,8 +13,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
+from tracelab.config_context import ContextConfig, Section
 from tracelab.errors import ConfigError
 from tracelab.grading import GradingConfig
 from tracelab.resources import resource_dir
@@ -22,12 +23,6 @@ from tracelab.trace import content_hash
 
 RUN_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,80}$"
 """Names of runs: they are names of folders too."""
-
-
-class Section(BaseModel):
-    """Base of every config section: no unknown keys, no later changes."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 class EngineConfig(Section):
@@ -72,9 +67,13 @@ class SourceConfig(Section):
     """Which part of the source is studied."""
 
     format: str = "auto"
-    """`auto`, `jsonl` or `thought-anchors`."""
+    """`auto`, a format of `tracelab ingest`, or `questions`: JSONL of prompts without responses."""
     limit: int | None = Field(default=None, ge=1)
     """Most traces taken, in file order."""
+    attempts: int = Field(default=1, ge=1)
+    """Questions: responses sampled for each; those that are studied are chosen by `keep`."""
+    keep: Literal["first", "both"] = "first"
+    """Questions: study the `first` response, or `both` the first right and the first wrong one."""
     problems: int = Field(default=8, ge=1)
     """Testbed only: how many questions."""
     phrasing: int | None = Field(default=None, ge=0, le=2)
@@ -83,17 +82,96 @@ class SourceConfig(Section):
     """How prompts become tokens; `auto` is what the record says, else chat."""
 
 
-class ResampleConfig(Section):
-    """Resampling importance."""
+Method = Literal[
+    "resample", "counterfactual", "links", "force", "attend", "suppress", "thought-anchors"
+]
 
+
+class ResampleConfig(Section):
+    """Thought anchors: which numbers, how the reasoning is cut, and how many rollouts they get."""
+
+    methods: list[Method] = ["resample", "counterfactual", "links"]
+    """What is computed. `counterfactual` and `links` reuse the rollouts of `resample`; `force`
+    samples short forced answers; `attend` and `suppress` look inside the model (transformers
+    engine, no rollouts); `thought-anchors` adds the published numbers, signs and quirks."""
+    allocation: Literal["adaptive", "uniform"] = "adaptive"
+    """`uniform` samples `rollouts` at every boundary, the published recipe. `adaptive` starts with
+    `initial`, and then spends where it learns most until `target_halfwidth` or a limit is met."""
     rollouts: int = Field(default=100, ge=1)
-    """Per boundary; the published recipe uses 100."""
+    """Per boundary; for `adaptive` the most."""
+    initial: int = Field(default=4, ge=1)
+    """Adaptive: rollouts a boundary in the first round."""
+    target_halfwidth: float = Field(default=0.1, gt=0, lt=1)
+    """Adaptive: a sentence is decided when its pooled interval is within this of its middle."""
+    budget_tokens: int | None = Field(default=None, ge=1)
+    """Adaptive: generated tokens after which no further round is begun."""
+    delta: float = Field(default=0.1, gt=0, lt=1)
+    """A sentence matters if its effect is larger than this; `prob_matters` is about it."""
+    certificates: bool = True
+    """Score each trace once and use the exact probability of its sentences; sentences that are
+    written with probability above 1 - delta get no rollouts of their own."""
+    recycle: bool = True
+    """Count a rollout at every boundary it is an exact sample from."""
+    pooled: bool = True
+    """Fit the value curve of all boundaries together (`resample-pooled`)."""
     segmenter: str = "reasoning-v1"
     """How the reasoning is cut into sentences."""
+    similarity: str = "auto"
+    """Compares sentences: a sentence-transformers model or directory, `lexical`, or `auto`."""
+    threshold: float | None = Field(default=None, ge=-1, le=1)
+    """Cosine below which a sentence is another one; default: the median over the trace."""
+    force_suffix: str = "\n</think>\n\nTherefore, the final answer is \\boxed{"
+    """For `force`: what is appended to make the model answer at once."""
     level: float = Field(default=0.95, gt=0, lt=1)
     """Nominal coverage of every interval."""
     max_units: int = Field(default=400, ge=1)
     """A longer trace is refused with a `rejects` row rather than half measured."""
+
+
+class AuditConfig(Section):
+    """Failure audits: what failed runs are re-executed in, and how much."""
+
+    environment: str | None = None
+    """`testbed`, `replay` (recorded tool results), `module:Class`, `command: PROGRAM ARGUMENTS`;
+    without one nothing can be executed, and `opinions` are all there is."""
+    side_effects: bool = False
+    """Acknowledges that the environment's steps change something, and are executed many times."""
+    opinions: list[str] = []
+    """Judges (`a2p`, ...) and floors (`error-rule`, ...) that guess without executing anything."""
+    controls: int = Field(default=4, ge=1)
+    """How often the recorded actions are executed again, unchanged, before anything else."""
+    initial: int = Field(default=4, ge=1)
+    """Re-executions from before every action in the first round, and what each later one adds."""
+    rollouts: int = Field(default=16, ge=1)
+    """Most re-executions from before one action."""
+    delta: float = Field(default=0.15, gt=0, lt=1)
+    """A step decides a failure only if it lowers the chance of success by more than this."""
+    confidence: float = Field(default=0.9, gt=0.5, lt=1)
+    """Posterior of one step above which the failure is `localized`."""
+    credible: float = Field(default=0.9, gt=0, lt=1)
+    """Posterior that the credible set of steps holds."""
+    level: float = Field(default=0.95, gt=0, lt=1)
+    """Nominal coverage of the intervals of scores."""
+    correct: bool = True
+    """Try corrections: what the model did better in a re-execution, or the environment offers."""
+    corrections: int = Field(default=3, ge=1)
+    """Most corrections tried a run."""
+    confirm: int = Field(default=8, ge=1)
+    """Fresh re-executions of each correction."""
+    theta: float = Field(default=0.5, gt=0, le=1)
+    """Chance of success that a correction must restore."""
+    max_turns: int = Field(default=100, ge=1)
+    """Turns after which a re-execution is scored as it stands."""
+    max_steps: int = Field(default=400, ge=1)
+    """A run with more model steps is refused with a `rejects` row, unless only opinions are asked."""
+    workers: int = Field(default=1, ge=1)
+    """Threads in which environments step; more help those that wait for something."""
+    max_live: int = Field(default=2048, ge=1)
+    """Environments held at once; each may be a process."""
+    timeout_s: float = Field(default=60.0, gt=0)
+    """Deadline of one answer of a command, seconds."""
+    reply_tokens: int = Field(default=1024, ge=16)
+    """Room for a judge's reply."""
 
 
 class RuntimeConfig(Section):
@@ -113,12 +191,19 @@ class RuntimeConfig(Section):
     """Engine deaths after which the run stops."""
 
 
+_EXTENDS = (
+    "rollouts", "target_halfwidth", "budget_tokens", "methods", "pooled", "level", "similarity",
+    "threshold",
+)  # fmt: skip
+"""Keys of `resample` that ask for more of the same run, or only for other estimates."""
+
+
 class RunConfig(Section):
     """One run: a pipeline over a source with a model."""
 
     name: str = Field(pattern=RUN_NAME)
     """The run's name and id; running it again resumes it."""
-    pipeline: Literal["thought_anchors"] = "thought_anchors"
+    pipeline: Literal["thought_anchors", "context_attribution", "failure_audit"] = "thought_anchors"
     """Which recipe."""
     source: str = Field(min_length=1)
     """`testbed`, or a file or folder of traces."""
@@ -130,6 +215,8 @@ class RunConfig(Section):
     engine: EngineConfig = EngineConfig()
     sampling: SamplingConfig = SamplingConfig()
     resample: ResampleConfig = ResampleConfig()
+    context: ContextConfig = ContextConfig()
+    audit: AuditConfig = AuditConfig()
     grading: GradingConfig = GradingConfig()
     runtime: RuntimeConfig = RuntimeConfig()
 
@@ -137,10 +224,16 @@ class RunConfig(Section):
         """What may not change under one run name: everything that changes a number.
 
         More rollouts extend a run, and machine settings do not touch its numbers, so both may
-        change.
+        change. What is computed from the rollouts may change too.
         """
         data: dict[str, Any] = self.model_dump(mode="json")
-        del data["runtime"], data["resample"]["rollouts"]
+        del data["runtime"]
+        for key in _EXTENDS:
+            del data["resample"][key]
+        if self.pipeline != "context_attribution":
+            del data["context"]
+        if self.pipeline != "failure_audit":
+            del data["audit"]
         data["engine"] = {k: data["engine"][k] for k in ("kind", "dtype", "max_model_len")}
         return data
 
@@ -165,7 +258,7 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
     try:
         data = tomllib.loads(_find(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
-        bundled = ", ".join(sorted(_bundled()))
+        bundled = ", ".join(sorted(n for n in _bundled() if "/" not in n))
         raise ConfigError(f"{path}: no such config file (bundled ones: {bundled})") from None
     except IsADirectoryError:
         raise ConfigError(f"{path}: is a directory, not a config file") from None
@@ -176,17 +269,22 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
     except OSError as e:
         raise ConfigError(f"{path}: cannot be read ({e.strerror})") from None
     for item in overrides:
-        _override(data, item)
+        override(data, item)
     return parse_config(data, str(path))
 
 
 def _bundled() -> dict[str, Path]:
-    return {p.stem: p for p in (resource_dir("configs") / "thought_anchors").glob("*.toml")}
+    """Every bundled config by name; `context_attribution/demo` where two pipelines share one."""
+    root = resource_dir("configs")
+    files = sorted(p for p in root.glob("*/*.toml") if p.parent.name != "engines")
+    named = {f"{p.parent.name}/{p.stem}": p for p in files}
+    first = {p.stem: p for p in files if p.parent.name != "thought_anchors"}
+    return named | first | {p.stem: p for p in files if p.parent.name == "thought_anchors"}
 
 
 def _find(path: Path) -> Path:
     """The file itself, else the bundled config of that name."""
-    return path if path.exists() else _bundled().get(str(path), path)
+    return path if path.exists() else _bundled().get(str(path).removesuffix(".toml"), path)
 
 
 def parse_config(data: Mapping[str, Any], where: str) -> RunConfig:
@@ -246,7 +344,8 @@ def _short(value: object) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def _override(data: dict[str, Any], item: str) -> None:
+def override(data: dict[str, Any], item: str) -> None:
+    """Set one `section.key=value` of config data; see `load_config`."""
     key, eq, raw = item.partition("=")
     if not eq or not key.strip():
         raise ConfigError(

@@ -29,14 +29,14 @@ RUN = "demo"
 
 PICK = """\
 SELECT trace_id FROM anchors
-WHERE run_id = $run AND status = 'ok'
+WHERE run_id = $run AND method = 'resample-pooled' AND status = 'ok'
 ORDER BY (role = 'plan_wrong') DESC, abs(value) DESC LIMIT 1"""
 
 TOP = """\
 SELECT rank, unit_index AS sentence, text, role, value, lo, hi, n
 FROM anchors
-WHERE run_id = 'demo' AND trace_id = '{trace}' AND status = 'ok'
-ORDER BY rank LIMIT 3"""
+WHERE run_id = 'demo' AND trace_id = '{trace}' AND method = 'resample-pooled'
+AND rank <= 3 ORDER BY rank"""
 
 QUESTION = """\
 SELECT turns.text, traces.answer, traces.reference FROM turns JOIN traces USING (run_id, trace_id)

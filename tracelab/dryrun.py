@@ -8,23 +8,28 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import click
 
-from pipelines import thought_anchors as recipe
+from pipelines.thought_anchors import forced, rounds
 from tracelab.config import RunConfig
 from tracelab.engines.base import overlong
 from tracelab.errors import WarehouseError
 from tracelab.grading import Grader
 from tracelab.home import Home
+from tracelab.methods import certify
+from tracelab.methods.resample import Planned, boundary_tokens
 from tracelab.output import clean, print_table
+from tracelab.runtime.inputs import adopt_answers, base_items, certificates, gather, prepare
 from tracelab.runtime.journal import deduplicated, read_observations
 from tracelab.runtime.pool import split
 from tracelab.runtime.record import continued, read_record
+from tracelab.runtime.resampling import Rounds
 from tracelab.runtime.run import missing
+from tracelab.runtime.study import Nowhere, RolloutSink, Study
 from tracelab.runtime.wiring import wire
 from tracelab.sources.base import Reject, tell_rejects
 from tracelab.work import Observation, WorkItem
@@ -37,7 +42,10 @@ _SLACK_TOKENS = 16
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """What one stage asks of the engine. A request is one prefix with some replicates."""
+    """What one stage asks of the engine. A request is one prefix with some replicates.
+
+    The stage `later rounds` of an adaptive run is what it may still ask for at most.
+    """
 
     stage: str
     requests: int
@@ -108,6 +116,10 @@ def forecast(
         ImportFormatError: Nothing could be studied.
     """
     wired = wire(config)
+    if config.pipeline == "context_attribution":
+        from tracelab.dryrun_context import forecast_contexts
+
+        return forecast_contexts(config, wired)
     root = config.runtime.journal or str(home.runs)
     seen: dict[str, dict[int, Observation]] = {}
     if not fresh and (old := read_record(root, config.name)) is not None:
@@ -116,7 +128,7 @@ def forecast(
         for part in deduplicated(parts, keep_errors=not retry_errors):
             for o in part:
                 seen.setdefault(o.key, {})[o.replicate] = o
-    inputs = recipe.gather(config)
+    inputs = gather(config)
     found = Forecast(config.name, config.resample.rollouts)
     context = wired.spec.context_length
     batch = config.runtime.batch_rollouts
@@ -132,16 +144,26 @@ def forecast(
         ]
 
     with contextlib.closing(Grader(config.grading)) as grader:
-        if inputs.problems:
-            items = recipe.base_items(config, inputs, wired.spec.model, wired.tokenizer)
+        if inputs.questions:
+            items = base_items(config, inputs, wired.spec.model, wired.tokenizer)
             left = owed(items.values())
             longest = {i.key: _room(i, context) for i in left}
             found.stages.append(_stage("base traces", left, dict.fromkeys(longest, 1), longest))
-            answers = {i.key: seen[i.key][0] for i in items.values() if 0 in seen.get(i.key, ())}
-            found.base_traces_missing = sum(i.key not in answers for i in items.values())
-            recipe.adopt_answers(config, wired.spec.model, items, answers, inputs, grader)
-        studies = recipe.prepare(config, inputs, wired.tokenizer, grader, context)
-        planned = recipe.plan(config, studies, wired.spec.model)
+            found.base_traces_missing = sum(not seen.get(i.key) for i in items.values())
+            adopt_answers(config, wired.spec.model, items, seen, inputs, grader)
+        studies = prepare(config, inputs, wired.tokenizer, grader, context)
+        passes = certificates(config, studies, wired.spec.model)
+        for key, (_, served) in passes.items():
+            for o in seen.get(key, {}).values():
+                _certify(served, o)
+        if passes:
+            left = owed(item for item, _ in passes.values())
+            nothing = {i.key: 0 for i in left}
+            found.stages.append(_stage("scoring traces", left, nothing, nothing))
+        plan = rounds(config, studies, wired.spec.model)
+        planned = _walk(plan, studies, grader, seen, owed)
+        suffix = wired.tokenizer.encode_text(config.resample.force_suffix)
+        planned += forced(config, studies, wired.spec.model, suffix)
     written = {s.trace.trace_id: len(s.tokens.response_ids) for s in studies}
     rest = {p.item.key: written[p.trace_id] - p.start_token for p in planned}
     left = owed(p.item for p in planned)
@@ -149,9 +171,50 @@ def forecast(
     low = {k: max(1, min(int(rest[k] * SHORTEST), room[k])) for k in room}
     high = {k: min(int(rest[k] * LONGEST) + _SLACK_TOKENS, room[k]) for k in room}
     found.stages.append(_stage("rollouts", left, low, high))
+    if config.resample.allocation == "adaptive" and left:
+        found.stages.append(_later(config, plan, studies, found.stages[-1]))
     found.rejects = inputs.rejects
     found.tokens_per_second = _rate(config.engine.kind, wired.spec.model.name, home)
     return found
+
+
+def _certify(studies: Sequence[Study], o: Observation) -> None:
+    for s in studies:
+        if o.token_logprobs is not None:
+            s.keep = certify.keep_probabilities(s.units, o.token_logprobs)
+
+
+def _walk(
+    plan: Rounds,
+    studies: Sequence[Study],
+    grader: Grader,
+    seen: dict[str, dict[int, Observation]],
+    owed: Callable[[Iterable[WorkItem]], list[WorkItem]],
+) -> list[Planned]:
+    """Go through the rounds that the journal answers; return the first that it does not."""
+    sink = RolloutSink(studies, grader, Nowhere())
+    while planned := plan.next():
+        # A judge is never asked for a forecast: what it said decides no round here.
+        if owed(p.item for p in planned) or grader.evidence == "judged":
+            return planned
+        sink.expect(plan.places())
+        for key in {p.item.key for p in planned}:
+            sink(list(seen[key].values()))
+    return []
+
+
+def _later(config: RunConfig, plan: Rounds, studies: Sequence[Study], now: Stage) -> Stage:
+    """What an adaptive run may ask for after the round at hand: nothing, up to all limits."""
+    r, left, tokens = config.resample, 0, 0
+    for s, asked in zip(studies, plan.asked, strict=True):
+        for at, n in zip(boundary_tokens(s.units), asked.tolist(), strict=True):
+            more = max(0, r.rollouts - n)
+            left += more
+            tokens += more * (int((len(s.tokens.response_ids) - at) * LONGEST) + _SLACK_TOKENS)
+    if r.budget_tokens is not None:
+        # The last round may overrun the budget by as much as rollouts are longer than expected.
+        tokens = min(tokens, int(LONGEST * r.budget_tokens))
+    return Stage("later rounds", 0, left, 0, 0, tokens)
 
 
 def _warn(text: str) -> None:

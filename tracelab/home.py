@@ -12,6 +12,7 @@ from tracelab.errors import ConfigError, TracelabError
 
 ENVIRONMENT = "TRACELAB_HOME"
 DEFAULT = "tracelab-home"
+GRADES = "grades"
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 """What the system says when there is no room."""
 
@@ -44,6 +45,11 @@ class Home:
     def runs(self) -> Path:
         """Where journals live unless a config says otherwise."""
         return self.path / "runs"
+
+    @property
+    def grades(self) -> Path:
+        """What judges, programs and functions said about rollouts, so that nobody asks twice."""
+        return self.path / GRADES
 
     def require_writable(self) -> None:
         """Make sure results can be kept here, before any work is done.

@@ -18,6 +18,8 @@ from duckdb import DuckDBPyConnection
 
 from tracelab import __version__
 from tracelab.config import RUN_NAME
+from tracelab.episode import SEGMENTER as STEPS
+from tracelab.episode import Episode
 from tracelab.errors import ConfigError, ImportFormatError, PlanError
 from tracelab.home import Home
 from tracelab.output import clean
@@ -96,6 +98,8 @@ def _study(trace: Trace, segmenter: str) -> Study | Reject:
     try:
         # No model, so no tokens: units have characters only.
         tokens = TokenizedTrace(trace, (), (), ())
+        if (episode := Episode.of(trace)) is not None:  # an agent's run is cut into its steps
+            return Study(tokens, episode.step_units(), STEPS)
         return begin(tokens, segmenter, max_units=_NO_LIMIT, context_length=_NO_LIMIT)
     except PlanError as e:
         return Reject(trace.source, trace.line, f"{trace.name}: {e}", "")

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import importlib
 import time
 import uuid
 from contextlib import nullcontext
 from datetime import UTC, datetime
+from typing import Any
 
 import click
 import fsspec
 
-from pipelines import thought_anchors
 from tracelab.cli_support import EXIT_ERRORS
 from tracelab.config import RunConfig
 from tracelab.errors import ConfigError
@@ -22,6 +23,12 @@ from tracelab.runtime.run import Run
 from tracelab.runtime.wiring import versions, wire
 from tracelab.warehouse import open_writer, transaction
 from tracelab.warehouse_load import drop_run
+
+PIPELINES = {
+    "thought_anchors": "pipelines.thought_anchors",
+    "context_attribution": "pipelines.context_attribution",
+}
+"""Recipes by name: modules with `execute` and `rebuild`, imported when they are used."""
 
 
 def run_study(
@@ -76,7 +83,12 @@ def run_config(
             versions=versions(), retry_errors=retry_errors,
         ) as run,
     ):  # fmt: skip
-        return thought_anchors.execute(run, wired.tokenizer, wait_s=wait_s)
+        return pipeline(config.pipeline).execute(run, wired.tokenizer, wait_s=wait_s)
+
+
+def pipeline(name: str) -> Any:
+    """The module of a recipe."""
+    return importlib.import_module(PIPELINES[name])
 
 
 def forget(config: RunConfig, home: Home, wait_s: float) -> None:
@@ -126,7 +138,8 @@ def rebuild_runs(runs: tuple[str, ...], home: Home) -> None:
                     raise ConfigError(f"run {name!r} is not finished; run it again instead")
                 click.echo(f"{name}: is not finished; run it again instead", err=True)
                 continue
-            summary = thought_anchors.rebuild(record, journal, home.database, RunProgress())
+            recipe = pipeline(record["config"]["pipeline"])
+            summary = recipe.rebuild(record, journal, home.database, RunProgress())
         click.echo(
             f"{name}: {summary.rollouts:,} rollouts, {summary.scores:,} scores loaded in "
             f"{time.monotonic() - began:.1f} s",

@@ -9,11 +9,9 @@ where rows come from.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, fields
-from datetime import datetime
+from dataclasses import fields
 from typing import Any
 
 import duckdb
@@ -21,10 +19,19 @@ import pyarrow as pa
 from duckdb import DuckDBPyConnection
 
 from tracelab.errors import WarehouseError
-from tracelab.trace import TokenizedTrace, Unit
 from tracelab.warehouse import transaction
+from tracelab.warehouse_rows import (
+    ItemRow,
+    LoadedTrace,
+    RejectRow,
+    RolloutRow,
+    RunRow,
+    SessionRow,
+)
 from tracelab.warehouse_values import to_arrow
-from tracelab.work import Observation, Rollout, Score
+from tracelab.work import Link, Score
+
+__all__ = ["ItemRow", "LoadedTrace", "RejectRow", "RolloutRow", "RunRow", "SessionRow"]
 
 EXCERPT_CHARS = 500
 """How much of a rejected record is kept."""
@@ -41,133 +48,6 @@ _UNIT_COLUMNS = {
 }
 
 Columns = dict[str, list[Any]]
-
-
-@dataclass(frozen=True, slots=True)
-class RunRow:
-    """A row of `runs`; every column is described in `warehouse/README.md`. Times are aware."""
-
-    run_id: str
-    name: str
-    pipeline: str
-    engine: str
-    config: Mapping[str, Any]
-    config_digest: str
-    tracelab_version: str
-    seed: int
-    status: str
-    started_at: datetime
-    finished_at: datetime | None = None
-    model: str | None = None
-    model_revision: str | None = None
-    dtype: str | None = None
-    versions: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class SessionRow:
-    """A row of `sessions`, without its run."""
-
-    session: str
-    started_at: datetime
-    seconds: float | None = None
-    start_seconds: float | None = None
-    prompt_tokens: int = 0
-    cached_tokens: int | None = None
-    generated_tokens: int = 0
-    observations: int = 0
-    errors: int = 0
-    restarts: int = 0
-    extra: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class LoadedTrace:
-    """A trace with its units and the name of what cut them: rows of `traces`, `turns`, `units`."""
-
-    tokens: TokenizedTrace
-    units: Sequence[Unit]
-    segmenter: str
-
-
-@dataclass(frozen=True, slots=True)
-class ItemRow:
-    """A row of `items`, without its run. `replicates` counts all that were ever asked for."""
-
-    trace_id: str
-    item_key: str
-    start_boundary: int
-    start_token: int
-    replicates: int
-
-
-@dataclass(frozen=True, slots=True)
-class RolloutRow:
-    """A row of `rollouts`, without its run."""
-
-    trace_id: str
-    item_key: str
-    replicate: int
-    start_boundary: int
-    start_token: int
-    diverge_token: int
-    text: str
-    answer: str | None
-    reward: float | None
-    grade_status: str
-    grade_detail: str | None
-    finish_reason: str
-    error: str | None
-    n_tokens: int
-    logprob: float | None = None
-    cached_tokens: int | None = None
-    first_sentence: str | None = None
-    similarity: float | None = None
-
-    @classmethod
-    def of(
-        cls,
-        trace_id: str,
-        rollout: Rollout,
-        observation: Observation,
-        *,
-        first_sentence: str | None = None,
-        similarity: float | None = None,
-    ) -> RolloutRow:
-        """Join what the estimators see with what the engine saw; a failure counts as ungraded."""
-        failed = observation.error is not None
-        outcome = rollout.outcome
-        logprob = observation.logprob
-        return cls(
-            trace_id=trace_id,
-            item_key=rollout.item_key,
-            replicate=rollout.replicate,
-            start_boundary=rollout.boundary,
-            start_token=rollout.start_token,
-            diverge_token=rollout.diverge_token,
-            text=observation.text,
-            answer=None if failed else outcome.answer,
-            reward=None if failed else outcome.reward,
-            grade_status="ungraded" if failed else outcome.status,
-            grade_detail=outcome.detail,
-            finish_reason=observation.finish_reason,
-            error=observation.error,
-            n_tokens=rollout.n_tokens,
-            logprob=logprob if logprob is not None and math.isfinite(logprob) else None,
-            cached_tokens=observation.cached_tokens,
-            first_sentence=first_sentence,
-            similarity=similarity,
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class RejectRow:
-    """A row of `rejects`, without its run. Line 0 is the file as a whole."""
-
-    file: str
-    line: int
-    reason: str
-    excerpt: str = ""
 
 
 def load_run(con: DuckDBPyConnection, run: RunRow) -> None:
@@ -220,6 +100,7 @@ def load_traces(con: DuckDBPyConnection, run_id: str, traces: Sequence[LoadedTra
                 "run_id": [run_id] * len(units),
                 "trace_id": [i for i, _, _ in units],
                 "segmenter": [s for _, s, _ in units],
+                "category": [c for t in traces for c in t.categories or [None] * len(t.units)],
                 **{c: [getattr(u, a) for _, _, u in units] for c, a in _UNIT_COLUMNS.items()},
             },
         )
@@ -273,6 +154,29 @@ def load_scores(
             )
     """
     _load(con, "scores", columns, update="true", before=stale)
+
+
+def load_links(
+    con: DuckDBPyConnection, run_id: str, links: Sequence[Link], *, estimator_version: str
+) -> None:
+    """Load links; they replace earlier ones of the same run, trace and method."""
+    columns = {"run_id": [run_id] * len(links), **_columns(links)}
+    columns["estimator_version"] = [estimator_version] * len(links)
+    stale = """
+        DELETE FROM links AS s
+        WHERE
+            EXISTS (
+                FROM incoming AS i
+                WHERE (i.run_id, i.trace_id, i.method) = (s.run_id, s.trace_id, s.method)
+            )
+            AND NOT EXISTS (
+                FROM incoming AS i
+                WHERE (i.run_id, i.trace_id, i.method) = (s.run_id, s.trace_id, s.method)
+                AND (i.unit_kind, i.from_index, i.to_index, i.metric)
+                    = (s.unit_kind, s.from_index, s.to_index, s.metric)
+            )
+    """
+    _load(con, "links", columns, update="true", before=stale)
 
 
 def load_rejects(

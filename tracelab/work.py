@@ -193,6 +193,12 @@ class Rollout:
             start_token <= t <= diverge_token.
         outcome: Its grade.
         n_tokens: Generated tokens.
+        own_sentence: The sentence it wrote in place of the unit in which it leaves the trace; None
+            when it never leaves, or was not cut into sentences.
+        similarity: Similarity of `own_sentence` and the unit it replaces, in [-1, 1]; None when
+            not computed.
+        echoes: Bit j is set when the part of the rollout after `own_sentence` says something
+            similar to unit j of the trace (j after the unit it replaced); None when not computed.
     """
 
     item_key: str
@@ -202,6 +208,9 @@ class Rollout:
     diverge_token: int
     outcome: Outcome
     n_tokens: int
+    own_sentence: str | None = None
+    similarity: float | None = None
+    echoes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,6 +249,45 @@ class Score:
     status: ScoreStatus
     evidence: str = "executed"
     target: str = ""
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """The influence of one unit on a later one of the same trace.
+
+    `value` is None unless `status` is `ok`: what could not be measured is never 0.
+
+    Attributes:
+        trace_id: The trace.
+        unit_kind: Kind of both units.
+        from_index: The unit that is changed.
+        to_index: The later unit that is watched.
+        method: `resample`, ...
+        metric: `link`, ...; positive when the earlier unit makes the later one more likely.
+        value: Point estimate.
+        lo: Lower end of the interval.
+        hi: Upper end.
+        level: Its nominal coverage.
+        n: Rollouts or probes behind it.
+        status: See DESIGN 2.
+        evidence: `executed`, `replayed`, `scored` or `judged`.
+        extra: Whatever else the method reports (JSON values).
+    """
+
+    trace_id: str
+    unit_kind: UnitKind
+    from_index: int
+    to_index: int
+    method: str
+    metric: str
+    value: float | None
+    lo: float | None
+    hi: float | None
+    level: float
+    n: int
+    status: ScoreStatus
+    evidence: str = "executed"
     extra: Mapping[str, Any] = field(default_factory=dict)
 
 

@@ -246,7 +246,7 @@ def test_unreadable_paths(tmp_path: Path) -> None:
         (blank, "is empty."),
         (wide, "is UTF-16; save it as UTF-8."),
         (array, "holds a JSON array; write one record a line (JSONL)."),
-        (prose, "is of no format that tracelab reads (jsonl, thought-anchors)."),
+        (prose, "is of no format that tracelab reads (jsonl, thought-anchors, "),
         (tmp_path / "bare", "holds nothing that can be read; tracelab reads .jsonl"),
         (tmp_path / "hollow", "holds nothing that can be read:"),
         (tmp_path / "pipe", "is neither a file nor a folder."),

@@ -10,13 +10,20 @@ An `EngineSpec` is data, so that it can be sent to another process and built the
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from tracelab.errors import ConfigError
-from tracelab.trace import Rendering, TokenizedTrace, Trace, Turn
+from tracelab.trace import Rendering, TokenizedTrace, Trace, Turn, Unit
 from tracelab.work import ModelRef, Observation, WorkItem
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from tracelab.methods.attend import AttentionMaps, Head
+    from tracelab.methods.suppress import Suppressed
 
 EngineKind = Literal["vllm", "transformers", "scripted"]
 
@@ -56,7 +63,7 @@ class Engine(Protocol):
     spec: EngineSpec
     counters: Counters
     capabilities: frozenset[str]
-    """`generate`, `score`, and for white-box engines `attention`, `suppress`."""
+    """`generate`, `score`, and for a `WhiteBox` also `attention`, `suppress`, `hidden`."""
 
     async def generate(self, items: Sequence[WorkItem]) -> list[Observation]:
         """Sample every replicate of every item; observations in item, then replicate order."""
@@ -71,6 +78,61 @@ class Engine(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Hidden:
+    """Mean hidden state of each unit's tokens.
+
+    Attributes:
+        trace_id: The trace.
+        layers: The layers asked for.
+        vectors: float32 [layers, units, width], after the layer and before the final
+            normalisation; NaN for a unit without tokens; None when the engine could not do it.
+        error: `kind: sentence`, then.
+    """
+
+    trace_id: str
+    layers: tuple[int, ...] = ()
+    vectors: NDArray[np.float32] | None = None
+    error: str | None = None
+
+
+class WhiteBox(Protocol):
+    """What an engine can do besides when its capabilities say so. It never raises for one trace."""
+
+    async def attention(
+        self,
+        tokens: TokenizedTrace,
+        units: Sequence[Unit],
+        *,
+        min_distance: int = 4,
+        depth_control: bool = False,
+        heads: Sequence[Head] = (),
+    ) -> AttentionMaps:
+        """Vertical scores of all heads, mean attention, and the matrices of some `heads`."""
+        ...
+
+    async def suppressed(
+        self,
+        tokens: TokenizedTrace,
+        units: Sequence[Unit],
+        *,
+        sources: Collection[int] | None = None,
+        layers: Collection[int] | None = None,
+        heads: Collection[Head] | None = None,
+    ) -> Suppressed:
+        """Hide each unit (or those with an index in `sources`) from all that comes later.
+
+        Everywhere, or only in some `layers`, or only in some (layer, head) pairs.
+        """
+        ...
+
+    async def hidden(
+        self, tokens: TokenizedTrace, units: Sequence[Unit], layers: Sequence[int]
+    ) -> Hidden:
+        """Mean hidden state of each unit after each of some layers (negative: from the end)."""
+        ...
+
+
 class Tokenizer(Protocol):
     """The model's own text ↔ token mapping, and its chat template."""
 
@@ -80,6 +142,10 @@ class Tokenizer(Protocol):
 
     def tokenize(self, trace: Trace) -> TokenizedTrace:
         """Exact tokens of a whole trace."""
+        ...
+
+    def encode_text(self, text: str) -> tuple[int, ...]:
+        """Tokens of a text by itself, without special tokens."""
         ...
 
     def decode(self, ids: Sequence[int]) -> str:

@@ -219,6 +219,10 @@ class ScriptTokenizer:
         prompt = self.render(trace.prompt, trace.rendering)
         return TokenizedTrace(trace, prompt, tuple(ids), tuple(starts))
 
+    def encode_text(self, text: str) -> tuple[int, ...]:
+        """Tokens of a text by itself."""
+        return tuple(token for token, _ in self._split(text))
+
     def decode(self, ids: Sequence[int]) -> str:
         """Text of generated tokens."""
         raw = b"".join(bytes([i]) if i < _BYTES else self._texts.get(i, "").encode() for i in ids)

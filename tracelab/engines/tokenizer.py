@@ -7,7 +7,7 @@ token starts are derived from the ids themselves, never from re-tokenised pieces
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,10 @@ from tracelab.trace import Rendering, TokenizedTrace, Trace, Turn
 OPEN_THINK = "<think>"
 _PLAIN_CLASS = "PreTrainedTokenizerFast"
 _WINDOW = 32
+_NO_TEMPLATE = (
+    'the model\'s tokenizer has no chat template; set `rendering = "raw"` in the config to use '
+    "prompts as they stand"
+)
 _UNFINISHED = "\ufffd"
 """What a decoder writes for the first bytes of a character that is not complete yet."""
 
@@ -64,13 +68,86 @@ class HFTokenizer:
         bare = text.rstrip()
         if bare.endswith(OPEN_THINK) and trace.response.lstrip().startswith(OPEN_THINK):
             text = bare[: -len(OPEN_THINK)]
-        known = trace.turns[-1].token_ids
-        if known is not None and self.decode(known) == trace.response:
-            ids, starts = list(known), self._starts(known, len(trace.response))
-        else:
-            ids, starts = self._encode(trace.response)
+        ids, starts = self.place_response(trace.response, trace.turns[-1].token_ids)
         prompt_ids = self._encode_prompt(text, trace.rendering)
-        return TokenizedTrace(trace, prompt_ids, tuple(ids), tuple(starts))
+        return TokenizedTrace(trace, prompt_ids, ids, starts)
+
+    def place_response(
+        self, text: str, known: Sequence[int] | None
+    ) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Tokens of a response, and the character at which each starts; `known` if they spell it.
+
+        Raises:
+            PlanError: The tokens cannot be placed on the text.
+        """
+        if known is not None and self.decode(known) == text:
+            return tuple(known), tuple(self._starts(known, len(text)))
+        ids, starts = self._encode(text)
+        return tuple(ids), tuple(starts)
+
+    def chat_text(
+        self, messages: Sequence[Mapping[str, Any]], rendering: Rendering, *, ask: bool = True
+    ) -> str:
+        """A prompt as text; messages as the chat template takes them, tool calls included.
+
+        Args:
+            messages: With `role`, `content` and whatever else the template reads.
+            rendering: `raw` joins their contents.
+            ask: End with the generation prompt.
+
+        Raises:
+            PlanError: There is no template, or it refuses the messages.
+        """
+        if rendering == "raw":
+            return "".join(m["content"] for m in messages)
+        if not self.has_chat_template:
+            raise PlanError(_NO_TEMPLATE)
+        try:
+            return str(
+                self._tok.apply_chat_template(
+                    list(messages), add_generation_prompt=ask, tokenize=False
+                )
+            )
+        except Exception as e:  # a template is a program of the model's author
+            raise PlanError(f"the chat template refuses these messages ({one_line(e, 200)})") from e
+
+    def encode_prompt(self, text: str, rendering: Rendering) -> tuple[int, ...]:
+        """Tokens of a rendered prompt."""
+        return self._encode_prompt(text, rendering)
+
+    def place_prompt(
+        self, text: str, rendering: Rendering
+    ) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Tokens of a rendered prompt, and the character at which each starts.
+
+        Raises:
+            PlanError: The tokenizer gives no offsets, and its tokens do not spell the text.
+        """
+        special = rendering == "raw"
+        if self._tok.is_fast:
+            enc = self._tok(text, add_special_tokens=special, return_offsets_mapping=True)
+            starts, end = [], 0
+            for start, stop in enc["offset_mapping"]:
+                starts.append(max(min(start, end), starts[-1] if starts else 0))
+                end = max(end, stop)
+            return tuple(enc["input_ids"]), tuple(starts)
+        ids = tuple(self._tok(text, add_special_tokens=special)["input_ids"])
+
+        def spell(some: Sequence[int]) -> str:
+            return str(self._tok.decode(list(some), clean_up_tokenization_spaces=False))
+
+        if not spell(ids).endswith(text):
+            raise PlanError(
+                "the model's tokenizer gives no character offsets, and its tokens do not spell "
+                "the prompt, so spans of the context cannot be placed on tokens"
+            )
+        extra = len(spell(ids)) - len(text)  # a token that opens every text
+        found = self._starts(ids, len(text) + extra, spell)
+        return ids, tuple(max(0, s - extra) for s in found)
+
+    def encode_text(self, text: str) -> tuple[int, ...]:
+        """Tokens of a text on its own, no special tokens added."""
+        return tuple(self._encode(text)[0])
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of generated tokens, special tokens removed."""
@@ -83,10 +160,7 @@ class HFTokenizer:
         if rendering == "raw":
             return "".join(t.text for t in turns)
         if not self.has_chat_template:
-            raise PlanError(
-                'the model\'s tokenizer has no chat template; set `rendering = "raw"` in the '
-                "config to use prompts as they stand"
-            )
+            raise PlanError(_NO_TEMPLATE)
         messages = [
             {"role": t.role, "content": t.text, **({"name": t.name} if t.name else {})}
             for t in turns
@@ -116,7 +190,9 @@ class HFTokenizer:
             end = max(end, stop)
         return ids, starts
 
-    def _starts(self, ids: Sequence[int], length: int) -> list[int]:
+    def _starts(
+        self, ids: Sequence[int], length: int, decode: Callable[[Sequence[int]], str] | None = None
+    ) -> list[int]:
         """Character at which each token of generated text starts, by decoding short windows.
 
         Each window begins with a token whose own length is subtracted again, because some
@@ -125,13 +201,14 @@ class HFTokenizer:
         Raises:
             PlanError: The windows do not add up to the text.
         """
+        decode = decode or self.decode
         ends: list[int] = []
         base, before, opening = 0, 0, 0
         for k in range(1, len(ids) + 1):
-            piece = self.decode(ids[base:k])
+            piece = decode(ids[base:k])
             ends.append(before + len(piece.rstrip(_UNFINISHED)) - opening)
             if k - base >= _WINDOW and not piece.endswith(_UNFINISHED):
-                first = self.decode(ids[k - 1 : k])
+                first = decode(ids[k - 1 : k])
                 if not first.endswith(_UNFINISHED):
                     base, before, opening = k - 1, ends[-1], len(first)
         if ends and ends[-1] != length:

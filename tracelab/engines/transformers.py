@@ -6,23 +6,31 @@ one batch with a generator each, so a replicate's sample does not depend on its 
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Collection, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from tracelab.engines.base import Counters, EngineSpec, failed, overlong
+from tracelab.engines.base import Counters, EngineSpec, Hidden, failed, overlong
 from tracelab.engines.tokenizer import HFTokenizer
-from tracelab.errors import ModelLoadError, one_line
+from tracelab.errors import EngineError, ModelLoadError, one_line
+from tracelab.methods.attend import MIN_DISTANCE, AttentionMaps, Head
+from tracelab.methods.suppress import Suppressed
+from tracelab.trace import TokenizedTrace, Unit
 from tracelab.work import FinishReason, Observation, Sampling, WorkItem
+
+log = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     import torch
+
+_T = TypeVar("_T")
 
 
 class TransformersEngine:
     """Serves one model through transformers, in this process."""
 
-    capabilities = frozenset({"generate", "score"})
+    capabilities = frozenset({"generate", "score", "attention", "suppress", "hidden"})
 
     def __init__(self, spec: EngineSpec) -> None:
         """Load the model.
@@ -63,7 +71,76 @@ class TransformersEngine:
 
     async def score(self, items: Sequence[WorkItem]) -> list[Observation]:
         """See `Engine.score`."""
-        return [o for item in items for o in self._guard(item, self._score_one)]
+        from tracelab.engines import hf_scoring
+
+        fit = [i for i in items if i.prefix_ids and not overlong(i, self.spec.context_length)]
+        scored: dict[str, Observation] = {}
+        try:
+            for batch in hf_scoring.observe(self._model, fit, self._device, self._max_batch):
+                scored |= batch.observations
+                self.counters.prompt_tokens += batch.prompt_tokens
+                self.counters.cached_tokens += batch.cached_tokens
+        except Exception as e:  # what is left is scored one by one, so that what fails fails alone
+            log.debug("a batch could not be scored: %s", one_line(e))
+        return [
+            o
+            for item in items
+            for o in (
+                [scored[item.key]] if item.key in scored else self._guard(item, self._score_one)
+            )
+        ]
+
+    async def attention(
+        self,
+        tokens: TokenizedTrace,
+        units: Sequence[Unit],
+        *,
+        min_distance: int = MIN_DISTANCE,
+        depth_control: bool = False,
+        heads: Sequence[Head] = (),
+    ) -> AttentionMaps:
+        """See `WhiteBox.attention`."""
+        from tracelab.engines import white_box
+
+        return self._look(
+            tokens,
+            lambda: white_box.attention_maps(
+                self._model, tokens, units, min_distance, depth_control, heads
+            ),
+            lambda why: AttentionMaps(tokens.trace.trace_id, error=why),
+        )
+
+    async def suppressed(
+        self,
+        tokens: TokenizedTrace,
+        units: Sequence[Unit],
+        *,
+        sources: Collection[int] | None = None,
+        layers: Collection[int] | None = None,
+        heads: Collection[Head] | None = None,
+    ) -> Suppressed:
+        """See `WhiteBox.suppressed`."""
+        from tracelab.engines import white_box
+
+        return self._look(
+            tokens,
+            lambda: white_box.suppressed(
+                self._model, tokens, units, sources, layers, heads, self._max_batch
+            ),
+            lambda why: Suppressed(tokens.trace.trace_id, error=why),
+        )
+
+    async def hidden(
+        self, tokens: TokenizedTrace, units: Sequence[Unit], layers: Sequence[int]
+    ) -> Hidden:
+        """See `WhiteBox.hidden`."""
+        from tracelab.engines import white_box
+
+        return self._look(
+            tokens,
+            lambda: white_box.hidden_states(self._model, tokens, units, layers),
+            lambda why: Hidden(tokens.trace.trace_id, error=why),
+        )
 
     def close(self) -> None:
         """Drop the model."""
@@ -77,6 +154,24 @@ class TransformersEngine:
             return result
         except Exception as e:  # one bad item is data
             return failed(item, "engine", f"{type(e).__name__}: {e}")
+
+    def _look(
+        self, tokens: TokenizedTrace, look: Callable[[], _T], refused: Callable[[str], _T]
+    ) -> _T:
+        """Look inside the model at one trace; a trace that cannot be done is data."""
+        need, holds = len(tokens.prompt_ids) + len(tokens.response_ids), self.spec.context_length
+        if need > holds:
+            return refused(
+                f"overlong: the trace has {need} tokens but the model's context holds {holds}"
+            )
+        try:
+            found = look()
+        except EngineError as e:
+            return refused(f"unsupported: {one_line(e, 500)}")
+        except Exception as e:
+            return refused(f"engine: {type(e).__name__}: {one_line(e, 500)}")
+        self.counters.prompt_tokens += need
+        return found
 
     def _generate_one(self, item: WorkItem) -> list[Observation]:
         import torch

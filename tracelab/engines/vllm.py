@@ -12,8 +12,10 @@ import logging
 import os
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
+from tracelab.engines import vllm_scoring
 from tracelab.engines.base import Counters, EngineSpec, failed, overlong
 from tracelab.errors import EngineDeadError, ModelLoadError, one_line
 from tracelab.work import FinishReason, Observation, WorkItem
@@ -67,6 +69,7 @@ class VllmEngine:
                 f"{one_line(e, 400)}"
             ) from e
         self._requests = 0
+        self._tail_rows = vllm_scoring.has_tail_rows(self._llm)
         self.counters.start_seconds = time.monotonic() - started
 
     async def generate(self, items: Sequence[WorkItem]) -> list[Observation]:
@@ -74,8 +77,20 @@ class VllmEngine:
         return await self._gather(items, self._generate_one)
 
     async def score(self, items: Sequence[WorkItem]) -> list[Observation]:
-        """See `Engine.score`."""
-        return await self._gather(items, self._score_one)
+        """See `Engine.score`.
+
+        One sequence is sent once, however it is divided into prefix and target: two requests for
+        it would share cached positions, whose rows do not exist.
+        """
+        alike: dict[tuple[int, ...], list[WorkItem]] = {}
+        for item in items:
+            alike.setdefault(item.prefix_ids + (item.target_ids or ()), []).append(item)
+        sent = [min(group, key=lambda i: len(i.prefix_ids)) for group in alike.values()]
+        answers = await asyncio.gather(*(self._score_one(item) for item in sent))
+        found: dict[str, Observation] = {}
+        for group, (answer,) in zip(alike.values(), answers, strict=True):
+            found |= {item.key: _tail_of(answer, item) for item in group}
+        return [found[item.key] for item in items]
 
     def close(self) -> None:
         """Stop the engine process."""
@@ -176,36 +191,13 @@ class VllmEngine:
     async def _target_logprobs(
         self, item: WorkItem, use_cache: bool
     ) -> tuple[list[float] | None, int]:
-        """Log-probability of each target token, or None if a row cannot be trusted.
-
-        vLLM fills the prompt's log-probability rows only where it computed the position: rows of
-        cached positions are uninitialised memory. So a result counts only if fewer tokens than
-        the prefix came from the cache and every row is about the token that was asked.
-        """
-        from vllm import SamplingParams
-        from vllm.sampling_params import RequestOutputKind
-
-        target = item.target_ids
+        """Log-probability of each target token, or None if it cannot be trusted; cached tokens."""
+        target, start = item.target_ids, len(item.prefix_ids)
         assert target is not None
-        start = len(item.prefix_ids)
-        params = SamplingParams(
-            max_tokens=1,
-            temperature=0.0,
-            prompt_logprobs=0,
-            detokenize=False,
-            skip_reading_prefix_cache=not use_cache,
-            output_kind=RequestOutputKind.FINAL_ONLY,
-        )
-        out = await self._request(item.prefix_ids + target, params)
-        cached = int(out.num_cached_tokens or 0)
-        if cached > start - 1 and use_cache:
-            return None, cached
-        row: list[float] = []
-        for token, entry in zip(target, out.prompt_logprobs[start:], strict=True):
-            if entry is None or token not in entry:
-                return None, cached
-            row.append(float(entry[token].logprob))
-        return row, cached
+        asked = vllm_scoring.params(target, start, use_cache=use_cache, tail=self._tail_rows)
+        out = await self._request(item.prefix_ids + target, asked)
+        row = vllm_scoring.read(out, target, start, tail=self._tail_rows)
+        return row, int(out.num_cached_tokens or 0)
 
 
 def cpu_environment(kv_cache_gib: int, threads: int) -> dict[str, Any]:
@@ -226,6 +218,18 @@ def cpu_environment(kv_cache_gib: int, threads: int) -> dict[str, Any]:
         "enforce_eager": True,
         "block_size": 32,
     }
+
+
+def _tail_of(answer: Observation, item: WorkItem) -> Observation:
+    """The observation of an item whose target is the end of another one's."""
+    row = answer.token_logprobs
+    return replace(
+        answer,
+        key=item.key,
+        replicate=item.first_replicate,
+        token_logprobs=None if row is None else row[len(row) - len(item.target_ids or ()) :],
+        prefix_tokens=len(item.prefix_ids),
+    )
 
 
 def _finish(reason: str | None) -> FinishReason:

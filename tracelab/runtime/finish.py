@@ -11,6 +11,8 @@ from typing import Any
 from duckdb import DuckDBPyConnection
 
 from tracelab.errors import LockedError, WarehouseError
+from tracelab.methods import resample
+from tracelab.runtime.estimates import Estimates
 from tracelab.runtime.journal import Journal
 from tracelab.runtime.loader import Loader
 from tracelab.runtime.study import RolloutSink, Study
@@ -20,14 +22,15 @@ from tracelab.warehouse_load import (
     RunRow,
     SessionRow,
     load_items,
+    load_links,
     load_rejects,
     load_run,
     load_scores,
     load_session,
     load_traces,
 )
-from tracelab.work import Score
 
+ESTIMATOR_VERSION = str(resample.ESTIMATOR_VERSION)
 _LEAVE_WAIT_SECONDS = 1.0
 
 
@@ -61,9 +64,8 @@ def finish(
     *,
     studies: Sequence[Study],
     places: Sequence[ItemRow],
-    scores: Sequence[Score],
+    estimates: Estimates,
     rejects: Sequence[RejectRow],
-    estimator_version: str,
     wait_s: float,
 ) -> Summary:
     """Load a finished run; loading it again changes nothing.
@@ -81,7 +83,8 @@ def finish(
         load_traces(con, run_id, [s.loaded() for s in studies])
         load_items(con, run_id, places)
         load_rejects(con, run_id, rejects, instead_of=None)
-        load_scores(con, run_id, scores, estimator_version=estimator_version)
+        load_scores(con, run_id, estimates.scores, estimator_version=ESTIMATOR_VERSION)
+        load_links(con, run_id, estimates.links, estimator_version=ESTIMATOR_VERSION)
 
     try:
         if loader.dropped:
@@ -99,8 +102,8 @@ def finish(
         rejected=len(rejects),
         rollouts=sink.total,
         failed=sink.failed,
-        scores=len(scores),
-        insufficient=sum(s.status == "insufficient" for s in scores),
+        scores=len(estimates.scores),
+        insufficient=sum(s.status == "insufficient" for s in estimates.scores),
     )
 
 

@@ -42,7 +42,7 @@ _SCHEMA = pa.schema(
         ("token_ids", pa.list_(pa.int32())),
         ("text", pa.binary()),
         ("finish_reason", pa.string()),
-        ("token_logprobs", pa.list_(pa.float32())),
+        ("token_logprobs", pa.list_(pa.float64())),
         ("prefix_tokens", pa.int32()),
         ("cached_tokens", pa.int32()),
         ("error", pa.string()),
@@ -85,6 +85,10 @@ class Journal:
         """Read it back; None if it is not there."""
         data = self.store.read(name)
         return None if data is None else json.loads(data)
+
+    def has(self, name: str) -> bool:
+        """Whether a file of this name was written."""
+        return self.store.read(name) is not None
 
     def write_lines(self, name: str, rows: Iterable[Any]) -> None:
         """Write a JSON Lines document, replacing the old one."""

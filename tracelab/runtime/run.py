@@ -139,7 +139,7 @@ class Run:
 
         Args:
             name: What to call this stage.
-            items: Items; those with equal keys are one, asking for the most replicates.
+            items: Items; those with equal keys are one, asking for all that any of them asks.
             on: Receives observations in no particular order, errors included.
 
         Raises:
@@ -148,8 +148,10 @@ class Run:
         """
         wanted: dict[str, WorkItem] = {}
         for item in items:
-            if item.key not in wanted or wanted[item.key].replicates < item.replicates:
-                wanted[item.key] = item
+            had = wanted.get(item.key, item).replicate_range
+            first = min(had.start, item.first_replicate)
+            end = max(had.stop, item.replicate_range.stop)
+            wanted[item.key] = with_range(item, first, end - first)
         seen: dict[str, set[int]] = {key: set() for key in wanted}
         for batch in deduplicated(self._recorded(wanted), keep_errors=not self._retry):
             for o in batch:

@@ -8,19 +8,34 @@ from pathlib import Path
 from types import MappingProxyType
 
 from tracelab.errors import ConfigError, ImportFormatError
+from tracelab.sources.atif import read_atif
 from tracelab.sources.base import Importer, Reject, Seen
+from tracelab.sources.inspect_log import read_inspect
 from tracelab.sources.jsonl import read_jsonl
 from tracelab.sources.lines import first_bytes
-from tracelab.sources.thought_anchors import problem_folders, read_thought_anchors
+from tracelab.sources.openai_chat import read_openai_chat
+from tracelab.sources.otel import read_otel
+from tracelab.sources.sniff import agent_format
+from tracelab.sources.thought_anchors import BASE, problem_folders, read_thought_anchors
+from tracelab.sources.who_and_when import read_who_and_when
 from tracelab.trace import Trace
 
 __all__ = ["FORMATS", "Importer", "Reject", "read"]
 
 FORMATS: Mapping[str, Importer] = MappingProxyType(
-    {"jsonl": read_jsonl, "thought-anchors": read_thought_anchors}
+    {
+        "jsonl": read_jsonl,
+        "thought-anchors": read_thought_anchors,
+        "openai-chat": read_openai_chat,
+        "otel": read_otel,
+        "inspect": read_inspect,
+        "atif": read_atif,
+        "who-and-when": read_who_and_when,
+    }
 )
 """Every importer by name; `auto` chooses by content."""
 
+_AGENT_FILES = (".json", ".json.gz", ".eval")
 _JSONL = (".jsonl", ".ndjson", ".jsonl.gz", ".ndjson.gz")
 
 PathLike = str | Path
@@ -30,8 +45,8 @@ def read(paths: PathLike | Sequence[PathLike], format: str = "auto") -> Iterator
     """Read traces from files and folders.
 
     Args:
-        paths: One or several: `.jsonl` files (plain or gzip), folders of them, published Thought
-            Anchors folders.
+        paths: One or several: `.jsonl` files (plain or gzip), agent logs, folders of them,
+            published Thought Anchors folders.
         format: A name in `FORMATS`, or `auto`.
 
     Returns:
@@ -79,17 +94,27 @@ def _plan_folder(path: Path, format: str) -> list[tuple[Importer, Path] | Reject
     found: list[tuple[Importer, Path] | Reject] = []
     if format in ("auto", "thought-anchors"):
         found += [(read_thought_anchors, folder) for folder in problem_folders(path)]
-    if format in ("auto", "jsonl"):
+    if format != "thought-anchors":
+        suffixes = _JSONL if format == "jsonl" else (*_JSONL, *_AGENT_FILES)
         for file in sorted(path.rglob("*")):
-            if file.name.lower().endswith(_JSONL) and file.is_file():
-                try:
-                    found.append((_sniff(file, format), file))
-                except ImportFormatError as e:  # the other files of the folder can be read
+            name = file.name.lower()
+            if not name.endswith(suffixes) or not file.is_file():
+                continue
+            maybe = format == "auto" and name.endswith(_AGENT_FILES)
+            if maybe and (file.parent / BASE).is_file():
+                continue  # a file of a Thought Anchors folder
+            try:
+                importer = _sniff(file, format)
+            except ImportFormatError as e:  # the other files of the folder can be read
+                if not maybe or name.endswith(".eval"):
                     found.append(Reject(str(file), 0, str(e), ""))
+                continue
+            if importer is not read_jsonl or not maybe:
+                found.append((importer, file))
     if not any(isinstance(item, tuple) for item in found):
         rejects = [item.reason for item in found if isinstance(item, Reject)]
-        why = f": {rejects[0]}" if rejects else "; tracelab reads .jsonl, .jsonl.gz and published"
-        tail = "" if rejects else " Thought Anchors folders."
+        why = f": {rejects[0]}" if rejects else "; tracelab reads .jsonl, .jsonl.gz, agent logs and"
+        tail = "" if rejects else " published Thought Anchors folders."
         raise ImportFormatError(f"{path} holds nothing that can be read{why}{tail}")
     return found
 
@@ -100,6 +125,10 @@ def _sniff(path: Path, format: str) -> Importer:
         raise ImportFormatError(f"{path} is empty.")
     if format == "thought-anchors":
         raise ImportFormatError(f"{path} is a file; the thought-anchors format is a folder.")
+    if format not in ("auto", "jsonl"):
+        return FORMATS[format]
+    if format == "auto" and (agent := agent_format(path)):
+        return FORMATS[agent]
     if format == "jsonl" or path.name.lower().endswith(_JSONL) or start.startswith(b"{"):
         return read_jsonl
     if start.startswith(b"["):

@@ -18,7 +18,7 @@ from pydantic import ValidationError as PydanticError
 
 from tracelab.sources.base import Reject, Seen, excerpt
 from tracelab.sources.lines import MAX_LINE_BYTES, Line, read_lines
-from tracelab.trace import Role, Trace, Turn
+from tracelab.trace import Question, Role, Trace, Turn
 
 MAX_DEPTH = 64
 """Deepest nesting of a record: deeper ones would break whoever writes them out again."""
@@ -96,14 +96,41 @@ def read_jsonl(
             yield trace
 
 
-def _trace(line: Line, path: Path) -> tuple[Trace, str | None]:
+def read_questions(path: Path, limit: int = MAX_LINE_BYTES) -> Iterator[Question | Reject]:
+    """Yield a question, `{id?, prompt | messages, reference?}`, or a reject for each line.
+
+    Args:
+        path: A file, plain or gzip.
+        limit: Longest line, bytes.
+    """
+    names: dict[str, int] = {}
+    for line in read_lines(path, limit):
+        try:
+            record = _record(line)
+            turns, extra = _turns(record, asking=True)
+            name = str(record.id) if record.id not in (None, "") else f"{path.name}:{line.number}"
+            if name in names:
+                raise _BadRecordError(f"Duplicate of line {names[name]}: the same id {name!r}.")
+            names[name] = line.number
+        except _BadRecordError as e:
+            yield Reject(str(path), line.number, e.reason, excerpt(line.data), e.field)
+            continue
+        rest = {**(record.model_extra or {}), **extra}
+        yield Question(turns, name, _text(record.reference), record.rendering, str(path), rest)
+
+
+def _record(line: Line) -> Record:
     if line.problem:
         raise _BadRecordError(line.problem)
     data = _parse(line.data)
     try:
-        record = Record.model_validate(data)
+        return Record.model_validate(data)
     except PydanticError as e:
         raise _explain(e) from None
+
+
+def _trace(line: Line, path: Path) -> tuple[Trace, str | None]:
+    record = _record(line)
     turns, extra = _turns(record)
     rest = {**(record.model_extra or {}), **extra}
     record_id = None if record.id is None or record.id == "" else str(record.id)
@@ -175,6 +202,14 @@ def _refuse_surrogates(key: str, value: object) -> None:
         ) from None
 
 
+def parse_object(data: bytes) -> tuple[dict[str, Any] | None, str | None]:
+    """A line as a JSON object, or None and why it is none."""
+    try:
+        return _parse(data), None
+    except _BadRecordError as e:
+        return None, e.reason
+
+
 def _deeper_than(value: object, limit: int) -> bool:
     level: list[object] = [value]
     for _ in range(limit):
@@ -189,8 +224,8 @@ def _deeper_than(value: object, limit: int) -> bool:
     return True
 
 
-def _turns(record: Record) -> tuple[tuple[Turn, ...], dict[str, Any]]:
-    """Return the turns, response last, and what the messages said beyond them."""
+def _turns(record: Record, *, asking: bool = False) -> tuple[tuple[Turn, ...], dict[str, Any]]:
+    """Return the turns, response last unless `asking`, and what the messages said beyond them."""
     extra: dict[str, Any] = {}
     if record.prompt is not None and record.messages is not None:
         raise _BadRecordError("The record has both `prompt` and `messages`; keep one.", "messages")
@@ -222,8 +257,16 @@ def _turns(record: Record) -> tuple[tuple[Turn, ...], dict[str, Any]]:
             raise _BadRecordError("`messages` holds no prompt.", "messages")
         if not any(t.text.strip() for t in before):
             raise _BadRecordError("The prompt in `messages` is empty.", "messages")
+    if response is None and asking:
+        return tuple(before), extra
     if response is None:
-        raise _BadRecordError("`response` is missing.", "response")
+        raise _BadRecordError(
+            "`response` is missing (for questions that the model is to answer first, set "
+            "source_options.format to questions).",
+            "response",
+        )
+    if asking:
+        raise _BadRecordError("A question has no response.", "response")
     if not response.strip():
         raise _BadRecordError("`response` is empty.", "response")
     return (*before, Turn("assistant", response)), extra

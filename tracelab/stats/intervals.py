@@ -10,6 +10,7 @@ from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.stats import fisher_exact
 
 Floats = NDArray[np.float64]
 
@@ -63,3 +64,74 @@ def newcombe(
     lower = (b - a) - np.sqrt((b - lo_b) ** 2 + (hi_a - a) ** 2)
     upper = (b - a) + np.sqrt((hi_b - b) ** 2 + (a - lo_a) ** 2)
     return lower, upper
+
+
+def scaled_difference(
+    difference: Floats,
+    lo: Floats,
+    hi: Floats,
+    hits: ArrayLike,
+    n: ArrayLike,
+    share: Floats,
+    level: float = 0.95,
+) -> tuple[Floats, Floats]:
+    """Interval of share x difference, where the share is known or a proportion of its own.
+
+    With a known share (n = 0) the interval scales. Otherwise the Wilson interval of `hits / n` is
+    combined with that of the difference by the method of variance estimates recovery for a product
+    (Zou and Donner 2008, Statistics in Medicine 27; the two are uncorrelated here because, given
+    how many rollouts left, their rewards do not depend on how many).
+
+    Args:
+        difference: Point estimates, shape [units].
+        lo: Lower ends of their intervals.
+        hi: Upper ends.
+        hits: Numerators of the shares.
+        n: Denominators; 0 where the share is known.
+        share: The shares, in [0, 1].
+        level: Nominal coverage.
+
+    Returns:
+        Lower and upper ends, each [units]; NaN where the difference has none.
+    """
+    s_lo, s_hi = wilson(hits, n, level)
+    known = np.asarray(n) == 0
+    s_lo, s_hi = np.where(known, share, s_lo), np.where(known, share, s_hi)
+    # The share's uncertainty moves the product away from 0 or towards it, by sign of d.
+    away, back = s_hi - share, share - s_lo
+    d = difference
+    lower = share * d - np.sqrt((share * (d - lo)) ** 2 + (d * np.where(d < 0, away, back)) ** 2)
+    upper = share * d + np.sqrt((share * (hi - d)) ** 2 + (d * np.where(d < 0, back, away)) ** 2)
+    return np.maximum(lower, -1), np.minimum(upper, 1)
+
+
+def two_sample_p(
+    total_a: ArrayLike, n_a: ArrayLike, total_b: ArrayLike, n_b: ArrayLike, *, whole: bool = True
+) -> Floats:
+    """Two-sided p-value that two independent groups of rewards have one mean.
+
+    Fisher's exact test for 0/1 rewards: valid at any n, conservative at small n. For rewards in
+    between, the score test with the largest variance that rewards in [0, 1] of that mean can have.
+
+    Args:
+        total_a: Sum of rewards in group a, shape [units].
+        n_a: Rewards in group a.
+        total_b: Sum of rewards in group b.
+        n_b: Rewards in group b.
+        whole: Whether all rewards are 0 or 1.
+
+    Returns:
+        Shape [units]; NaN where a group is empty.
+    """
+    a, n, b, m = (np.asarray(x, dtype=np.float64) for x in (total_a, n_a, total_b, n_b))
+    found = np.full(a.shape, np.nan)
+    for i in np.flatnonzero((n > 0) & (m > 0)):
+        if whole:
+            table = [[a[i], n[i] - a[i]], [b[i], m[i] - b[i]]]
+            found[i] = fisher_exact(np.round(table).astype(np.int64)).pvalue
+        else:
+            mean = (a[i] + b[i]) / (n[i] + m[i])
+            sd = np.sqrt(mean * (1 - mean) * (1 / n[i] + 1 / m[i]))
+            z = (b[i] / m[i] - a[i] / n[i]) / sd if sd > 0 else 0.0
+            found[i] = 2 * NormalDist().cdf(-abs(z))
+    return found

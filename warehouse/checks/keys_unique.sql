@@ -60,6 +60,21 @@ FROM verdicts
 GROUP BY run_id, trace_id, method, evidence
 HAVING count(*) > 1
 UNION ALL
+SELECT 'spans', concat_ws('/', run_id, trace_id, unit_index), count(*)
+FROM spans
+GROUP BY run_id, trace_id, unit_index
+HAVING count(*) > 1
+UNION ALL
+SELECT 'targets', concat_ws('/', run_id, trace_id, target), count(*)
+FROM targets
+GROUP BY run_id, trace_id, target
+HAVING count(*) > 1
+UNION ALL
+SELECT 'faithfulness', concat_ws('/', run_id, trace_id, method, target, metric), count(*)
+FROM faithfulness
+GROUP BY run_id, trace_id, method, target, metric
+HAVING count(*) > 1
+UNION ALL
 SELECT 'rejects', concat_ws('/', run_id, file, line, reason), count(*)
 FROM rejects
 GROUP BY run_id, file, line, reason

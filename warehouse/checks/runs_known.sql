@@ -18,6 +18,12 @@ WITH named AS (
     UNION
     SELECT 'scores', run_id, trace_id FROM scores
     UNION
+    SELECT 'spans', run_id, trace_id FROM spans
+    UNION
+    SELECT 'targets', run_id, trace_id FROM targets
+    UNION
+    SELECT 'faithfulness', run_id, trace_id FROM faithfulness
+    UNION
     SELECT 'links', run_id, trace_id FROM links
     UNION
     SELECT 'verdicts', run_id, trace_id FROM verdicts

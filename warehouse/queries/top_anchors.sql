@@ -1,6 +1,7 @@
 -- The sentences that changed the outcome most, over a run or in one trace.
 -- param run: id or name of the run; the latest one when it is not given (default none)
 -- param trace: id or name of the trace; all when it is not given (default none)
+-- param method: estimator whose numbers are shown (default resample-pooled)
 -- param limit: most sentences to list (default 10)
 WITH picked AS (
     SELECT run_id
@@ -20,10 +21,14 @@ SELECT
     a.hi,
     a.n,
     a.status,
+    a.prob_matters,
+    a.p_adjusted,
     a.role,
     a.text
 FROM anchors AS a
 INNER JOIN picked ON a.run_id = picked.run_id
-WHERE $trace IS NULL OR CAST($trace AS VARCHAR) IN (a.trace_id, a.trace_name)
+WHERE
+    ($trace IS NULL OR CAST($trace AS VARCHAR) IN (a.trace_id, a.trace_name))
+    AND a.method = CAST($method AS VARCHAR)
 ORDER BY abs(a.value) DESC NULLS LAST, a.trace_name, a.method, a.unit_index
 LIMIT CAST($limit AS BIGINT);

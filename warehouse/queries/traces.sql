@@ -1,5 +1,6 @@
 -- Traces of a run, those that one sentence changed most first.
 -- param run: id or name of the run; the latest one when it is not given (default none)
+-- param method: estimator whose numbers are shown (default resample-pooled)
 -- param limit: most traces to list (default 20)
 WITH picked AS (
     SELECT run_id
@@ -12,7 +13,7 @@ WITH picked AS (
 top AS (
     SELECT run_id, trace_id, method, unit_index, text, value
     FROM anchors
-    WHERE rank = 1
+    WHERE rank = 1 AND method = CAST($method AS VARCHAR)
 )
 
 SELECT

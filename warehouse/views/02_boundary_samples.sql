@@ -18,7 +18,7 @@ INNER JOIN rollouts AS r
         AND b.trace_id = r.trace_id
         AND b.token >= r.start_token
         AND b.token <= r.diverge_token
-WHERE r.grade_status <> 'ungraded';
+WHERE r.grade_status <> 'ungraded' AND r.intervention = '';
 
 COMMENT ON VIEW boundary_samples IS 'One row per graded rollout and boundary it is an exact sample from: rollouts started there, and earlier ones that wrote the trace itself up to there. Key: (run_id, trace_id, unit_kind, boundary, item_key, replicate).';
 COMMENT ON COLUMN boundary_samples.run_id IS 'The run.';

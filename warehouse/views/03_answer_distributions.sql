@@ -9,11 +9,10 @@ SELECT
     count(*) / sum(count(*)) OVER (PARTITION BY run_id, trace_id, unit_kind, boundary) AS share,
     avg(reward) AS mean_reward
 FROM boundary_samples
-WHERE NOT recycled
 GROUP BY run_id, trace_id, unit_kind, boundary, answer
 ORDER BY run_id, trace_id, unit_kind, boundary, n DESC, answer;
 
-COMMENT ON VIEW answer_distributions IS 'One row per answer that graded rollouts started at a boundary end in; the same rollouts that value_curves rests on. Key: (run_id, trace_id, unit_kind, boundary, answer).';
+COMMENT ON VIEW answer_distributions IS 'One row per answer that graded rollouts from a boundary end in, recycled ones included; the same rollouts that the values of method resample rest on (unless resample.recycle is off). Key: (run_id, trace_id, unit_kind, boundary, answer).';
 COMMENT ON COLUMN answer_distributions.run_id IS 'The run.';
 COMMENT ON COLUMN answer_distributions.trace_id IS 'The trace.';
 COMMENT ON COLUMN answer_distributions.unit_kind IS 'Kind of the units the boundary separates.';

@@ -15,12 +15,17 @@ SELECT
     s.unit_index,
     u.text,
     u.role,
+    u.category,
     s.value,
     s.lo,
     s.hi,
     s.level,
     s.n,
-    s.status
+    s.status,
+    (s.extra ->> 'p')::DOUBLE AS p,
+    (s.extra ->> 'p_adjusted')::DOUBLE AS p_adjusted,
+    (s.extra ->> 'prob_matters')::DOUBLE AS prob_matters,
+    (s.extra ->> 'prob_decisive')::DOUBLE AS prob_decisive
 FROM scores AS s
 INNER JOIN units AS u
     ON
@@ -41,6 +46,7 @@ COMMENT ON COLUMN anchors.evidence IS 'executed, replayed, scored or judged.';
 COMMENT ON COLUMN anchors.rank IS '1 for the value farthest from 0, ties by position; NULL when value is NULL.';
 COMMENT ON COLUMN anchors.unit_index IS 'Position of the sentence in the trace, from 0.';
 COMMENT ON COLUMN anchors.text IS 'The sentence.';
+COMMENT ON COLUMN anchors.category IS 'What kind of sentence it is, by rule.';
 COMMENT ON COLUMN anchors.role IS 'Its known role, if any.';
 COMMENT ON COLUMN anchors.value IS 'Expected reward after the sentence minus before it, in [-1, 1]; positive when the sentence raised it.';
 COMMENT ON COLUMN anchors.lo IS 'Lower end of the interval.';
@@ -48,3 +54,7 @@ COMMENT ON COLUMN anchors.hi IS 'Upper end of the interval.';
 COMMENT ON COLUMN anchors.level IS 'Nominal coverage of [lo, hi].';
 COMMENT ON COLUMN anchors.n IS 'Graded rollouts behind it.';
 COMMENT ON COLUMN anchors.status IS 'ok, insufficient, certified or failed.';
+COMMENT ON COLUMN anchors.p IS 'Two-sided p-value of no effect (method resample: Fisher''s exact test); NULL for methods without one.';
+COMMENT ON COLUMN anchors.p_adjusted IS 'p adjusted over the sentences of the trace (Benjamini-Hochberg): an anchor at a false discovery rate of 10 % has p_adjusted <= 0.1.';
+COMMENT ON COLUMN anchors.prob_matters IS 'Posterior probability that the effect is larger than resample.delta in size (method resample-pooled).';
+COMMENT ON COLUMN anchors.prob_decisive IS 'Posterior probability that this sentence has the largest effect of the trace, and one above delta (method resample-pooled).';

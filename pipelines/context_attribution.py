@@ -1,0 +1,215 @@
+"""Which spans of the context is each statement of a response made of?
+
+    source ─► contexts ─► responses ─► ablated prompts ─► log-probabilities ─► scores ─► warehouse
+
+`python -m pipelines.context_attribution CONFIG`, or `tracelab run CONFIG`. Running it again
+finishes what is missing; a finished run is only loaded again, in seconds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+from duckdb import DuckDBPyConnection
+
+from tracelab.config import RunConfig, parse_config
+from tracelab.engines.base import Tokenizer
+from tracelab.errors import (
+    ConfigError,
+    ImportFormatError,
+    LockedError,
+    PlanError,
+    TracelabError,
+    WarehouseError,
+)
+from tracelab.methods import ablate
+from tracelab.runtime.attribution import Attribution, cut_of
+from tracelab.runtime.contexts import ChatTokenizer, ContextStudy
+from tracelab.runtime.explain import Explained, explain, test
+from tracelab.runtime.finish import Summary, run_row, session_row
+from tracelab.runtime.journal import Journal, deduplicated
+from tracelab.runtime.probes import ProbeSink
+from tracelab.runtime.progress import RunProgress
+from tracelab.runtime.run import InterruptedRunError, Run
+from tracelab.sources.base import Reject, tell_rejects
+from tracelab.sources.context import ContextRecord, read_contexts
+from tracelab.warehouse import open_writer, transaction
+from tracelab.warehouse_context import ProbeRow, load_context_rows
+from tracelab.warehouse_load import (
+    RejectRow,
+    load_rejects,
+    load_run,
+    load_scores,
+    load_session,
+    load_traces,
+)
+
+
+@dataclass(slots=True)
+class Results:
+    """What a run has come to so far."""
+
+    explained: list[Explained] = field(default_factory=list)
+    probes: list[ProbeRow] = field(default_factory=list)
+    rejects: list[Reject] = field(default_factory=list)
+
+
+def gather(config: RunConfig) -> tuple[list[ContextRecord], list[Reject]]:
+    """Read the source.
+
+    Raises:
+        ImportFormatError: Nothing can be read from it, or no record of it can be used.
+    """
+    cut, options = cut_of(config), config.source_options
+    if config.source == "testbed":
+        from tracelab.sources.context_testbed import contexts
+
+        drawn = contexts(
+            options.problems, cut, seed=config.seed, phrasing=options.phrasing,
+            hinted=config.context.hints,
+        )  # fmt: skip
+        return drawn, []
+    records: list[ContextRecord] = []
+    rejects: list[Reject] = []
+    for found in read_contexts(Path(config.source), cut, template=config.context.template):
+        if isinstance(found, Reject):
+            rejects.append(found)
+        elif options.limit is None or len(records) < options.limit:
+            records.append(found)
+    if not records and rejects:
+        raise ImportFormatError(
+            f"{config.source}: none of its {len(rejects)} records can be used; the first: "
+            f"{rejects[0]}"
+        )
+    return records, rejects
+
+
+def execute(run: Run, tokenizer: Tokenizer, *, wait_s: float) -> Summary:
+    """Do, or finish, the whole study."""
+    config = run.config
+    work = attribution(config, run, tokenizer)
+    records, work.rejects = gather(config)
+    results = Results(rejects=work.rejects)
+    database = run.home.database
+    with contextlib.suppress(WarehouseError), open_writer(database, wait_s=0.2) as con:
+        load_run(con, run_row(run.record, "running"))
+    try:
+        studies = work.respond(records)
+        if not studies:
+            raise PlanError(
+                f"no context can be studied ({len(work.rejects)} rejected); the first: "
+                f"{work.rejects[0]}"
+            )
+        tell_rejects(work.rejects, run.progress.warn)
+        for chunk in work.chunks(studies):
+            results.explained += work.measure(chunk)
+            results.probes += work.sink.rows(chunk)
+            work.sink.forget(chunk)
+    except TracelabError as e:
+        status = "interrupted" if isinstance(e, InterruptedRunError) else "failed"
+        with contextlib.suppress(WarehouseError), open_writer(database, wait_s=1.0) as con:
+            load_run(con, run_row(run.record, status))
+        raise
+    run.journal.write_lines("traces.jsonl", (e.study.to_json() for e in results.explained))
+    run.journal.write_lines("rejects.jsonl", (asdict(r) for r in results.rejects))
+    run.save_session()
+    record = run.finished()
+    return load(run.journal, record, database, results, work.sink, wait_s)
+
+
+def attribution(config: RunConfig, run: Run, tokenizer: Tokenizer) -> Attribution:
+    """The study of a run.
+
+    Raises:
+        ConfigError: The engine has no chat tokenizer, or cannot score.
+    """
+    if not hasattr(tokenizer, "chat_text"):
+        raise ConfigError(
+            f"engine.kind = {config.engine.kind!r} cannot serve pipeline context_attribution; "
+            "use vllm or transformers"
+        )
+    return Attribution(
+        config, cast(ChatTokenizer, tokenizer), run.spec.model, run.spec.context_length,
+        run.observe, ProbeSink(), [],
+    )  # fmt: skip
+
+
+def load(
+    journal: Journal,
+    record: dict[str, Any],
+    database: Path,
+    results: Results,
+    sink: ProbeSink,
+    wait_s: float,
+) -> Summary:
+    """Load a finished run in one transaction; loading it again changes nothing.
+
+    Raises:
+        LockedError: The database was held for `wait_s` seconds; the journal has everything.
+    """
+    run_id = record["run_id"]
+    scores = [s for e in results.explained for s in e.all_scores]
+    errors = bool(sink.failed or results.rejects)
+    status = "complete_with_errors" if errors else "complete"
+
+    def rows(con: DuckDBPyConnection) -> None:
+        load_run(con, run_row(record, status))
+        for session in journal.sessions():
+            load_session(con, run_id, session_row(session))
+        load_traces(con, run_id, [e.study.loaded() for e in results.explained])
+        load_context_rows(con, run_id, [r for e in results.explained for r in e.spans()])
+        load_context_rows(con, run_id, [r for e in results.explained for r in e.targets])
+        load_context_rows(con, run_id, results.probes)
+        load_context_rows(con, run_id, [r for e in results.explained for r in e.faithfulness])
+        rejects = [RejectRow(r.file, r.line, r.reason, r.excerpt) for r in results.rejects]
+        load_rejects(con, run_id, rejects, instead_of=None)
+        load_scores(con, run_id, scores, estimator_version=str(ablate.ESTIMATOR_VERSION))
+
+    try:
+        with open_writer(database, wait_s=wait_s) as con, transaction(con):
+            rows(con)
+    except LockedError as e:
+        raise LockedError(
+            f"{e} All probes are safe in {journal.store.root}; the same command loads them."
+        ) from None
+    return Summary(
+        run_id=run_id,
+        traces=len(results.explained),
+        rejected=len(results.rejects),
+        rollouts=sink.total,
+        failed=sink.failed,
+        scores=len(scores),
+        insufficient=sum(s.status == "insufficient" for s in scores),
+    )
+
+
+def rebuild(
+    record: dict[str, Any], journal: Journal, database: Path, progress: RunProgress
+) -> Summary:
+    """Load a finished run from its journal alone: no model, no engine."""
+    config = parse_config(record["config"], "run.json")
+    studies = [ContextStudy.from_json(d) for d in journal.read_lines("traces.jsonl")]
+    rejects = [Reject(**d) for d in journal.read_lines("rejects.jsonl")]
+    sink = ProbeSink()
+    sink.expect(studies)
+    for part in deduplicated(journal.observations()):
+        sink(part)
+    results = Results(rejects=rejects, probes=sink.rows(studies))
+    results.explained = [test(explain(s, sink, config), sink, config) for s in studies]
+    return load(journal, record, database, results, sink, 30.0)
+
+
+def count(studies: Sequence[ContextStudy], config: RunConfig) -> int:
+    """Most probes that studies can ask, apart from those of the top spans."""
+    masks = config.context.ablations + config.context.held_out + 2
+    return sum(masks * len(s.continuations) for s in studies)
+
+
+if __name__ == "__main__":
+    from tracelab.cli import run_module
+
+    run_module()

@@ -1,0 +1,129 @@
+"""Which step decided that an agent's run failed, whose was it, and what would have helped?
+
+    source ─► episodes ─► control ─► re-executions ─► posterior ─► corrections ─► verdicts ─► warehouse
+
+`python -m pipelines.failure_audit CONFIG`, or `tracelab run CONFIG`. Running it again finishes what
+is missing. Without an environment only opinions are possible (`audit.opinions`), and they say so:
+evidence `judged`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, cast
+
+from tracelab.config import RunConfig, parse_config
+from tracelab.engines.base import Tokenizer
+from tracelab.environments import make_environment, require_safe
+from tracelab.errors import ConfigError, ImportFormatError, PlanError, TracelabError, WarehouseError
+from tracelab.grading import Grader
+from tracelab.runtime.audit import Audit, Subject
+from tracelab.runtime.audit_inputs import Source, gather, grade_with, subjects_of
+from tracelab.runtime.audit_results import Results, load, opinions
+from tracelab.runtime.finish import Summary, run_row
+from tracelab.runtime.inputs import sampling_of
+from tracelab.runtime.journal import Journal
+from tracelab.runtime.progress import RunProgress
+from tracelab.runtime.rerun import Chat, ChatTemplate, Rerunner
+from tracelab.runtime.run import InterruptedRunError, Run
+from tracelab.sources.base import tell_rejects
+from tracelab.warehouse import open_writer
+from tracelab.warehouse_load import load_run
+
+RERUNS = "reruns.jsonl"
+
+
+def execute(run: Run, tokenizer: Tokenizer, *, wait_s: float) -> Summary:
+    """Do, or finish, the whole audit."""
+    config, database = run.config, run.home.database
+    if config.audit.environment is None and not config.audit.opinions:
+        raise ConfigError(
+            "a failure audit needs audit.environment, to execute, or audit.opinions, to guess"
+        )
+    with contextlib.suppress(WarehouseError), open_writer(database, wait_s=0.2) as con:
+        load_run(con, run_row(run.record, "running"))
+    try:
+        with contextlib.closing(Grader(config.grading)) as grader:
+            results = _audit(run, tokenizer, grader)
+    except TracelabError as e:
+        status = "interrupted" if isinstance(e, InterruptedRunError) else "failed"
+        with contextlib.suppress(WarehouseError), open_writer(database, wait_s=1.0) as con:
+            load_run(con, run_row(run.record, status))
+        raise
+    tell_rejects(results.rejects, run.progress.warn)
+    run.journal.write_lines("audit.jsonl", results.lines())
+    run.journal.write_lines("rejects.jsonl", (asdict(r) for r in results.rejects))
+    run.save_session()
+    return load(run.journal, run.finished(), database, results, wait_s)
+
+
+def _audit(run: Run, tokenizer: Tokenizer, grader: Grader) -> Results:
+    config = run.config
+    source = gather(config)
+    if config.source != "testbed" and not source.episodes:
+        first = f"; the first: {source.rejects[0]}" if source.rejects else ""
+        raise ImportFormatError(f"{config.source}: holds no run of an agent{first}")
+    results = Results(rejects=source.rejects)
+    if config.audit.environment is not None:
+        _execute(run, tokenizer, grader, source, results)
+    if config.audit.opinions:
+        opinions(config, source.episodes, results)
+    for episode in source.episodes:
+        results.keep(episode)
+    return results
+
+
+def _execute(
+    run: Run, tokenizer: Tokenizer, grader: Grader, source: Source, results: Results
+) -> None:
+    """Re-execute what can be re-executed; fills `results`, and `source` for the testbed."""
+    config = run.config
+    if not hasattr(tokenizer, "chat_text"):
+        raise ConfigError(
+            f"engine.kind = {config.engine.kind!r} cannot serve pipeline failure_audit; use vllm "
+            "or transformers"
+        )
+    c, name = config.audit, cast(str, config.audit.environment)
+    make = make_environment(name, grade_with(grader), timeout_s=c.timeout_s)
+    with contextlib.closing(make()) as environment:
+        require_safe(environment, c.side_effects, name)
+    chat = Chat(cast(ChatTemplate, tokenizer))
+    rerunner = Rerunner(
+        make, chat, run.spec.model, sampling_of(config), config.seed, run.observe,
+        max_turns=c.max_turns, max_live=c.max_live, workers=c.workers,
+    )  # fmt: skip
+    rerunner.adopt(run.journal.read_lines(RERUNS))
+    subjects = subjects_of(config, source, rerunner)
+    if not subjects and not c.opinions:
+        why = f"; the first: {source.rejects[0]}" if source.rejects else ""
+        raise PlanError(f"there is no failed run that can be re-executed{why}")
+    audit = Audit(c, rerunner, "replayed" if name == "replay" else "executed")
+    try:
+        verdicts = audit.examine(subjects)
+    finally:
+        # What came of external environments is not in the observations.
+        run.journal.write_lines(RERUNS, rerunner.rows())
+    for s, v in zip(subjects, verdicts, strict=True):
+        results.add(v, audit.scores(s), s)
+
+
+def rebuild(
+    record: dict[str, Any], journal: Journal, database: Path, progress: RunProgress
+) -> Summary:
+    """Load a finished run from its journal alone: no model, no engine, no environment."""
+    parse_config(record["config"], "run.json")
+    results = Results.of(journal.read_lines("audit.jsonl"), journal.read_lines("rejects.jsonl"))
+    return load(journal, record, database, results, 30.0)
+
+
+def configured(config: RunConfig) -> bool:
+    """Whether a config asks for this recipe."""
+    return config.pipeline == "failure_audit"
+
+
+if __name__ == "__main__":
+    from tracelab.cli import run_module
+
+    run_module()

@@ -1,0 +1,108 @@
+"""Records of contexts: every line is one, or a reject that says why."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tracelab.context_parts import Cut
+from tracelab.errors import ImportFormatError
+from tracelab.sources.base import Reject
+from tracelab.sources.context import ContextRecord, read_contexts, read_one
+from tracelab.sources.context_testbed import contexts
+from tracelab.testbed import problems
+
+GOOD = {"context": "A is 1. B is 2.", "query": "A?", "response": "A is 1."}
+
+
+def lines(tmp_path: Path, *rows: object) -> list[ContextRecord | Reject]:
+    path = tmp_path / "c.jsonl"
+    path.write_text("\n".join(r if isinstance(r, str) else json.dumps(r) for r in rows))
+    return list(read_contexts(path, Cut()))
+
+
+def test_records_of_every_shape(tmp_path: Path) -> None:
+    call = {"role": "assistant", "content": None, "tool_calls": [{"function": {"name": "f"}}]}
+    chat = [{"role": "user", "content": "Go."}, call, {"role": "tool", "content": "4."}]
+    found = lines(
+        tmp_path,
+        GOOD,
+        {**GOOD, "context": ["A is 1.", {"title": "Two", "text": "B is 2."}], "id": "docs"},
+        {"messages": [*chat, {"role": "assistant", "content": "It is 4."}]},
+        {"messages": [*chat, call], "target": "action"},
+        {"messages": chat},
+        {**GOOD, "sources": [[0, 7]], "roles": [[0, 7, "needed"]], "template": "{context}?"},
+    )
+    assert all(isinstance(r, ContextRecord) for r in found), found
+    one, docs, said, acts, silent, ranges = found
+    assert one.context.messages[0].content == "Context: A is 1. B is 2.\n\nQuery: A?"
+    assert (one.name, one.line, one.response) == ("c.jsonl:1", 1, "A is 1.")
+    assert docs.name == "docs"
+    assert [h.document for h in docs.context.headers] == [1]
+    assert said.response == "It is 4."
+    assert acts.acts is not None and acts.response is None
+    assert silent.response is None
+    assert [s.text for s in silent.context.sources] == ["Go.", "4."]
+    assert [(s.text, s.role) for s in ranges.context.sources] == [("A is 1.", "needed")]
+
+
+@pytest.mark.parametrize(
+    ("row", "says"),
+    [
+        ({**GOOD, "context": " \n"}, "the context is empty, so there is nothing"),
+        ({**GOOD, "context": []}, "the context is empty"),
+        ({**GOOD, "context": 3}, "`context` must be a string or a list"),
+        ({**GOOD, "context": ["a", 3]}, "`context[1]` must be"),
+        ({"query": "x"}, "neither `context` nor `messages`"),
+        ({**GOOD, "messages": []}, "both `context` and `messages`"),
+        ({**GOOD, "response": ""}, "`response` is empty"),
+        ({**GOOD, "response": 3}, "`response` must be a string"),
+        ({**GOOD, "sources": [[0, 5], [4, 9]]}, "sources 0 and 1 overlap"),
+        ({**GOOD, "sources": "all"}, "`sources` must be a list"),
+        ({**GOOD, "target": {"a": 1}}, "`target` has the keys a"),
+        ({"messages": [{"role": "user", "content": "q"}]}, "there is only the query"),
+        ({"messages": [{"role": "clerk", "content": "q"}]}, "`messages[0].role` must be one of"),
+        ({"messages": [{"role": "user", "content": 3}]}, "`messages[0].content` must be"),
+        ({"messages": [{"role": "assistant", "content": "a"}]}, "`messages` holds no prompt"),
+        ("{", "Not valid JSON"),
+        ("[1]", "a list, not a JSON object"),
+        ('{"context": "\\ud800"}', "lone surrogate"),
+    ],
+)
+def test_a_bad_record_is_a_reject_and_the_rest_goes_on(
+    tmp_path: Path, row: object, says: str
+) -> None:
+    first, bad, last = lines(tmp_path, GOOD, row, GOOD)
+    assert isinstance(first, ContextRecord)
+    assert isinstance(last, ContextRecord)
+    assert isinstance(bad, Reject)
+    assert says in bad.reason
+    assert bad.line == 2
+
+
+def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+    for name, text, says in (("a", "", "is empty"), ("b", "[{}]", "JSON array")):
+        (tmp_path / name).write_text(text)
+        with pytest.raises(ImportFormatError, match=says):
+            list(read_contexts(tmp_path / name, Cut()))
+    for path, says in ((tmp_path, "is a folder"), (tmp_path / "none", "no such file")):
+        with pytest.raises(ImportFormatError, match=says):
+            list(read_contexts(path, Cut()))
+
+
+def test_one_record_may_span_lines_or_be_the_first_of_many() -> None:
+    assert read_one(json.dumps(GOOD, indent=2), Cut()).response == "A is 1."
+    assert read_one(f"\n{json.dumps(GOOD)}\n{{", Cut()).response == "A is 1."
+    with pytest.raises(ImportFormatError, match="Not valid JSON"):
+        read_one("", Cut())
+
+
+def test_testbed_contexts_are_the_testbeds_prompts_with_roles() -> None:
+    drawn = problems(6, seed=3, missing=False, hinted=False)
+    for problem, record in zip(drawn, contexts(6, Cut(), seed=3), strict=True):
+        assert record.context.messages[0].content == problem.prompt
+        assert [(s.text.strip(), s.role) for s in record.context.sources] == [
+            (f.text, f.role) for f in problem.facts
+        ]

@@ -1,0 +1,129 @@
+"""The pooled value curve: exact limits, calibration, and what it is for."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tests.methods.anchors import case
+from tracelab.engines.scripted import Script
+from tracelab.methods import pooled, resample
+from tracelab.stats.value_curve import Prior, as_data, fit, posterior
+
+
+def simulated(rng: np.random.Generator, size: int, n: int, jumps: int, keep: float):
+    """A curve that moves in a few jumps, and rollouts that left it in each unit."""
+    end = float(rng.integers(0, 2))
+    p = np.where(rng.random(size) < 0.5, keep, 0.1 * rng.random(size))
+    other, value = np.empty(size), np.empty(size + 1)
+    value[size] = end
+    at = set(rng.choice(size, jumps, replace=False).tolist())
+    for i in range(size - 1, -1, -1):
+        other[i] = rng.random() if i in at else value[i + 1]
+        value[i] = p[i] * value[i + 1] + (1 - p[i]) * other[i]
+    left = rng.binomial(n, 1 - p)
+    total = rng.binomial(left, other)
+    return as_data([*total, end * n], [*left, n], p), value
+
+
+def test_with_much_data_it_is_the_mean() -> None:
+    rng = np.random.default_rng(0)
+    data, value = simulated(rng, 12, 20_000, 3, 0.6)
+    mean, lo, hi = posterior(data, fit([data])).values(0.95)
+    assert mean == pytest.approx(value, abs=0.02)
+    assert (hi - lo < 0.05).all()
+
+
+def test_without_data_it_says_so() -> None:
+    data = as_data(np.zeros(6), np.zeros(6))
+    post = posterior(data, Prior())
+    _, lo, hi = post.values(0.95)
+    assert (hi - lo > 0.8).all()
+    assert (post.exceeds(0.1) > 0.05).all()
+
+
+def test_a_sentence_that_is_always_written_has_no_effect() -> None:
+    data = as_data([0, 3, 5, 9], [0, 9, 9, 9], [1.0, 0.3, 0.5])
+    mean, lo, hi = posterior(data, Prior()).importances(0.95)
+    assert mean[0] == lo[0] == hi[0] == 0
+
+
+def test_the_importances_are_the_differences_of_the_values() -> None:
+    rng = np.random.default_rng(4)
+    data, _ = simulated(rng, 20, 8, 3, 0.7)
+    post = posterior(data, fit([data]))
+    value, _, _ = post.values(0.95)
+    change, _, _ = post.importances(0.95)
+    assert change == pytest.approx(np.diff(value), abs=0.01)
+
+
+@pytest.mark.parametrize("n", [4, 16])
+def test_calibrated_when_the_world_is_as_assumed(n: int) -> None:
+    rng = np.random.default_rng(n)
+    drawn = [simulated(rng, 20, n, 3, 0.6) for _ in range(25)]
+    prior = fit([d for d, _ in drawn], rounds=10)
+    value, delta, matters, truth = [], [], [], []
+    for data, v in drawn:
+        post = posterior(data, prior)
+        _, lo, hi = post.values(0.95)
+        value.append((lo <= v) & (v <= hi))
+        _, lo, hi = post.importances(0.95)
+        d = np.diff(v)
+        delta.append((lo - 1e-9 <= d) & (d <= hi + 1e-9))
+        matters.append(post.exceeds(0.1))
+        truth.append(np.abs(d) > 0.1)
+    assert 0.92 <= np.mean(value) <= 0.99
+    assert 0.93 <= np.mean(delta) <= 0.99
+    # P(|ΔV| > .1) is a probability: what it says adds up to what is there.
+    assert np.sum(matters) == pytest.approx(np.sum(truth), rel=0.35)
+
+
+def test_pooling_needs_fewer_rollouts_for_the_same_error() -> None:
+    """Against independent binomials a boundary, on curves with jumps: at least 3x (DESIGN 4.3)."""
+    rng = np.random.default_rng(1)
+    drawn = [simulated(rng, 30, 8, 3, 0.0) for _ in range(30)]
+    prior = fit([d for d, _ in drawn], rounds=10)
+    ours = [posterior(d, prior).importances(0.95)[0] - np.diff(v) for d, v in drawn]
+    theirs = []
+    for _, v in drawn:
+        seen = rng.binomial(24, v) / 24
+        theirs.append(np.diff(seen) - np.diff(v))
+    assert np.mean(np.square(ours)) < np.mean(np.square(theirs))
+
+
+def test_the_decisive_sentence_is_found_and_probabilities_are_not_boastful() -> None:
+    rng = np.random.default_rng(5)
+    hits, said = [], []
+    for _ in range(60):
+        size, at = 12, int(rng.integers(1, 11))
+        value = np.where(np.arange(size + 1) > at, 0.05, 0.6)
+        total = rng.binomial(8, value)
+        data = as_data([*total[:-1], 0], [8] * size + [8])
+        where = posterior(data, Prior()).decisive(0.1)
+        assert where.sum() <= 1 + 1e-9
+        hits.append(int(where.argmax()) == at)
+        said.append(where.max())
+    assert np.mean(hits) > 0.8
+    assert np.mean(said) < np.mean(hits) + 0.12
+
+
+@pytest.mark.parametrize("n", [3, 8])
+def test_pooled_intervals_cover_the_closed_form_of_another_process(n: int) -> None:
+    cases = [
+        case(Script.random(np.random.default_rng(s), slots=7), s, n=n, good="1") for s in range(40)
+    ]
+    counts = [resample.tally(c.units, c.rollouts, c.keep) for c in cases]
+    prior = fit([k.curve() for k in counts], rounds=10)
+    hits = []
+    for c, k in zip(cases, counts, strict=True):
+        for s in pooled.estimate("t", c.units, k, prior, delta=0.1):
+            if s.metric == "delta_value" and s.status == "ok":
+                true = c.truth[s.unit_index + 1] - c.truth[s.unit_index]
+                hits.append(s.lo - 1e-9 <= true <= s.hi + 1e-9)
+    assert len(hits) > 150
+    assert 0.92 <= np.mean(hits) <= 0.99
+
+
+def test_it_refuses_data_that_do_not_fit_together() -> None:
+    with pytest.raises(ValueError, match="one entry a boundary"):
+        as_data([1, 2], [3, 4], [0.1, 0.2])

@@ -1,0 +1,217 @@
+"""The pipeline from a file to SQL: loaded, resumed without an engine, rebuilt, checked; `cite`."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from pipelines import context_attribution
+from tests.helpers import everything, invoke, rows
+from tracelab import cite as citing
+from tracelab.config import RunConfig, parse_config
+from tracelab.errors import ConfigError
+from tracelab.home import Home
+from tracelab.runtime.finish import Summary
+from tracelab.runtime.pool import LocalPool, Pool
+from tracelab.runtime.progress import RunProgress
+from tracelab.runtime.run import Run
+from tracelab.runtime.wiring import Wired, wire
+
+NOTES = {
+    "id": "kale",
+    "context": " Kale costs 4. Item Fig takes 7. Shop Oak adds 2. Plum costs 5.",
+    "query": "How much is it for Kale and Fig at Oak?",
+    "template": "Here are the notes.{context} {query}",
+    "response": "Let me find the bill for Kale and Fig at Oak. Kale costs 4. \x1b[31mFig takes 7.",
+    "roles": [[0, 14, "needed"], [14, 32, "needed"], [49, 63, "distractor"]],
+    "target": ["Kale costs 4.", {"given": " 4.", "rather_than": " 7.", "after": "Kale costs"}],
+}
+
+
+def config(source: Path, **context: Any) -> RunConfig:
+    return parse_config(
+        {
+            "name": "notes", "source": str(source), "model": "testbed", "seed": 1,
+            "pipeline": "context_attribution",
+            "engine": {"kind": "transformers", "dtype": "float32", "device": "cpu",
+                       "max_model_len": 256},
+            "context": {"ablations": 16, "held_out": 4, "top_k": [1],
+                        "methods": ["ablate", "context-cite", "leave-one-out"],
+                        "curve_points": 2, **context},
+        },
+        "t",
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def wired(tmp_path_factory: pytest.TempPathFactory) -> Wired:
+    return wire(config(tmp_path_factory.mktemp("none")))
+
+
+@pytest.fixture(scope="module")
+def pool(wired: Wired) -> LocalPool:
+    return LocalPool(wired.spec)
+
+
+class Kept:
+    """A pool that outlives the run it is lent to."""
+
+    def __init__(self, pool: LocalPool) -> None:
+        self.run, self.counters = pool.run, pool.counters
+
+    def close(self) -> None:
+        pass
+
+
+def go(config: RunConfig, wired: Wired, pool: Pool | None) -> Summary:
+    """Run the pipeline; without a pool, nothing may be asked of an engine."""
+
+    def start() -> Pool:
+        assert pool is not None, "everything was in the journal"
+        return Kept(pool)
+
+    with Run(config, Home.at(None), wired.spec, start, RunProgress(quiet=True)) as run:
+        return context_attribution.execute(run, wired.tokenizer, wait_s=5)
+
+
+@pytest.mark.usefixtures("home")
+def test_from_a_file_to_sql_and_back(tmp_path: Path, wired: Wired, pool: LocalPool) -> None:
+    source = tmp_path / "notes.jsonl"
+    bad = {**NOTES, "id": "bad", "context": ""}
+    absent = {**NOTES, "id": "absent", "target": "Plum costs 9."}
+    source.write_text("".join(json.dumps(r) + "\n" for r in (NOTES, bad, absent)))
+    summary = go(config(source), wired, pool)
+    assert (summary.traces, summary.rejected, summary.failed) == (1, 2, 0)
+
+    (kale, contrast) = rows("SELECT * FROM grounding WHERE method = 'ablate' ORDER BY position")
+    assert (kale["label"], kale["top_span"]) == ("grounded", " Kale costs 4.")
+    assert kale["top_lo"] > 0
+    assert kale["parametric"] < 0.01
+    assert (contrast["label"], contrast["top_index"]) == ("grounded", 0)
+    found = rows("SELECT DISTINCT method, metric FROM scores ORDER BY ALL")
+    assert [(r["method"], r["metric"]) for r in found] == [
+        ("ablate", "effect"), ("ablate", "weight"), ("context-cite", "weight"),
+        ("leave-one-out", "effect"),
+    ]  # fmt: skip
+    roles = rows("SELECT role FROM units WHERE unit_kind = 'span' ORDER BY unit_index")
+    assert [r["role"] for r in roles] == ["needed", "needed", None, "distractor"]
+    (why,) = rows("SELECT reason FROM rejects WHERE reason LIKE '%absent%'")
+    assert "is not in the response" in why["reason"]
+    tests = rows("SELECT DISTINCT metric FROM faithfulness ORDER BY 1")
+    assert [r["metric"] for r in tests] == [
+        "deletion", "insertion", "lds", "oof_lds", "parametric", "top_1_drop",
+    ]  # fmt: skip
+    assert invoke("check").exit_code == 0
+
+    before = everything()
+    go(config(source), wired, None)
+    assert everything() == before
+    Home.at(None).database.unlink()
+    assert invoke("rebuild").exit_code == 0
+    assert everything() == before
+
+    shown = invoke("grounding", "--label", "grounded", "--json")
+    assert [r["position"] for r in json.loads(shown.stdout)] == [0, 1]
+    assert "Kale costs 4." in invoke("query", "context_effects", "--csv").stdout
+
+
+@pytest.mark.usefixtures("home")
+def test_an_engine_without_a_chat_is_refused(tmp_path: Path) -> None:
+    source = tmp_path / "notes.jsonl"
+    source.write_text(json.dumps(NOTES))
+    c = parse_config(
+        {"name": "a", "source": str(source), "model": "scripted",
+         "pipeline": "context_attribution", "engine": {"kind": "scripted"}},
+        "t",
+    )  # fmt: skip
+    with pytest.raises(ConfigError, match="cannot serve pipeline context_attribution"):
+        go(c, wire(c), None)
+
+
+@pytest.fixture
+def lent(monkeypatch: pytest.MonkeyPatch, pool: LocalPool) -> None:
+    monkeypatch.setattr(citing, "_pool", lambda config, wired: Kept(pool))
+
+
+def write(tmp_path: Path, **changes: Any) -> Path:
+    path = tmp_path / "one.json"
+    path.write_text(json.dumps({**NOTES, **changes}, indent=1))
+    return path
+
+
+@pytest.mark.usefixtures("lent")
+def test_cite_prints_what_each_statement_rests_on(tmp_path: Path) -> None:
+    path = write(tmp_path, target=None)
+    done = invoke("cite", path, "--model", "testbed", "--ablations", "16")
+    assert done.exit_code == 0, done.output
+    assert "\x1b" not in done.stdout  # neither ours (not a terminal) nor the response's
+    line = next(x for x in done.stdout.splitlines() if x.startswith("grounded"))
+    assert "Kale costs 4." in line
+    after = done.stdout[done.stdout.index(line) :].splitlines()[1]
+    assert after.strip().startswith("+") and after.endswith("0 Kale costs 4.")
+    assert "16 ablations; LDS on fresh ablations" in done.stdout
+
+
+@pytest.mark.usefixtures("lent")
+def test_cite_json_is_one_object(tmp_path: Path) -> None:
+    path = write(tmp_path)
+    done = invoke("cite", path, "--model", "testbed", "--ablations", "16", "--json")
+    found = json.loads(done.stdout)
+    assert [s["span"] for s in found["spans"]] == [0, 1, 2, 3]
+    kale, contrast = found["targets"]
+    assert kale["label"] == "grounded"
+    assert max(kale["spans"], key=lambda s: s["value"])["span"] == 0
+    assert contrast["rather_than"] == " 7."
+
+
+@pytest.mark.usefixtures("lent")
+def test_spans_are_tinted_on_a_terminal_and_plain_without_colour(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = citing.CiteOptions(model="testbed", ablations=16)
+    found = citing.cite(write(tmp_path).read_text(), options)
+    shown = []
+    for no_colour in (False, True):
+        if no_colour:
+            monkeypatch.setenv("NO_COLOR", "1")
+        out = io.StringIO()
+        console = Console(force_terminal=True, color_system="truecolor", file=out)
+        citing.show(found, as_json=False, console=console)
+        shown.append(out.getvalue())
+    assert "\x1b[30;48;2;255;193;61mKale costs 4." in shown[0]
+    assert "48;2;" not in shown[1]
+    assert "\x1b[31m" + "Fig" not in shown[0]
+
+
+@pytest.mark.usefixtures("lent")
+@pytest.mark.parametrize(
+    ("changes", "options", "says"),
+    [
+        ({"context": ""}, (), "the context is empty"),
+        ({}, ("--target", "Plum is 9"), "the target 'Plum is 9' is not in the response"),
+        ({"sources": [[0, 9], [3, 12]]}, (), "sources 0 and 1 overlap"),
+        (
+            {"response": "So 4 plus 7 is 11. " * 400, "target": None},
+            (),
+            "the context and the resp",
+        ),
+    ],
+)
+def test_bad_input_is_one_sentence(
+    tmp_path: Path, changes: dict[str, Any], options: tuple[str, ...], says: str
+) -> None:
+    path = write(tmp_path, **changes)
+    done = invoke("cite", path, "--model", "testbed", "--ablations", "8", *options)
+    assert done.exit_code == 2
+    assert says in done.stderr
+    assert done.stdout == ""
+
+
+def test_cite_without_a_file() -> None:
+    done = invoke("cite", "/nowhere/x.json", "--model", "testbed")
+    assert (done.exit_code, "cannot be read" in done.stderr) == (2, True)

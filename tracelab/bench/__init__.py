@@ -1,0 +1,1 @@
+"""Benchmarks that ship with tracelab: `tracelab bench NAME`. Each prints its table."""

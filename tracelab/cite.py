@@ -1,0 +1,261 @@
+"""`tracelab cite`: one example, in the terminal, without a journal or a database."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+from rich.console import Console
+from rich.text import Text
+
+from tracelab.config import RunConfig, parse_config
+from tracelab.errors import ConfigError, ImportFormatError, PlanError
+from tracelab.output import clean
+from tracelab.runtime.attribution import Attribution, cut_of
+from tracelab.runtime.contexts import ChatTokenizer
+from tracelab.runtime.explain import Explained
+from tracelab.runtime.pool import LocalPool, Pool
+from tracelab.runtime.probes import ProbeSink
+from tracelab.runtime.wiring import wire
+from tracelab.sources.context import read_one
+from tracelab.targets import parse_targets
+from tracelab.warehouse_context import TargetRow
+from tracelab.work import Score, WorkItem
+
+_SHADES = ("", "on #fff6d6", "on #ffe9a8", "on #ffd873", "on #ffc13d")
+"""Background of a span by its share of the strongest effect; dark text is set with it."""
+_LABELS = {
+    "grounded": "green",
+    "diffuse": "cyan",
+    "parametric": "yellow",
+    "ungrounded": "red",
+    "insufficient": "dim",
+}
+_TOP = 3
+
+
+@dataclass(frozen=True, slots=True)
+class CiteOptions:
+    """What the command was asked.
+
+    Attributes:
+        model: `testbed`, a directory or a hub id.
+        engine: `transformers` or `vllm`.
+        ablations: Masks.
+        unit: How finely the context is cut.
+        mode: What stands in the place of an ablated span.
+        target: A text of the response, or one of the words of `parse_targets`; None for the
+            record's own, or every sentence.
+        seed: Of the masks, and of a response that the model writes.
+        dtype: Precision.
+        max_tokens: Longest response that the model writes.
+    """
+
+    model: str
+    engine: str = "transformers"
+    ablations: int = 64
+    unit: str = "sentence"
+    mode: str = "delete"
+    target: str | None = None
+    seed: int = 0
+    dtype: str = "float32"
+    max_tokens: int = 512
+
+
+def cite(text: str, options: CiteOptions) -> Explained:
+    """Attribute the response of one record to its context.
+
+    Args:
+        text: A JSON record, as `tracelab.sources.context` reads them; of several lines the first.
+        options: How.
+
+    Raises:
+        ImportFormatError: The record cannot be used or studied; one sentence.
+    """
+    config = config_of(options)
+    record = read_one(text, cut_of(config))
+    if options.target is not None:
+        try:
+            record = replace(record, targets=parse_targets(options.target))
+        except PlanError as e:
+            raise ImportFormatError(str(e)) from None
+    wired = wire(config)
+    if not hasattr(wired.tokenizer, "chat_text"):
+        raise ConfigError("`tracelab cite` needs engine transformers or vllm")
+    _quiet()
+    pool = _pool(config, wired)
+    try:
+        work = Attribution(
+            config, cast(ChatTokenizer, wired.tokenizer), wired.spec.model,
+            wired.spec.context_length, _observer(pool), ProbeSink(), [],
+        )  # fmt: skip
+        studies = work.respond([record])
+        if not studies:
+            raise ImportFormatError(work.rejects[0].reason.removeprefix(f"{record.name}: "))
+        return work.measure(studies)[0]
+    finally:
+        pool.close()
+
+
+def config_of(options: CiteOptions) -> RunConfig:
+    """The config of a run that would do the same."""
+    return parse_config(
+        {
+            "name": "cite", "pipeline": "context_attribution", "source": "-",
+            "model": options.model, "seed": options.seed,
+            "engine": {"kind": options.engine, "dtype": options.dtype},
+            "sampling": {"temperature": 0.0, "max_tokens": options.max_tokens},
+            "context": {
+                "ablations": options.ablations, "unit": options.unit, "mode": options.mode,
+                "top_k": [1],
+            },
+        },
+        "cite",
+    )  # fmt: skip
+
+
+def _quiet() -> None:
+    """No progress bars of weights that load in a moment, no warnings about what is checked here."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+
+
+def _pool(config: RunConfig, wired: Any) -> Pool:
+    if config.engine.kind == "transformers":
+        return LocalPool(wired.spec)
+    pool: Pool = wired.make_pool()
+    return pool
+
+
+def _observer(pool: Pool) -> Any:
+    def observe(name: str, items: Sequence[WorkItem], on: Any) -> None:
+        distinct = {i.key: i for i in items}
+        for batch in pool.run(list(distinct.values())):
+            on(batch)
+
+    return observe
+
+
+def to_json(found: Explained) -> dict[str, Any]:
+    """The result as one object; numbers that could not be measured are null."""
+    study = found.study
+    quality = _quality(found)
+    return {
+        "response": study.trace.response,
+        "ablation": study.mode,
+        "notes": study.notes,
+        "spans": [{"span": u.index, "text": u.text, "role": u.role} for u in study.units],
+        "targets": [
+            {
+                "target": t.target, "text": t.text, "rather_than": t.rather_than,
+                "label": t.label, "logprob_full": t.logprob_full,
+                "logprob_empty": t.logprob_empty, "ablations": t.ablations,
+                **quality[t.target],
+                "spans": [
+                    {"span": s.unit_index, "value": s.value, "lo": s.lo, "hi": s.hi,
+                     "status": s.status}
+                    for s in found.effects(t.target)
+                ],
+            }
+            for t in found.targets
+        ],
+    }  # fmt: skip
+
+
+def _quality(found: Explained) -> dict[str, dict[str, float | None]]:
+    out: dict[str, dict[str, float | None]] = {t.target: {} for t in found.targets}
+    for row in found.faithfulness:
+        out[row.target][row.metric] = row.value
+    return out
+
+
+def show(found: Explained, *, as_json: bool, console: Console | None = None) -> None:
+    """Print a result to stdout: one JSON object, or text for a person."""
+    if as_json:
+        print(json.dumps(to_json(found), ensure_ascii=True, allow_nan=False))
+        return
+    console = console or Console(highlight=False, soft_wrap=True)
+    for line in lines(found):
+        console.print(line)
+
+
+def lines(found: Explained) -> Iterator[Text]:
+    """What a person reads: the context, tinted; each statement with what it rests on."""
+    study = found.study
+    strength = [0.0] * study.n
+    for t in found.targets:
+        for s in found.effects(t.target):
+            if _shown(s):
+                strength[s.unit_index] = max(strength[s.unit_index], s.value or 0.0)
+    most = max(strength, default=0.0)
+    yield Text("context", style="bold")
+    for u in study.units:
+        share = strength[u.index] / most if most else 0.0
+        shade = _SHADES[min(int(share * (len(_SHADES) - 1) + 0.999), len(_SHADES) - 1)]
+        line = Text(f"{u.index:>4} ")
+        line.append(clean(u.text.strip()), style=f"black {shade}" if shade else "")
+        yield line
+    yield Text("")
+    yield Text("response", style="bold")
+    for t in found.targets:
+        yield from _statement(found, t)
+    yield Text("")
+    yield Text(_footer(found), style="dim")
+    for note in study.notes:
+        yield Text(clean(note), style="dim")
+
+
+def _statement(found: Explained, t: TargetRow) -> Iterator[Text]:
+    line = Text(f"{t.label:<12}", style=_LABELS[t.label])
+    line.append(clean(t.text.strip()) or "(white space)", style="bold")
+    if t.rather_than is not None:
+        line.append(f"  rather than  {clean(t.rather_than.strip())}", style="bold")
+    yield line
+    shown = [s for s in found.effects(t.target) if _shown(s)]
+    if t.label in ("grounded", "diffuse"):
+        for s in sorted(shown, key=lambda s: -(s.value or 0.0))[:_TOP]:
+            text = clean(found.study.units[s.unit_index].text.strip())
+            interval = f"[{s.lo:+.1f}, {s.hi:+.1f}]"
+            yield Text(f"{'':12}{s.value:+7.1f} {interval:<16} {s.unit_index:>3} {text}")
+
+
+def _shown(score: Score) -> bool:
+    """Whether an effect is shown to be above 0."""
+    return score.lo is not None and score.lo > 0
+
+
+def _footer(found: Explained) -> str:
+    quality = _quality(found)
+    supported = [t.target for t in found.targets if t.label in ("grounded", "diffuse")]
+    parts = []
+    for metric, name in (("lds", "LDS on fresh ablations"), ("oof_lds", "out of fold")):
+        values = [v for t in supported if (v := quality[t].get(metric)) is not None]
+        mean = f"{sum(values) / len(values):.2f}" if values else "not measured"
+        parts.append(f"{name} {mean}")
+    used = min((t.ablations for t in found.targets), default=0)
+    return (
+        f"effects in nats of log-probability, 95 % intervals; {used} ablations; "
+        f"{', '.join(parts)} (mean over statements that the context supports)"
+    )
+
+
+def read_input(name: str, stdin: Any) -> str:
+    """The text of a file, or of stdin for `-`.
+
+    Raises:
+        ConfigError: It cannot be read.
+    """
+    if name == "-":
+        text: str = stdin.read()
+        return text
+    try:
+        return Path(name).read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as e:
+        raise ConfigError(f"{name}: not UTF-8 (byte {e.start})") from None
+    except OSError as e:
+        raise ConfigError(f"{name}: cannot be read ({e.strerror or e})") from None

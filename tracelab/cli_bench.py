@@ -1,0 +1,56 @@
+"""`tracelab bench NAME`: measure tracelab itself. Thin; each benchmark is a module of its own."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from tracelab.cli_audit import who_and_when
+from tracelab.cli_support import guarded, home_option
+from tracelab.home import Home
+
+
+@click.group()
+def bench() -> None:
+    """Measure tracelab against planted truth, published numbers and its peers.
+
+    \b
+    Example:
+      tracelab bench anchors --json
+    """
+
+
+@bench.command("anchors")
+@click.option("--engine", type=click.Choice(["vllm", "transformers"]), default="vllm",
+              show_default=True)  # fmt: skip
+@click.option("--traces", type=click.IntRange(min=1), help="Only so many of the held-out traces.")
+@click.option("--repetitions", type=click.IntRange(1, 8), default=4, show_default=True,
+              help="Replays of each variant, from different parts of the pool.")  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@click.option("--quiet", is_flag=True, help="No progress.")
+@home_option
+@guarded
+def anchors_command(
+    engine: str, traces: int | None, repetitions: int, as_json: bool, quiet: bool, home: str | None
+) -> None:
+    """Tokens for the published error of an importance, and the coverage of the intervals.
+
+    Runs the published recipe once on the testbed's held-out traces (about ten minutes on two
+    cores; a second call finds it in the journal) and replays every variant from it.
+
+    \b
+    Example:
+      tracelab bench anchors --json
+    """
+    from tracelab.bench.anchors_run import bench as run
+    from tracelab.bench.anchors_run import show
+
+    found = run(Home.at(home), engine=engine, limit=traces, repetitions=repetitions, quiet=quiet)
+    if as_json:
+        click.echo(json.dumps(found))
+    else:
+        show(found)
+
+
+bench.add_command(who_and_when)

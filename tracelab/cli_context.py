@@ -1,0 +1,79 @@
+"""Commands about contexts: `cite` and `grounding`. Thin, like `tracelab.cli`."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from tracelab.cli_support import format_options, guarded, home_option
+from tracelab.home import Home
+
+_UNITS = ["word", "sentence", "paragraph", "document", "message"]
+
+
+@click.command()
+@click.argument("file")
+@click.option("--model", required=True, metavar="DIR", help="testbed, a directory or a hub id.")
+@click.option("--engine", type=click.Choice(["transformers", "vllm"]), default="transformers",
+              show_default=True)  # fmt: skip
+@click.option("--ablations", type=click.IntRange(min=8), default=64, show_default=True)
+@click.option("--unit", type=click.Choice(_UNITS), default="sentence", show_default=True,
+              help="How finely the context is cut.")  # fmt: skip
+@click.option("--mode", type=click.Choice(["delete", "placeholder", "resample"]),
+              default="delete", show_default=True, help="What an ablated span is.")  # fmt: skip
+@click.option("--target", help="A text of the response, or: sentences, response, action.")
+@click.option("--dtype", type=click.Choice(["float32", "bfloat16", "float16"]), default="float32",
+              show_default=True)  # fmt: skip
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@guarded
+def cite(
+    file: str, model: str, engine: str, ablations: int, unit: str, mode: str, target: str | None,
+    dtype: str, seed: int, as_json: bool,
+) -> None:  # fmt: skip
+    """Show which spans of a context each statement of a response rests on.
+
+    FILE holds one JSON record (of several lines, the first is taken), - reads stdin:
+    {"context": TEXT or [DOCUMENTS], "query": TEXT, "response": TEXT} or {"messages": [...]}.
+    Without a response the model writes it first.
+
+    \b
+    Example:
+      echo '{"context": " Kale costs 4. Oak adds 1.", "query": "How much?"}' |
+        tracelab cite - --model testbed
+    """
+    from tracelab.cite import CiteOptions, read_input, show
+    from tracelab.cite import cite as attribute
+
+    options = CiteOptions(
+        model=model, engine=engine, ablations=ablations, unit=unit, mode=mode, target=target,
+        seed=seed, dtype=dtype,
+    )  # fmt: skip
+    show(attribute(read_input(file, sys.stdin), options), as_json=as_json)
+
+
+@click.command()
+@click.option("--run", help="Id or name of the run [default: the latest one with contexts].")
+@click.option("--trace", help="Id or name of the trace [default: all].")
+@click.option("--label", type=click.Choice(["grounded", "diffuse", "parametric", "ungrounded",
+                                            "insufficient"]), help="Only these.")  # fmt: skip
+@click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True)
+@format_options
+@home_option
+@guarded
+def grounding(
+    run: str | None, trace: str | None, label: str | None, limit: int, form: str | None,
+    home: str | None,
+) -> None:  # fmt: skip
+    """List statements: supported by the context, by which span, or the model's own.
+
+    \b
+    Example:
+      tracelab grounding --label ungrounded
+    """
+    from tracelab.commands import run_query
+
+    given = {"run": run, "trace": trace, "label": label, "limit": str(limit)}
+    params = tuple(f"{k}={v}" for k, v in given.items() if v is not None)
+    run_query("grounding", params, form, Home.at(home))

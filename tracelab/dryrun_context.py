@@ -1,0 +1,55 @@
+"""What a run of contexts would cost: the masks are known before anything is measured."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from pipelines import context_attribution as recipe
+from tracelab.config import RunConfig
+from tracelab.dryrun import Forecast, Stage
+from tracelab.errors import ConfigError, PlanError
+from tracelab.runtime.attribution import recipe_of
+from tracelab.runtime.context_begin import prompt_of
+from tracelab.runtime.contexts import ChatTokenizer
+from tracelab.runtime.wiring import Wired
+from tracelab.sources.base import Reject
+
+
+def forecast_contexts(config: RunConfig, wired: Wired) -> Forecast:
+    """Count what a run that has not begun would ask of the engine.
+
+    Prompt tokens of the ablations are an upper bound (deletion shortens prompts; masks of small
+    contexts repeat); those that test the top spans depend on the scores and are not counted.
+
+    Raises:
+        ConfigError: The engine cannot serve it.
+        ImportFormatError: Nothing could be studied.
+    """
+    if not hasattr(wired.tokenizer, "chat_text"):
+        raise ConfigError("pipeline context_attribution needs engine.kind vllm or transformers")
+    tokenizer = cast(ChatTokenizer, wired.tokenizer)
+    records, rejects = recipe.gather(config)
+    c = config.context
+    found = Forecast(config.name, c.ablations, rejects=rejects)
+    silent = tokens = probes = probe_tokens = 0
+    how = recipe_of(config, wired.spec.context_length)
+    for r in records:
+        try:
+            size = len(prompt_of(r, tokenizer, how))
+        except PlanError as e:
+            rejects.append(Reject(r.source, r.line, f"{r.name}: {e}", ""))
+            continue
+        n = len(r.context.sources)
+        answered = r.response is not None or r.acts is not None
+        silent += not answered
+        tokens += 0 if answered else size
+        masks = min(c.ablations + c.held_out, 2 ** min(n, 30)) + 2
+        masks += n if "leave-one-out" in c.methods else 0
+        probes += masks
+        probe_tokens += masks * size
+    longest = config.sampling.max_tokens
+    found.stages = [
+        Stage("responses", silent, silent, tokens, silent, silent * longest),
+        Stage("ablations", probes, probes, probe_tokens, 0, 0),
+    ]
+    return found

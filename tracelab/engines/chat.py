@@ -1,0 +1,320 @@
+"""Chat as judges use it: messages in, one reply out. Here: what that is, and an endpoint's client.
+
+A client never raises for one request: what cannot be had is a reply with `error`, `kind: sentence`.
+
+    rate_limited   429, to the last attempt          server_error   408, 5xx, to the last attempt
+    timeout        nothing whole within `timeout_s`  connection     no connection, or it broke
+    refused        any other status; not retried     malformed      not the API's JSON; no retry
+    overlong       the prompt exceeds the context    budget         a cap is reached; none is sent
+    engine         the local engine failed
+
+The kinds are those of `tracelab.outcomes.judge`, which grades outcomes with the same API.
+`tracelab.engines.chat_local` is the client of a local engine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Any, Protocol
+
+from tracelab.trace import Role
+
+if TYPE_CHECKING:
+    import httpx
+
+_MOST_BYTES = 4 << 20
+_LONGEST_WAIT = 60.0
+_AGAIN = frozenset({"rate_limited", "server_error", "timeout", "connection"})
+
+
+@dataclass(frozen=True, slots=True)
+class ChatRequest:
+    """What is asked: (role, text) messages, and how the reply is sampled."""
+
+    messages: tuple[tuple[Role, str], ...]
+    max_tokens: int = 1024
+    temperature: float = 0.0
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ChatReply:
+    """What came back.
+
+    Attributes:
+        text: The reply; None when there is none.
+        finish_reason: `stop`, `length`, or what the endpoint says.
+        prompt_tokens: As counted by the server; None when it does not tell.
+        output_tokens: As for `prompt_tokens`.
+        error: `kind: sentence` when `text` is None.
+        attempts: Requests that were sent.
+    """
+
+    text: str | None
+    finish_reason: str | None = None
+    prompt_tokens: int | None = None
+    output_tokens: int | None = None
+    error: str | None = None
+    attempts: int = 1
+
+
+@dataclass(slots=True)
+class Budget:
+    """Caps on what a client may spend; None is no cap. Tokens are prompt and reply together.
+
+    A request that is asked again counts once: what failed is not charged for.
+
+    What is in flight is reserved at its most (the estimated prompt and `max_tokens`), so a cap is
+    kept even by concurrent requests, as far as the estimate of the prompt is right.
+    """
+
+    max_requests: int | None = None
+    max_tokens: int | None = None
+    max_cost: float | None = None
+    input_price: float = 0.0
+    """Price of a million prompt tokens, in the unit of `max_cost`."""
+    output_price: float = 0.0
+    """Price of a million reply tokens."""
+    requests: int = 0
+    prompt_tokens: int = 0
+    output_tokens: int = 0
+
+    @property
+    def cost(self) -> float:
+        """Spent, or reserved, so far."""
+        spent = self.prompt_tokens * self.input_price + self.output_tokens * self.output_price
+        return spent / 1e6
+
+    def reserve(self, prompt: int, output: int) -> str | None:
+        """Take what a request may need; say which cap forbids it instead."""
+        cost = self.cost + (prompt * self.input_price + output * self.output_price) / 1e6
+        tokens = self.prompt_tokens + self.output_tokens + prompt + output
+        if self.max_requests is not None and self.requests + 1 > self.max_requests:
+            return f"the cap of {self.max_requests} requests is reached"
+        if self.max_tokens is not None and tokens > self.max_tokens:
+            return f"the next request may exceed the cap of {self.max_tokens} tokens"
+        if self.max_cost is not None and cost > self.max_cost:
+            return f"the next request may exceed the cap of {self.max_cost:g}"
+        self.requests += 1
+        self.prompt_tokens += prompt
+        self.output_tokens += output
+        return None
+
+    def settle(self, prompt: int, output: int, reply: ChatReply) -> None:
+        """Replace a reservation by what was used, where the reply tells."""
+        used = 0 if reply.text is None else output
+        self.prompt_tokens += (reply.prompt_tokens if reply.prompt_tokens is not None else
+                               0 if reply.text is None else prompt) - prompt  # fmt: skip
+        given = reply.output_tokens if reply.output_tokens is not None else used
+        self.output_tokens += given - output
+
+
+class ChatClient(Protocol):
+    """Answers requests, many at once."""
+
+    name: str
+    context_length: int
+    budget: Budget
+    failures: Counter[str]
+
+    def count(self, text: str) -> int:
+        """Tokens of a text: exact, or a cautious estimate."""
+        ...
+
+    async def ask(self, request: ChatRequest) -> ChatReply:
+        """One reply; never raises for a request that fails."""
+        ...
+
+    async def close(self) -> None:
+        """Release connections. Idempotent."""
+        ...
+
+
+class _ChatError(Exception):
+    def __init__(self, kind: str, message: str, retry_after: float | None = None) -> None:
+        super().__init__(f"{kind}: {message}")
+        self.kind, self.retry_after = kind, retry_after
+
+
+@dataclass(slots=True)
+class HttpChat:
+    """An OpenAI-compatible `/chat/completions` endpoint.
+
+    Attributes:
+        base_url: Up to and without `/chat/completions`.
+        name: The model to ask for.
+        context_length: Its context, tokens.
+        api_key: Sent as a bearer token; None sends none.
+        timeout_s: For a whole reply.
+        attempts: Requests sent at most for one reply.
+        backoff_s: First wait before asking again; doubles; `Retry-After` is obeyed.
+        concurrency: Requests in flight.
+        budget: Caps.
+    """
+
+    base_url: str
+    name: str
+    context_length: int = 32_768
+    api_key: str | None = field(default=None, repr=False)
+    timeout_s: float = 120.0
+    attempts: int = 5
+    backoff_s: float = 1.0
+    concurrency: int = 8
+    budget: Budget = field(default_factory=Budget)
+    failures: Counter[str] = field(default_factory=Counter)
+    retried: Counter[str] = field(default_factory=Counter)
+    _http: httpx.AsyncClient | None = field(default=None, repr=False)
+    _gate: asyncio.Semaphore | None = field(default=None, repr=False)
+
+    def count(self, text: str) -> int:
+        """A cautious estimate: a token a 3 bytes of UTF-8."""
+        return len(text.encode("utf-8", "replace")) // 3 + 1
+
+    async def ask(self, request: ChatRequest) -> ChatReply:
+        """See `ChatClient.ask`."""
+        prompt = sum(self.count(text) + 8 for _, text in request.messages)
+        if why := self.budget.reserve(prompt, request.max_tokens):
+            return no_reply(self.failures, "budget", why, attempts=0)
+        self._gate = self._gate or asyncio.Semaphore(self.concurrency)
+        reply = ChatReply(None)
+        try:
+            async with self._gate:
+                reply = await self._retried(request)
+        finally:
+            self.budget.settle(prompt, request.max_tokens, reply)
+        return reply
+
+    async def close(self) -> None:
+        """See `ChatClient.close`."""
+        if self._http is not None:
+            await self._http.aclose()
+        self._http = self._gate = None
+
+    async def _retried(self, request: ChatRequest) -> ChatReply:
+        from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt
+        from tenacity.wait import wait_exponential, wait_random
+
+        doubling = wait_exponential(multiplier=self.backoff_s, max=_LONGEST_WAIT)
+        backoff = doubling + wait_random(0, self.backoff_s)
+
+        def wait(state: RetryCallState) -> float:
+            error = state.outcome.exception() if state.outcome is not None else None
+            asked = error.retry_after if isinstance(error, _ChatError) else None
+            return max(backoff(state), min(max(asked or 0.0, 0.0), _LONGEST_WAIT))
+
+        attempts = 0
+        try:
+            async for attempt in AsyncRetrying(
+                retry=retry_if_exception(lambda e: isinstance(e, _ChatError) and e.kind in _AGAIN),
+                wait=wait,
+                stop=stop_after_attempt(self.attempts),
+                reraise=True,
+            ):
+                with attempt:
+                    attempts += 1
+                    try:
+                        return await self._once(request, attempts)
+                    except _ChatError as e:
+                        if e.kind in _AGAIN and attempts < self.attempts:
+                            self.retried[e.kind] += 1
+                        raise
+        except _ChatError as e:
+            return no_reply(self.failures, e.kind, str(e).partition(": ")[2], attempts=attempts)
+        raise AssertionError("tenacity ends by returning or raising")
+
+    async def _once(self, request: ChatRequest, attempts: int) -> ChatReply:
+        import httpx
+
+        body = {
+            "model": self.name,
+            "messages": [{"role": r, "content": t} for r, t in request.messages],
+            "temperature": request.temperature,
+            "max_tokens": request.max_tokens,
+            "seed": request.seed,
+        }
+        late = f"no whole reply within {self.timeout_s:g} s"
+        try:
+            async with asyncio.timeout(self.timeout_s):  # httpx's own is for each part
+                status, headers, content = await self._post(body)
+        except (TimeoutError, httpx.TimeoutException):
+            raise _ChatError("timeout", late) from None
+        except (httpx.TransportError, httpx.DecodingError, httpx.StreamError) as e:
+            raise _ChatError("connection", type(e).__name__) from None
+        except (httpx.InvalidURL, httpx.RequestError, UnicodeError) as e:
+            raise _ChatError("refused", type(e).__name__) from None
+        said = " ".join(content[:300].decode("utf-8", "replace").split())
+        if status == 429 or status == 408 or status >= 500:
+            kind = "rate_limited" if status == 429 else "server_error"
+            raise _ChatError(kind, f"{status} {said}", retry_after(headers.get("retry-after")))
+        if status != 200:
+            raise _ChatError("refused", f"{status} {said}")
+        return _reply(content, attempts)
+
+    async def _post(self, body: dict[str, Any]) -> tuple[int, Any, bytes]:
+        import httpx
+
+        if self._http is None:
+            headers = {
+                "Accept-Encoding": "identity"
+            }  # a small reply must not unpack to a large one
+            if self.api_key is not None:
+                headers["Authorization"] = f"Bearer {self.api_key}"
+            self._http = httpx.AsyncClient(
+                headers=headers,
+                timeout=self.timeout_s,
+                limits=httpx.Limits(max_connections=self.concurrency),
+            )
+        url = f"{self.base_url.rstrip('/')}/chat/completions"
+        content = b""
+        async with self._http.stream("POST", url, json=body) as reply:
+            async for part in reply.aiter_bytes():
+                content += part
+                if len(content) > _MOST_BYTES:
+                    raise _ChatError("malformed", f"more than {_MOST_BYTES >> 20} MiB")
+        return reply.status_code, reply.headers, content
+
+
+def _reply(content: bytes, attempts: int) -> ChatReply:
+    try:
+        data = json.loads(content)
+        choice = data["choices"][0]
+        text = choice["message"]["content"]
+    except (ValueError, LookupError, TypeError, RecursionError):
+        raise _ChatError("malformed", "not a completion") from None
+    if text is None:
+        text = ""
+    if not isinstance(text, str):
+        raise _ChatError("malformed", "the completion has no text")
+    usage = data.get("usage")
+    usage = usage if isinstance(usage, dict) else {}
+    reason = choice.get("finish_reason")
+    counts = [
+        n if isinstance(n := usage.get(k), int) and 0 <= n < 1 << 40 else None
+        for k in ("prompt_tokens", "completion_tokens")
+    ]
+    reason = reason if isinstance(reason, str) else None
+    return ChatReply(text, reason, counts[0], counts[1], attempts=attempts)
+
+
+def no_reply(failures: Counter[str], kind: str, why: str, *, attempts: int = 1) -> ChatReply:
+    """Count a failure and say it."""
+    failures[kind] += 1
+    return ChatReply(None, error=f"{kind}: {why}", attempts=attempts)
+
+
+def retry_after(header: str | None) -> float | None:
+    """Seconds of a Retry-After header, a number or a date; None for anything else."""
+    try:
+        text = (header or "").strip()[:64]
+        return float(int(text)) if text.isdigit() else _until(text)
+    except (ValueError, TypeError, OverflowError):
+        return None
+
+
+def _until(date: str) -> float:
+    return parsedate_to_datetime(date).timestamp() - time.time()

@@ -1,0 +1,89 @@
+"""Episodes as recorded runs: what the models wrote, and the messages before each of it.
+
+Pure. `spell` is the model's chat template: what a message looks like as the model writes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from tracelab.environments.base import Message, RecordedRun
+from tracelab.episode import Episode, Step
+from tracelab.errors import PlanError
+
+Spell = Callable[[Sequence[Message], Message], str]
+"""What follows the generation prompt when a message is written after others."""
+
+
+def recorded_run(episode: Episode, spell: Spell) -> RecordedRun:
+    """An episode as a run that can be re-executed.
+
+    Raises:
+        PlanError: No model took a step, or it is not known that the run failed.
+    """
+    written = [s for s in episode.steps if s.kind == "llm"]
+    if not written:
+        raise PlanError("no step was written by a model")
+    score = episode.reward if episode.reward is not None else episode.success
+    if score is None:
+        raise PlanError("the log does not say whether the run succeeded")
+    before = [tuple(episode.model_input(s.index) or _reconstructed(episode, s)) for s in written]
+    actions = [
+        spell(b, _assistant(s)) for b, s in zip(before, written, strict=True)
+    ]
+    last = written[-1]
+    after = (*before[-1], _assistant(last), *map(_message, episode.steps[last.index + 1 :]))
+    return RecordedRun(
+        name=episode.name,
+        task={
+            "name": episode.name, "task": episode.task, "task_id": episode.task_id,
+            "reference": episode.reference, "meta": dict(episode.meta),
+        },
+        actions=tuple(actions),
+        before=tuple(before),
+        after=after,
+        agents=tuple(s.agent for s in written),
+        tools=tuple(s.calls[0].name if s.calls else None for s in written),
+        steps=tuple(s.index for s in written),
+        score=float(score),
+    )  # fmt: skip
+
+
+def _reconstructed(episode: Episode, step: Step) -> list[Message]:
+    """The conversation before a step, for logs that do not hold the model's input."""
+    messages = [_message(s) for s in episode.steps[: step.index]]
+    if not messages or messages[0]["role"] not in ("user", "system"):
+        messages.insert(0, {"role": "user", "content": episode.task})
+    return messages
+
+
+def _message(step: Step) -> Message:
+    if step.kind == "llm":
+        return _assistant(step)
+    if step.kind != "tool":
+        return {"role": step.kind, "content": step.content}
+    message: dict[str, Any] = {"role": "tool", "content": step.result or ""}
+    if step.tool_call_id is not None:
+        message["tool_call_id"] = step.tool_call_id
+    if step.tool is not None:
+        message["name"] = step.tool
+    return message
+
+
+def _assistant(step: Step) -> Message:
+    message: dict[str, Any] = {"role": "assistant", "content": step.content}
+    if step.calls:
+        message["tool_calls"] = [
+            {
+                "id": c.id or f"call_{step.index}_{i}",
+                "type": "function",
+                "function": {
+                    "name": c.name,
+                    "arguments": c.arguments.raw if c.arguments.parsed is None
+                    else c.arguments.parsed,
+                },
+            }
+            for i, c in enumerate(step.calls)
+        ]  # fmt: skip
+    return message

@@ -1,0 +1,138 @@
+"""Replay as an environment: tools answer from the record, and calls off the record are censored.
+
+A result is found by (tool, canonical arguments, occurrence): the n-th call of its kind gets the
+n-th recorded result, or the last one where all that were recorded are equal. This is sound for
+tools that only read and whose answers do not change with time. A call without a recorded result
+ends the re-execution as `censored`: it has no score, and the audit reports how many there were and
+what they could change. Knows no engine and executes nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from tracelab.environments.base import Message, RecordedRun, State
+from tracelab.errors import ConfigError
+
+Grade = Callable[[str, str], float | None]
+"""Reward of a final text, given the reference; None when it cannot be graded."""
+Key = tuple[str, str]
+
+_CALL = re.compile(r"<tool_call>\s*(.*?)\s*</tool_call>", re.DOTALL)
+_THOUGHT = re.compile(r".*</think>", re.DOTALL)
+
+
+def parse_calls(action: str) -> list[Key]:
+    """The tool calls in what a model wrote: (tool, canonical arguments), in order.
+
+    Read are `<tool_call>` blocks with `{"name", "arguments"}` (Hermes, Qwen), or with a name and
+    words, as the testbed's model writes them. Arguments that are JSON are put in one form: sorted
+    keys, no spaces.
+    """
+    found = []
+    for body in _CALL.findall(_THOUGHT.sub("", action) or action):
+        try:
+            value = json.loads(body)
+        except (ValueError, RecursionError):
+            value = None
+        if isinstance(value, dict) and isinstance(value.get("name"), str):
+            found.append((value["name"], canonical(value.get("arguments", {}))))
+        else:
+            name, _, rest = body.partition(" ")
+            found.append((name, " ".join(rest.split())))
+    return found
+
+
+def canonical(arguments: object) -> str:
+    """One text for equal arguments."""
+    if isinstance(arguments, str):
+        try:
+            arguments = json.loads(arguments)
+        except (ValueError, RecursionError):
+            return " ".join(str(arguments).split())
+    return json.dumps(arguments, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def recorded_results(run: RecordedRun) -> dict[Key, list[Message]]:
+    """Recorded results by call, in order of occurrence."""
+    found: dict[Key, list[Message]] = {}
+    for t, action in enumerate(run.actions):
+        replies = [m for m in run.state_after(t)[len(run.before[t]) :] if m["role"] == "tool"]
+        for key, reply in zip(parse_calls(action), replies, strict=False):
+            found.setdefault(key, []).append(reply)
+    return found
+
+
+class ReplayEnvironment:
+    """Answers from one recorded run at a time."""
+
+    side_effects = False
+
+    def __init__(self, grade: Grade) -> None:
+        self._grade = grade
+        self._answer: str | None = None
+        self._ended = False
+
+    def reset(self, task: Mapping[str, Any]) -> State:
+        """Not possible: a task alone has no record."""
+        raise ConfigError("audit.environment = 'replay' re-executes recorded runs only")
+
+    def restore(self, run: RecordedRun, t: int) -> State:
+        """See `Environment.restore`."""
+        self._run, self._t = run, t
+        self._results = recorded_results(run)
+        self._seen = Counter(key for a in run.actions[:t] for key in parse_calls(a))
+        self._messages = list(run.before[t])
+        self._answer, self._ended = None, False
+        return State(tuple(self._messages))
+
+    def step(self, action: str) -> State:
+        """See `Environment.step`."""
+        run, t = self._run, self._t
+        self._t += 1
+        calls = parse_calls(action)
+        same = t < len(run.actions) and action == run.actions[t]
+        if same and t + 1 < len(run.actions):
+            # On the recorded path everything is known, whatever it was that answered.
+            self._messages += run.state_after(t)[len(run.before[t]) :]
+            self._seen.update(calls)
+            return State(tuple(self._messages))
+        self._messages.append({"role": "assistant", "content": action})
+        if not calls:
+            return self._final(action, t)
+        for key in calls:
+            reply = self._reply(key)
+            if reply is None:
+                return State(tuple(self._messages), True, "censored")
+            self._messages.append(reply)
+        return State(tuple(self._messages))
+
+    def _final(self, action: str, t: int) -> State:
+        run = self._run
+        early = t < len(run.actions) - 1
+        if early and not parse_calls(run.actions[t]):
+            # Here somebody answered a plain message; to another message they might say else.
+            return State(tuple(self._messages), True, "censored")
+        self._answer, self._ended = _THOUGHT.sub("", action), True
+        return State(tuple(self._messages), True, "answer")
+
+    def _reply(self, key: Key) -> Message | None:
+        known, n = self._results.get(key, []), self._seen[key]
+        self._seen[key] += 1
+        if n < len(known):
+            return known[n]
+        return known[-1] if known and all(m == known[0] for m in known) else None
+
+    def score(self) -> float | None:
+        """The grade of the final answer; None where there is none to compare with."""
+        reference = self._run.task.get("reference")
+        if not self._ended or self._answer is None or not isinstance(reference, str):
+            return None
+        return self._grade(self._answer, reference)
+
+    def close(self) -> None:
+        """See `Environment.close`."""

@@ -1,0 +1,100 @@
+"""User code as an environment: `module:Class`, run in this process.
+
+Its methods are those of `Environment`; they may return lists of messages or plain objects. What
+they raise fails the one re-execution. Code that may hang belongs behind
+`python -m tracelab.environments.serve module:Class`, as a command (`process.py`).
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from typing import Any
+
+from tracelab.environments.base import (
+    EnvironmentFailure,
+    MakeEnvironment,
+    RecordedRun,
+    State,
+    as_score,
+    as_state,
+)
+from tracelab.errors import ConfigError, one_line
+
+_METHODS = ("reset", "restore", "step", "score")
+
+
+class UserEnvironment:
+    """Checks what an object of the user's returns."""
+
+    def __init__(self, inner: Any) -> None:
+        self._inner = inner
+        self.side_effects: bool = getattr(inner, "side_effects", True) is not False
+        if hasattr(inner, "seed"):
+            self.seed = inner.seed
+        if hasattr(inner, "correction"):
+            self.correction = inner.correction
+
+    def reset(self, task: Mapping[str, Any]) -> State:
+        """See `Environment.reset`."""
+        return as_state(self._call("reset", task))
+
+    def restore(self, run: RecordedRun, t: int) -> State:
+        """See `Environment.restore`."""
+        return as_state(self._call("restore", run, t))
+
+    def step(self, action: str) -> State:
+        """See `Environment.step`."""
+        return as_state(self._call("step", action))
+
+    def score(self) -> float | None:
+        """See `Environment.score`."""
+        return as_score(self._call("score"))
+
+    def close(self) -> None:
+        """See `Environment.close`."""
+        if hasattr(self._inner, "close"):
+            self._call("close")
+
+    def _call(self, name: str, *args: Any) -> Any:
+        try:
+            return getattr(self._inner, name)(*args)
+        except Exception as e:
+            raise EnvironmentFailure(f"{name} raised {type(e).__name__}: {one_line(e)}") from e
+
+
+def load_class(spec: str) -> type[Any]:
+    """The class that `module:Class` names.
+
+    Raises:
+        ConfigError: There is none, or it is no environment.
+    """
+    module, _, name = spec.partition(":")
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except Exception as e:  # whatever the user's module raises
+        raise ConfigError(
+            f"audit.environment = {spec!r} cannot be imported ({type(e).__name__}: {one_line(e)})"
+        ) from e
+    missing = [m for m in _METHODS if not callable(getattr(found, m, None))]
+    if missing or not isinstance(found, type):
+        raise ConfigError(
+            f"audit.environment = {spec!r} is no class with {', '.join(missing or _METHODS)}"
+        )
+    return found
+
+
+def user_environment(spec: str) -> MakeEnvironment:
+    """What makes environments of a user's class.
+
+    Raises:
+        ConfigError: It cannot be imported or made.
+    """
+    found = load_class(spec)
+    try:
+        found()
+    except Exception as e:
+        raise ConfigError(
+            f"audit.environment = {spec!r} cannot be made ({type(e).__name__}: {one_line(e)})"
+        ) from e
+    return lambda: UserEnvironment(found())

@@ -1,0 +1,174 @@
+"""What the importers of agent logs share: steps in the making, and one trace a document.
+
+Unlike plain JSONL, an agent log with a blemish is worth keeping: bytes that are not text become
+U+FFFD and a flag, a missing result is a step that says so. A record is refused only when it
+cannot be read at all or has no steps.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from tracelab.episode import Arguments, Episode, InputStore, Step, ToolCall
+from tracelab.sources.agent_json import BadRecordError, parse_json, text_or_none
+from tracelab.sources.base import Reject, Seen, excerpt
+from tracelab.sources.lines import MAX_LINE_BYTES, open_bytes, read_lines
+from tracelab.trace import Trace
+
+MAX_FILE_BYTES = 256 << 20
+
+
+class StepList:
+    """Steps in the making; pairs tool calls with results by id, in order where ids repeat."""
+
+    def __init__(self) -> None:
+        """Start empty."""
+        self.steps: list[Step] = []
+        self.store = InputStore()
+        self._open: dict[str | None, deque[tuple[int, ToolCall]]] = {}
+        self._ids: set[str] = set()
+
+    def add(self, step: Step) -> int:
+        """Append a step; its index is set here. Returns the index."""
+        index = len(self.steps)
+        flags = list(step.flags)
+        for call in step.calls:
+            if call.arguments.error:
+                flags.append("invalid_arguments")
+            if call.id is not None and call.id in self._ids:
+                flags.append("duplicate_id")
+            if call.id is not None:
+                self._ids.add(call.id)
+            self._open.setdefault(call.id, deque()).append((index, call))
+        self.steps.append(replace(step, index=index, flags=tuple(dict.fromkeys(flags))))
+        return index
+
+    def place(self, step: Step, parent: int | None) -> None:
+        """Append a finished step of another list; its calls are paired already."""
+        self.steps.append(replace(step, index=len(self.steps), parent=parent))
+
+    def result(
+        self, call_id: str | None, text: str, flags: tuple[str, ...] = (), **more: Any
+    ) -> int:
+        """Append what a tool answered to an open call, or to no known call (`orphan_result`).
+
+        An answer without an id belongs to the oldest open call of its tool, or to the only one.
+        """
+        waiting = self._open.get(call_id)
+        if not waiting and call_id is None and (still := self._waiting()):
+            named = [call for _, call in still if call.name == more.get("tool")]
+            if named or len(still) == 1:
+                waiting = self._open[(named[0] if named else still[0][1]).id]
+        if not waiting:
+            return self.add(
+                Step(0, "tool", content=text, result=text, tool_call_id=call_id,
+                     flags=(*flags, "orphan_result"), **more)
+            )  # fmt: skip
+        parent, call = waiting.popleft()
+        more = {
+            "agent": self.steps[parent].agent, "tool": call.name, "arguments": call.arguments,
+            **{k: v for k, v in more.items() if v is not None},
+        }  # fmt: skip
+        if call.arguments.error:
+            flags = (*flags, "invalid_arguments")
+        return self.add(
+            Step(0, "tool", content=text, result=text, tool_call_id=call.id, parent=parent,
+                 flags=flags, **more)
+        )  # fmt: skip
+
+    def is_open(self, call_id: str) -> bool:
+        """Whether a call of this id still waits for its result."""
+        return bool(self._open.get(call_id))
+
+    def no_result(self, index: int) -> None:
+        """Say that a tool step's result is not known, which is not an empty result."""
+        self.steps[index] = replace(self.steps[index], content="", result=None)
+
+    def unanswered(self) -> None:
+        """Append a `missing_result` step for every call that is still open."""
+        for parent, call in self._waiting():
+            flags: tuple[str, ...] = ("missing_result",)
+            if call.arguments.error:
+                flags = (*flags, "invalid_arguments")
+            self.add(
+                Step(0, "tool", agent=self.steps[parent].agent, tool=call.name,
+                     tool_call_id=call.id, arguments=call.arguments, parent=parent, flags=flags)
+            )  # fmt: skip
+        self._open.clear()
+
+    def _waiting(self) -> list[tuple[int, ToolCall]]:
+        return sorted((w for q in self._open.values() for w in q), key=lambda w: w[0])
+
+
+def calls_of(message: dict[str, Any]) -> tuple[ToolCall, ...]:
+    """Tool calls of an OpenAI-style message, the older `function_call` included."""
+    raw = message.get("tool_calls")
+    listed = list(raw) if isinstance(raw, list) else []
+    if isinstance(old := message.get("function_call"), dict):
+        listed.append({"function": old})
+    calls = []
+    for item in listed:
+        if not isinstance(item, dict):
+            continue
+        body = item.get("function")
+        body = {"name": body, **item} if isinstance(body, str) else body
+        body = body if isinstance(body, dict) else item.get("custom") or item
+        if not isinstance(body, dict):
+            body = item
+        arguments = body.get("arguments", body.get("input", ""))
+        name = text_or_none(body.get("name")) or "unknown"
+        calls.append(ToolCall(name, Arguments.of(arguments), text_or_none(item.get("id"))))
+    return tuple(calls)
+
+
+Read = Callable[[Any, Path, int], Episode]
+
+
+def read_documents(
+    path: Path, seen: Seen | None, one: Read, *, lines: bool
+) -> Iterator[Trace | Reject]:
+    """Yield the trace, or the reject, of each document of a file: one a line, or the whole file."""
+    seen = Seen() if seen is None else seen
+    for number, data, problem in documents(path, lines=lines):
+        try:
+            if problem:
+                raise BadRecordError(problem)
+            episode = one(parse_json(data), path, number)
+        except BadRecordError as e:
+            yield Reject(str(path), number, e.reason, excerpt(data), e.field)
+        else:
+            yield finish(episode, seen, excerpt(data))
+
+
+def finish(episode: Episode, seen: Seen, start: str) -> Trace | Reject:
+    """Turn an episode into a trace, unless it has no steps or was imported before."""
+    file, line = episode.source, episode.line
+    if not episode.steps:
+        return Reject(file, line, f"{episode.name}: the run has no steps.", start)
+    trace = episode.to_trace()
+    if duplicate := seen.duplicate_of(trace, file, line, None):
+        return Reject(file, line, duplicate, start)
+    return trace
+
+
+def documents(path: Path, *, lines: bool) -> Iterator[tuple[int, bytes, str | None]]:
+    """Yield (line, bytes, problem) of each document: one a line, or the whole file as line 0."""
+    if lines:
+        for line in read_lines(path, MAX_LINE_BYTES):
+            yield line.number, line.data, line.problem
+        return
+    try:
+        with open_bytes(path) as file:
+            data = file.read(MAX_FILE_BYTES + 1)
+    except (EOFError, OSError, zlib.error) as e:
+        yield 0, b"", f"The file cannot be read ({e})."
+        return
+    if len(data) > MAX_FILE_BYTES:
+        yield 0, data[:1000], f"The file is larger than {MAX_FILE_BYTES >> 20} MiB."
+    else:
+        yield 0, data, None

@@ -1,0 +1,163 @@
+"""ATIF v1.x (Agent Trajectory Interchange Format): one JSON document a run.
+
+Read after the public specification (harbor-framework RFC 0001); no dependency. An agent's step is
+an `llm` step, and each of its tool calls a `tool` step with the observation that answers it. The
+exact input is stored where a step has `metrics.prompt_token_ids`; ATIF has no other record of it.
+Embedded subagent trajectories follow the result that refers to them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tracelab.episode import Arguments, Episode, Step, StepKind, ToolCall
+from tracelab.sources.agent_json import BadRecordError, count_or_none, text_of, text_or_none
+from tracelab.sources.agent_log import StepList, read_documents
+from tracelab.sources.base import Reject, Seen
+from tracelab.sources.openai_chat import outcome_of
+from tracelab.trace import Trace
+
+PREFIX = "ATIF-v1."
+_MAX_NESTING = 16
+_KINDS: dict[Any, StepKind] = {"system": "system", "user": "user", "agent": "llm"}
+
+
+def read_atif(path: Path, seen: Seen | None = None) -> Iterator[Trace | Reject]:
+    """Yield the trace of each document: a `.json` file is one, other files hold one a line."""
+    return read_documents(path, seen, _episode, lines=not path.name.lower().endswith(".json"))
+
+
+def _episode(data: Any, path: Path, line: int) -> Episode:
+    if not isinstance(data, dict):
+        raise BadRecordError("The document is not a JSON object.")
+    schema = data.get("schema_version")
+    if not isinstance(schema, str) or not schema.startswith(PREFIX):
+        raise BadRecordError(f"`schema_version` is not {PREFIX}x.", "schema_version")
+    out, notes = StepList(), list[str]()
+    agent = _dict(data.get("agent"))
+    _append(out, data, notes, 0)
+    extra = _dict(data.get("extra"))
+    success, reward = outcome_of(extra)
+    name = text_or_none(data.get("trajectory_id")) or text_or_none(data.get("session_id"))
+    skipped = ("steps", "subagent_trajectories", "agent")
+    return Episode(
+        name=name or (f"{path.name}:{line}" if line else path.stem),
+        steps=tuple(out.steps),
+        format="atif",
+        source=str(path),
+        line=line,
+        task=next((s.content for s in out.steps if s.kind == "user"), ""),
+        task_id=text_or_none(extra.get("task_id")),
+        model=text_or_none(agent.get("model_name")),
+        version=text_or_none(agent.get("version")),
+        success=success,
+        reward=reward,
+        reference=text_or_none(extra.get("reference")),
+        messages=out.store.messages,
+        inputs=out.store.inputs,
+        meta={k: v for k, v in data.items() if k not in skipped},
+        notes=tuple(notes),
+    )
+
+
+def _append(out: StepList, data: dict[str, Any], notes: list[str], level: int) -> None:
+    """Append the steps of a trajectory and of those it embeds."""
+    if level > _MAX_NESTING:
+        raise BadRecordError(f"Subagents are nested more than {_MAX_NESTING} levels deep.")
+    steps = data.get("steps")
+    if not isinstance(steps, list):
+        raise BadRecordError("`steps` is missing or not a list.", "steps")
+    agent = _dict(data.get("agent"))
+    name = text_or_none(agent.get("name")) or "agent"
+    definitions = agent.get("tool_definitions")
+    tools = out.store.put(definitions) if definitions else None
+    embedded = [s for s in _list(data.get("subagent_trajectories")) if isinstance(s, dict)]
+    ids: list[Any] = []
+    for i, item in enumerate(steps):
+        kind = _KINDS.get(item.get("source")) if isinstance(item, dict) else None
+        if kind is None:
+            raise BadRecordError(f"`steps[{i}]` is not a step with a known source.", "steps")
+        ids.append(item.get("step_id"))
+        _add(out, item, kind, name, tools)
+        for result in _list(_dict(item.get("observation")).get("results")):
+            _add_result(out, result, kind)
+            for sub in _referred(result, embedded):
+                embedded.remove(sub)
+                _append_sub(out, sub, notes, level)
+        out.unanswered()
+    if ids != list(range(1, len(ids) + 1)):
+        notes.append("The step ids are not 1, 2, ...; steps are taken in the order of the file.")
+    for sub in embedded:
+        notes.append("An embedded subagent that no result refers to stands at the end.")
+        _append_sub(out, sub, notes, level)
+
+
+def _append_sub(out: StepList, sub: dict[str, Any], notes: list[str], level: int) -> None:
+    inner = StepList()
+    inner.store = out.store
+    _append(inner, sub, notes, level + 1)
+    first = len(out.steps)
+    for step in inner.steps:
+        parent = first - 1 if step.parent is None else step.parent + first
+        out.place(step, None if parent < 0 else parent)
+
+
+def _add(out: StepList, item: dict[str, Any], kind: StepKind, name: str, tools: str | None) -> None:
+    text, flags = text_of(item.get("message"))
+    metrics = _dict(item.get("metrics"))
+    calls = tuple(
+        ToolCall(
+            text_or_none(c.get("function_name")) or "unknown",
+            Arguments.of(c.get("arguments", "")),
+            text_or_none(c.get("tool_call_id")),
+        )
+        for c in _list(item.get("tool_calls"))
+        if isinstance(c, dict)
+    )
+    ids = metrics.get("prompt_token_ids")
+    llm = kind == "llm"
+    out.add(
+        Step(
+            index=0,
+            kind=kind,
+            agent=name if llm else str(item["source"]),
+            content=text,
+            calls=calls,
+            input=out.store.chain([{"prompt_token_ids": ids}]) if llm and ids else None,
+            tools=tools if llm else None,
+            prompt_tokens=count_or_none(metrics.get("prompt_tokens")),
+            output_tokens=count_or_none(metrics.get("completion_tokens")),
+            flags=(*flags, "copied_context") if item.get("is_copied_context") is True else flags,
+        )
+    )
+
+
+def _add_result(out: StepList, result: Any, kind: StepKind) -> None:
+    if not isinstance(result, dict):
+        result = {"content": result}
+    text, flags = text_of(result.get("content"))
+    call_id = text_or_none(result.get("source_call_id"))
+    if kind != "llm" and call_id is None:  # an event of the environment, not a call's answer
+        out.add(Step(0, "tool", agent="environment", content=text, result=text, flags=flags))
+    else:
+        out.result(call_id, text, flags)
+
+
+def _referred(result: Any, embedded: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Embedded trajectories that a result names; each is named by one id or the other."""
+    refs = _list(_dict(result).get("subagent_trajectory_ref"))
+    keys = ("trajectory_id", "session_id")
+    wanted = {(k, r[k]) for r in refs if isinstance(r, dict) for k in keys
+              if isinstance(r.get(k), str)}  # fmt: skip
+    return [s for s in embedded if any((k, s.get(k)) in wanted for k in keys
+                                       if isinstance(s.get(k), str))]  # fmt: skip
+
+
+def _dict(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []

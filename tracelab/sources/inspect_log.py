@@ -1,0 +1,234 @@
+"""Inspect logs: `.eval` (a ZIP of JSON, deflated or zstandard) and `.json`; one run a sample.
+
+Own reader, so that neither `inspect-ai` nor its dependencies are needed; samples are read one at
+a time. Model events become `llm` steps with their exact input (`input_refs` and `attachment://`
+references resolved), tool events their results. A sample without events is read from its messages.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tracelab.episode import Arguments, Episode, Step, ToolCall
+from tracelab.sources.agent_json import (
+    BadRecordError,
+    count_or_none,
+    parse_json,
+    text_of,
+    text_or_none,
+)
+from tracelab.sources.agent_log import StepList, calls_of, finish
+from tracelab.sources.base import Reject, Seen, excerpt
+from tracelab.sources.inspect_zip import inspect_samples
+from tracelab.sources.openai_chat import chat_steps
+from tracelab.trace import Trace
+
+_ATTACHMENT = re.compile(r"attachment://([0-9a-f]{32})")
+_LETTERS = {"C": 1.0, "I": 0.0, "P": 0.5, "N": 0.0}
+_POOLS = ("messages", "input", "events", "events_data", "attachments", "output", "store", "scores")
+
+
+def read_inspect(path: Path, seen: Seen | None = None) -> Iterator[Trace | Reject]:
+    """Yield the trace, or the reject, of each sample of a log.
+
+    Raises:
+        ImportFormatError: It is not a log, or a damaged one.
+    """
+    seen = Seen() if seen is None else seen
+    header: dict[str, Any] = {}
+    for name, data, problem in inspect_samples(path, header):
+        try:
+            if problem:
+                raise BadRecordError(problem)
+            sample = parse_json(data) if isinstance(data, bytes) else data
+            episode = _episode(sample, header, path, name)
+        except BadRecordError as e:
+            start = excerpt(data) if isinstance(data, bytes) else ""
+            yield Reject(str(path), 0, f"{name}: {e.reason}", start, e.field)
+        else:
+            yield finish(episode, seen, f"sample {name}")
+
+
+def _episode(sample: Any, header: dict[str, Any], path: Path, place: str) -> Episode:
+    if not isinstance(sample, dict):
+        raise BadRecordError("The sample is not a JSON object.")
+    attachments = sample.get("attachments")
+    if isinstance(attachments, dict) and attachments:
+        sample = _attach({k: v for k, v in sample.items() if k != "attachments"}, attachments)
+    spec = header.get("eval")
+    spec = spec if isinstance(spec, dict) else {}
+    notes: list[str] = []
+    events = [e for e in _list(sample.get("events")) if isinstance(e, dict)]
+    if any(e.get("event") == "model" for e in events):
+        out = _from_events(events, _pool(sample), notes)
+    else:
+        out = chat_steps(_list(sample.get("messages")))
+        notes.append("The sample has no model events; its steps are its messages.")
+    sample_id, epoch = text_or_none(sample.get("id")) or place, sample.get("epoch", 1)
+    if isinstance(error := sample.get("error"), dict):
+        notes.append(f"The sample ended in an error: {_short(error.get('message'))}")
+    success, reward, answer = _outcome(sample.get("scores"))
+    task = next((s.content for s in out.steps if s.kind == "user"), "")
+    target = sample.get("target")
+    target = target[0] if isinstance(target, list) and len(target) == 1 else target
+    version = spec.get("revision")
+    commit = version.get("commit") if isinstance(version, dict) else None
+    return Episode(
+        name=f"{sample_id}/{epoch}",
+        steps=tuple(out.steps),
+        format="inspect",
+        source=str(path),
+        task=task,
+        task_id=sample_id,
+        model=text_or_none(spec.get("model")),
+        version=text_or_none(commit) or text_or_none(spec.get("task_version")),
+        success=success,
+        reward=reward,
+        answer=answer,
+        reference=text_or_none(target),
+        messages=out.store.messages,
+        inputs=out.store.inputs,
+        meta={**{k: v for k, v in sample.items() if k not in _POOLS},
+              "scores": sample.get("scores"), "task": spec.get("task"),
+              "run_id": spec.get("run_id")},
+        notes=tuple(notes),
+    )  # fmt: skip
+
+
+class _Span(NamedTuple):
+    parent: str | None
+    agent: str | None
+
+
+def _from_events(events: list[dict[str, Any]], pool: list[Any], notes: list[str]) -> StepList:
+    out, said = StepList(), set[str]()
+    spans: dict[str, _Span] = {}
+    for event in events:
+        kind = event.get("event")
+        if kind == "span_begin" and isinstance(event.get("id"), str):
+            agent = event.get("name") if event.get("type") == "agent" else None
+            spans[event["id"]] = _Span(text_or_none(event.get("parent_id")), text_or_none(agent))
+        elif kind == "model":
+            _add_model(out, event, pool, _agent(event.get("span_id"), spans), said, notes)
+        elif kind == "tool":
+            text, flags = text_of(event.get("result"))
+            if isinstance(error := event.get("error"), dict):
+                text, flags = text or str(error.get("message") or ""), (*flags, "error")
+            call_id = text_or_none(event.get("id"))
+            out.result(call_id, text, flags, tool=text_or_none(event.get("function")),
+                       arguments=Arguments.of(event.get("arguments") or {}))  # fmt: skip
+    out.unanswered()
+    return out
+
+
+def _add_model(
+    out: StepList, event: dict[str, Any], pool: list[Any], agent: str | None,
+    said: set[str], notes: list[str],
+) -> None:  # fmt: skip
+    given = _list(event.get("input"))
+    for ref in _list(event.get("input_refs")) if not given else []:
+        if isinstance(ref, list) and len(ref) == 2 and all(isinstance(i, int) for i in ref):
+            if not 0 <= ref[0] <= ref[1] <= len(pool):
+                notes.append("A model input refers to messages that the log does not hold.")
+            given = given + pool[max(ref[0], 0) : ref[1]]
+    for message in given:
+        if not isinstance(message, dict):
+            continue
+        role = message.get("role")
+        key = str(message.get("id") or json.dumps(message, sort_keys=True))
+        if role in ("user", "system") and key not in said:
+            text, flags = text_of(message.get("content"))
+            out.add(Step(0, role, agent=role, content=text, flags=flags))
+        elif role == "tool" and key not in said:
+            call_id = text_or_none(message.get("tool_call_id"))
+            if call_id is not None and out.is_open(call_id):
+                text, flags = text_of(message.get("content"))
+                out.result(call_id, text, flags, tool=text_or_none(message.get("function")))
+        said.add(key)
+    output = event.get("output")
+    output = output if isinstance(output, dict) else {}
+    choices = _list(output.get("choices"))
+    message = choices[0].get("message") if choices and isinstance(choices[0], dict) else None
+    message = message if isinstance(message, dict) else {}
+    text, flags = text_of(message.get("content"))
+    if event.get("error") or output.get("error"):
+        flags = (*flags, "error")
+    usage = output.get("usage")
+    usage = usage if isinstance(usage, dict) else {}
+    tools = event.get("tools")
+    out.add(
+        Step(
+            index=0,
+            kind="llm",
+            agent=agent or "assistant",
+            content=text,
+            calls=_calls(message),
+            input=out.store.chain(given),
+            tools=out.store.put(tools) if tools else None,
+            prompt_tokens=count_or_none(usage.get("input_tokens")),
+            output_tokens=count_or_none(usage.get("output_tokens")),
+            flags=flags if message else (*flags, "no_content"),
+        )
+    )
+
+
+def _calls(message: dict[str, Any]) -> tuple[ToolCall, ...]:
+    """Tool calls. Of arguments that Inspect could not parse it keeps only its own error."""
+    errors = [c.get("parse_error") for c in _list(message.get("tool_calls")) if isinstance(c, dict)]
+    return tuple(
+        ToolCall(c.name, Arguments.of(f"unparsed: {e}"), c.id) if isinstance(e, str) and e else c
+        for c, e in zip(calls_of(message), errors, strict=False)
+    )
+
+
+def _agent(span: Any, spans: dict[str, _Span]) -> str | None:
+    for _ in range(len(spans) + 1):  # a parent may, in a damaged log, be its own child
+        if not isinstance(span, str) or span not in spans:
+            return None
+        if spans[span].agent is not None:
+            return spans[span].agent
+        span = spans[span].parent
+    return None
+
+
+def _pool(sample: dict[str, Any]) -> list[Any]:
+    data = sample.get("events_data")
+    return _list(data.get("messages")) if isinstance(data, dict) else []
+
+
+def _attach(value: Any, attachments: dict[str, Any]) -> Any:
+    """Put attachments back where they are referred to."""
+    if isinstance(value, str):
+        return _ATTACHMENT.sub(lambda m: str(attachments.get(m[1], m[0])), value)
+    if isinstance(value, list):
+        return [_attach(v, attachments) for v in value]
+    if isinstance(value, dict):
+        return {k: _attach(v, attachments) for k, v in value.items()}
+    return value
+
+
+def _outcome(scores: Any) -> tuple[bool | None, float | None, str | None]:
+    """Success, numeric score and answer of the first scorer."""
+    first = next(iter(scores.values()), None) if isinstance(scores, dict) else None
+    if not isinstance(first, dict):
+        return None, None, None
+    value = first.get("value")
+    if isinstance(value, str):
+        reward = _LETTERS.get(value)
+    else:
+        reward = float(value) if isinstance(value, int | float) else None
+    success = bool(reward) if reward in (0.0, 1.0) else None
+    return success, reward, text_or_none(first.get("answer"))
+
+
+def _short(value: Any) -> str:
+    """The beginning of a text on one line."""
+    return " ".join(str(value).split())[:200]
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []

@@ -1,0 +1,129 @@
+"""Agent runs as OpenAI chat messages: one `{messages: […], tools?: […], …}` a line, or a file.
+
+Each message is a step; a tool message becomes the result of its call, and a call without one
+becomes a step that says so. The exact model input of an assistant message is the messages before
+it. Of a record's other keys, the usual names of id, task, outcome, model and version are
+understood; the rest is kept in `meta`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tracelab.episode import Episode, Step, StepKind
+from tracelab.sources.agent_json import BadRecordError, count_or_none, text_of, text_or_none
+from tracelab.sources.agent_log import StepList, calls_of, read_documents
+from tracelab.sources.base import Reject, Seen
+from tracelab.trace import Trace
+
+_KINDS: dict[str, StepKind] = {
+    "system": "system",
+    "developer": "system",
+    "user": "user",
+    "assistant": "llm",
+    "tool": "tool",
+    "function": "tool",
+}
+_ALIASES = {
+    "id": ("id", "run_id", "trace_id"),
+    "task_id": ("task_id",),
+    "task": ("task", "question"),
+    "model": ("model",),
+    "version": ("version", "system_version"),
+    "answer": ("answer",),
+    "reference": ("reference", "ground_truth"),
+}
+_OUTCOME = ("success", "reward", "score")
+_KNOWN = {"messages", "tools", *_OUTCOME, *(n for names in _ALIASES.values() for n in names)}
+
+
+def read_openai_chat(path: Path, seen: Seen | None = None) -> Iterator[Trace | Reject]:
+    """Yield the trace of each record; a `.json` file is one record."""
+    return read_documents(path, seen, _episode, lines=not path.name.lower().endswith(".json"))
+
+
+def _episode(data: Any, path: Path, line: int) -> Episode:
+    if not isinstance(data, dict):
+        raise BadRecordError("The record is not a JSON object.")
+    messages = data.get("messages")
+    if not isinstance(messages, list):
+        raise BadRecordError("`messages` is missing or not a list.", "messages")
+    steps = chat_steps(messages, data.get("tools"))
+    known: dict[str, Any] = {
+        name: next((t for k in keys if (t := text_or_none(data.get(k))) is not None), None)
+        for name, keys in _ALIASES.items()
+    }
+    name = known.pop("id") or (f"{path.name}:{line}" if line else path.stem)
+    first = next((s.content for s in steps.steps if s.kind == "user"), "")
+    task = known.pop("task") or first
+    success, reward = outcome_of(data)
+    return Episode(
+        name=name,
+        steps=tuple(steps.steps),
+        format="openai-chat",
+        source=str(path),
+        line=line,
+        task=task,
+        success=success,
+        reward=reward,
+        messages=steps.store.messages,
+        inputs=steps.store.inputs,
+        meta={k: v for k, v in data.items() if k not in _KNOWN},
+        **known,
+    )
+
+
+def chat_steps(messages: list[Any], tools: Any = None) -> StepList:
+    """Steps of a list of OpenAI-style messages.
+
+    Raises:
+        BadRecordError: An entry is not a message.
+    """
+    out = StepList()
+    definitions = out.store.put(tools) if tools else None
+    node: str | None = None
+    for i, message in enumerate(messages):
+        kind = _KINDS.get(str(message.get("role"))) if isinstance(message, dict) else None
+        if kind is None:
+            raise BadRecordError(f"`messages[{i}]` is not a message with a known role.", "messages")
+        text, flags = text_of(message.get("content"))
+        if kind != "tool":
+            out.unanswered()
+        if kind == "tool":
+            call_id = text_or_none(message.get("tool_call_id"))
+            out.result(call_id, text, flags, tool=text_or_none(message.get("name")))
+        else:
+            refusal = message.get("refusal")
+            usage = message.get("usage")
+            usage = usage if isinstance(usage, dict) else {}
+            llm = kind == "llm"
+            out.add(
+                Step(
+                    index=0,
+                    kind=kind,
+                    agent=text_or_none(message.get("name")) or str(message["role"]),
+                    content=text or (refusal if isinstance(refusal, str) else ""),
+                    calls=calls_of(message) if llm else (),
+                    input=node if llm else None,
+                    tools=definitions if llm else None,
+                    prompt_tokens=count_or_none(usage.get("prompt_tokens")),
+                    output_tokens=count_or_none(usage.get("completion_tokens")),
+                    flags=flags,
+                )
+            )
+        node = out.store.extend(node, message)
+    out.unanswered()
+    return out
+
+
+def outcome_of(data: dict[str, Any]) -> tuple[bool | None, float | None]:
+    """Success flag and numeric score of a record; a score of 1 or 0 also says success."""
+    success = data.get("success")
+    raw = data.get("reward", data.get("score"))
+    number = isinstance(raw, int | float) and not isinstance(raw, bool) and abs(raw) < 1e300
+    reward = float(raw) if number else None  # type: ignore[arg-type]
+    if isinstance(success, bool):
+        return success, reward
+    return (bool(reward) if reward in (0.0, 1.0) else None), reward

@@ -1,0 +1,256 @@
+"""OpenTelemetry spans of agents as runs: GenAI conventions and OpenInference; one run a trace id.
+
+A file is an OTLP JSON document, one such document a line, or one flat span a line. Spans may come
+in any order and without their parents; those of a trace are put in order of their start. Spans of
+model calls become `llm` steps with their exact input where the content was recorded; spans of
+tools their results; a call whose result is only seen in a later input gets it from there. The
+spans of one file are held until it is read to its end, because a trace has no last span.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tracelab.episode import Arguments, Episode, Step
+from tracelab.sources.agent_json import (
+    BadRecordError,
+    count_or_none,
+    parse_json,
+    text_of,
+    text_or_none,
+)
+from tracelab.sources.agent_log import StepList, documents, finish
+from tracelab.sources.base import Reject, Seen, excerpt
+from tracelab.sources.otel_messages import (
+    Call,
+    input_messages,
+    kind_of,
+    output_message,
+    tool_definitions,
+)
+from tracelab.sources.otel_spans import Span, as_json, spans_of
+from tracelab.trace import Trace
+
+_AGENT = ("gen_ai.agent.name", "agent.name", "graph.node.id", "traceloop.entity.name")
+_MODEL = ("gen_ai.response.model", "gen_ai.request.model", "llm.model_name")
+_PROMPT_TOKENS = (
+    "gen_ai.usage.input_tokens", "gen_ai.usage.prompt_tokens", "llm.token_count.prompt",
+)  # fmt: skip
+_OUTPUT_TOKENS = (
+    "gen_ai.usage.output_tokens", "gen_ai.usage.completion_tokens", "llm.token_count.completion",
+)  # fmt: skip
+_LABELS = {"pass": True, "passed": True, "correct": True, "success": True,
+           "fail": False, "failed": False, "incorrect": False, "failure": False}  # fmt: skip
+
+
+def read_otel(path: Path, seen: Seen | None = None) -> Iterator[Trace | Reject]:
+    """Yield the trace of each trace id of a file, and a reject for each unusable document."""
+    seen = Seen() if seen is None else seen
+    file, runs, refused = str(path), dict[str, list[Span]](), False
+    for number, data, problem in documents(path, lines=not path.name.lower().endswith(".json")):
+        try:
+            if problem:
+                raise BadRecordError(problem)
+            for span in spans_of(parse_json(data), number):
+                if isinstance(span, str):
+                    refused = True
+                    yield Reject(file, number, span, excerpt(data))
+                else:
+                    runs.setdefault(span.trace_id, []).append(span)
+        except BadRecordError as e:
+            refused = True
+            yield Reject(file, number, e.reason, excerpt(data), e.field)
+    if not runs and not refused:
+        yield Reject(file, 0, f"{path.name} holds no spans.", "")
+    for trace_id in list(runs):
+        episode = _episode(trace_id, runs.pop(trace_id), path)
+        if episode.steps:
+            yield finish(episode, seen, f"trace {trace_id}")
+        else:
+            reason = f"Trace {trace_id} has no span of a model call or a tool."
+            yield Reject(file, episode.line, reason, "")
+
+
+def _episode(trace_id: str, spans: list[Span], path: Path) -> Episode:
+    notes: list[str] = []
+    spans = _distinct(spans, notes)
+    spans.sort(key=lambda s: (s.start, s.end))
+    by_id = {s.span_id: s for s in reversed(spans)}
+    kinds = [kind_of(s) for s in spans]
+    executed = {_call_id(s) for s, kind in zip(spans, kinds, strict=True) if kind == "tool"}
+    out, said, ids, task = StepList(), set[str](), set[str](), ""
+    for span, kind in zip(spans, kinds, strict=True):
+        flags: tuple[str, ...] = () if span.error is None else ("error",)
+        if span.parent_id is not None and span.parent_id not in by_id:
+            flags = (*flags, "missing_parent")
+        if span.span_id in ids:
+            flags = (*flags, "duplicate_id")
+        ids.add(span.span_id)
+        agent = _agent(span, by_id)
+        if kind == "llm":
+            given = input_messages(span)
+            _hear(out, given, said, executed)
+            task = task or next((text_of(m.get("content"))[0] for m in given
+                                 if m.get("role") == "user"), "")  # fmt: skip
+            _add_llm(out, span, given, agent, flags)
+        elif kind == "tool":
+            _add_tool(out, span, agent, flags)
+    out.unanswered()
+    roots = [s for s in spans if s.parent_id not in by_id]
+    first = roots[0] if roots else spans[0]
+    merged = {**first.resource, **first.attributes}
+    conversation = merged.get("gen_ai.conversation.id", merged.get("session.id"))
+    success, reward = _outcome(spans)
+    asked = merged.get("input.value")
+    return Episode(
+        name=trace_id,
+        steps=tuple(out.steps),
+        format="otel",
+        source=str(path),
+        line=min(s.line for s in spans),
+        task=task or (asked if isinstance(asked, str) else ""),
+        model=next((m for s in spans if (m := text_or_none(_first(s, _MODEL)))), None),
+        version=text_or_none(merged.get("service.version")),
+        success=success,
+        reward=reward,
+        messages=out.store.messages,
+        inputs=out.store.inputs,
+        meta={
+            "conversation": conversation,
+            "service": merged.get("service.name"),
+            "spans": len(spans),
+            "errors": [s.error for s in spans if s.error is not None],
+        },
+        notes=tuple(notes),
+    )
+
+
+def _distinct(spans: list[Span], notes: list[str]) -> list[Span]:
+    """Without spans that were exported twice; different spans under one id are all kept."""
+    kept: dict[str, list[Span]] = {}
+    repeated = 0
+    for span in spans:
+        same = kept.setdefault(span.span_id, [])
+        if any(s.name == span.name and s.start == span.start and s.end == span.end
+               and s.attributes == span.attributes for s in same):  # fmt: skip
+            repeated += 1
+        else:
+            same.append(span)
+    if repeated:
+        notes.append(f"{repeated} spans were exported more than once.")
+    if len(clashes := [i for i, s in kept.items() if len(s) > 1]):
+        notes.append(f"{len(clashes)} span ids name more than one span; all are kept.")
+    return [s for same in kept.values() for s in same]
+
+
+def _hear(
+    out: StepList, given: list[dict[str, Any]], said: set[str], executed: set[str | None]
+) -> None:
+    """Add what an input holds and no span does: user and system messages, results of tools."""
+    for message in given:
+        key = json.dumps(message, sort_keys=True)
+        role = message.get("role")
+        if key in said:
+            continue
+        said.add(key)
+        text, flags = text_of(message.get("content"))
+        if role == "tool":
+            call_id = text_or_none(message.get("tool_call_id"))
+            if call_id is not None and call_id not in executed and out.is_open(call_id):
+                out.result(call_id, text, flags)
+        elif role in ("user", "system", "developer"):
+            kind = "user" if role == "user" else "system"
+            out.add(Step(0, kind, agent=str(role), content=text, flags=flags))  # type: ignore[arg-type]
+
+
+def _add_llm(
+    out: StepList, span: Span, given: list[dict[str, Any]], agent: str | None,
+    flags: tuple[str, ...],
+) -> None:  # fmt: skip
+    text, calls, found = output_message(span)
+    definitions = tool_definitions(span)
+    if not found:
+        flags = (*flags, "no_content")
+    elif text_of(text)[1]:
+        flags = (*flags, "binary")
+    out.add(
+        Step(
+            index=0,
+            kind="llm",
+            agent=agent or "assistant",
+            content=text,
+            calls=calls,
+            input=out.store.chain(given),
+            tools=None if definitions is None else out.store.put(definitions),
+            prompt_tokens=count_or_none(_first(span, _PROMPT_TOKENS)),
+            output_tokens=count_or_none(_first(span, _OUTPUT_TOKENS)),
+            flags=flags,
+        )
+    )
+
+
+def _add_tool(out: StepList, span: Span, agent: str | None, flags: tuple[str, ...]) -> None:
+    a = span.attributes
+    call = Call.of(span)
+    text, more = text_of(as_text(call.result))
+    if call.result is None and span.error is not None:
+        text = span.error
+    if call.result is None and span.error is None:
+        flags = (*flags, "missing_result")
+    arguments = None if call.arguments is None else Arguments.of(call.arguments)
+    if a.get("openinference.span.kind") == "RETRIEVER" and call.name is None:
+        call = call._replace(name="retriever")
+    index = out.result(_call_id(span), text, (*flags, *more), agent=agent,
+                       tool=call.name or span.name, arguments=arguments)  # fmt: skip
+    if "missing_result" in flags:
+        out.no_result(index)
+
+
+def as_text(value: Any) -> Any:
+    """Results are text; a structured one is shown as JSON."""
+    if value is None or isinstance(value, str):
+        return value
+    return json.dumps(as_json(value), ensure_ascii=False, sort_keys=True)
+
+
+def _call_id(span: Span) -> str | None:
+    a = span.attributes
+    return text_or_none(a.get("gen_ai.tool.call.id", a.get("tool_call.id", a.get("tool.id"))))
+
+
+def _agent(span: Span, by_id: dict[str, Span]) -> str | None:
+    """Its own agent, or the nearest ancestor's; parents may be missing or run in circles."""
+    visited: set[str] = set()
+    node: Span | None = span
+    while node is not None and node.span_id not in visited:
+        visited.add(node.span_id)
+        if name := text_or_none(_first(node, _AGENT)):
+            return name
+        if node.attributes.get("openinference.span.kind") == "AGENT" and node.name:
+            return node.name
+        node = by_id.get(node.parent_id) if node.parent_id else None
+    return None
+
+
+def _first(span: Span, names: tuple[str, ...]) -> Any:
+    return next((v for n in names if (v := span.attributes.get(n)) not in (None, "")), None)
+
+
+def _outcome(spans: list[Span]) -> tuple[bool | None, float | None]:
+    """Success and score of the last `gen_ai.evaluation.result`, which is an event or a span."""
+    found = [
+        a
+        for s in spans
+        for a in [s.attributes, *(e for _, e in s.events)]
+        if "gen_ai.evaluation.score.label" in a or "gen_ai.evaluation.score.value" in a
+    ]
+    if not found:
+        return None, None
+    value = found[-1].get("gen_ai.evaluation.score.value")
+    reward = float(value) if isinstance(value, int | float) else None
+    label = found[-1].get("gen_ai.evaluation.score.label")
+    success = _LABELS.get(label.lower()) if isinstance(label, str) else None
+    return success, reward

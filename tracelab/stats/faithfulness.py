@@ -1,0 +1,128 @@
+"""How well scores of sources predict the model: the tests that every run makes of itself.
+
+Weights are [n], larger = the source makes the target likelier. Log-probabilities in nats. What
+cannot be measured is None. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import rankdata
+
+from tracelab.stats.lasso import Floats, Ints
+from tracelab.stats.surrogate import spearman
+
+Bools = NDArray[np.bool_]
+
+
+def ranking(weights: Floats) -> Ints:
+    """Sources from most to least supporting; ties in the order of the text, unmeasured last."""
+    return np.argsort(-np.nan_to_num(weights, nan=-np.inf), kind="stable").astype(np.int64)
+
+
+def lds(weights: Floats, masks: Bools, y: Floats) -> float | None:
+    """Linear datamodelling score: Spearman(y, Σ_j weights_j kept_j) over held-out masks.
+
+    Park et al., arXiv:2303.14186; ContextCite, section 4.
+
+    Args:
+        weights: [n]; an unmeasured source (NaN) predicts nothing.
+        masks: bool [m, n], none of them used to find the weights.
+        y: Outcomes [m]; failed masks (NaN) are left out.
+    """
+    known = np.isfinite(y)
+    return spearman(masks[known] @ np.nan_to_num(weights), y[known])
+
+
+def top_k_masks(weights: Floats, ks: Sequence[int]) -> Bools:
+    """The whole context without its k top sources, one row a k: bool [len(ks), n].
+
+    A k beyond the number of sources removes all.
+    """
+    place = ranking(weights).argsort()
+    return np.array([place >= k for k in ks], dtype=np.bool_).reshape(len(ks), len(weights))
+
+
+def top_k_drop(full: float, without: Floats) -> list[float | None]:
+    """What removing the k top sources costs: log p(all) - log p(without them), nats; one a k.
+
+    Positive: they carried it. None where a mask failed.
+    """
+    drops = full - np.asarray(without, dtype=np.float64)
+    return [float(d) if np.isfinite(d) else None for d in drops]
+
+
+def curve_masks(weights: Floats, points: int | None = None) -> tuple[Bools, Bools]:
+    """Masks of the deletion and the insertion curve (Petsiuk et al., arXiv:1806.07421).
+
+    Args:
+        weights: [n].
+        points: Steps of each curve; default every source, at most n.
+
+    Returns:
+        Deletion: whole context first, top sources leave first. Insertion: empty context first,
+        top sources come first. Each bool [steps + 1, n].
+    """
+    n = len(weights)
+    steps = n if points is None else max(1, min(points, n))
+    cuts = np.unique(np.round(np.linspace(0, n, steps + 1)).astype(np.int64))
+    place = ranking(weights).argsort()
+    deletion = place[None, :] >= cuts[:, None]
+    return deletion, ~deletion
+
+
+def curve_area(values: Floats) -> float | None:
+    """Mean height of a curve over equally spaced steps, as a share of the way from end to end.
+
+    0 is the value with nothing kept, 1 with everything kept: high is good for insertion, low for
+    deletion.
+
+    Args:
+        values: A curve in either direction, [steps + 1].
+
+    Returns:
+        The share, or None when a point is missing or the two ends do not differ.
+    """
+    v = np.asarray(values, dtype=np.float64)
+    if len(v) < 2 or not np.isfinite(v).all():
+        return None
+    low, high = min(v[0], v[-1]), max(v[0], v[-1])
+    if high - low <= 1e-9:
+        return None
+    return float(((v[1:] + v[:-1]).mean() / 2 - low) / (high - low))
+
+
+def precision_at_k(weights: Floats, relevant: Sequence[int] | Ints) -> float | None:
+    """Share of the relevant sources among as many top ones; None when there is none."""
+    wanted = np.unique(np.asarray(relevant, dtype=np.int64))
+    if not len(wanted):
+        return None
+    return float(np.isin(ranking(weights)[: len(wanted)], wanted).mean())
+
+
+def auc(weights: Floats, relevant: Sequence[int] | Ints) -> float | None:
+    """Chance that a relevant source outranks an irrelevant one, ties half.
+
+    None when there is no source of either kind.
+    """
+    mark = np.zeros(len(weights), dtype=np.bool_)
+    mark[np.asarray(relevant, dtype=np.int64)] = True
+    k = int(mark.sum())
+    if k in (0, len(mark)):
+        return None
+    ranks = rankdata(np.nan_to_num(weights, nan=-np.inf))
+    return float((ranks[mark].sum() - k * (k + 1) / 2) / (k * (len(mark) - k)))
+
+
+def parametric(full: float, empty: float) -> float | None:
+    """Share of a target's probability that needs no context: p(empty) / p(full), at most 1.
+
+    Args:
+        full: log p given the whole context, nats.
+        empty: The same with every source removed.
+    """
+    gap = empty - full
+    return float(np.exp(min(gap, 0.0))) if np.isfinite(gap) else None

@@ -1,0 +1,391 @@
+"""All values and importances of a trace at once: a hidden Markov chain over its value curve.
+
+Pure. What the chain rests on is an exact identity. Let p_i be the probability that the model,
+given the trace up to boundary i, writes exactly unit i, and U_i the expected reward of the
+rollouts that write something else there. Then
+
+    V_i = p_i V_{i+1} + (1 - p_i) U_i,        ΔV_i = V_{i+1} - V_i = (1 - p_i)(V_{i+1} - U_i).
+
+Every rollout leaves the trace in exactly one unit (or never: then it is a sample of V_N), wherever
+it was started, and given that unit it is an independent draw of U_i. So each rollout is counted
+once, in one binomial; nothing is shared between two data points, however much was recycled.
+
+V is a martingale that moves in few jumps, so U_i is mostly close to V_{i+1}. The prior says so:
+U_i given V_{i+1} is a mixture of normals around it, from no change at all to wide, and a uniform
+jump; the weights are estimated from the data (adaptive shrinkage: Stephens 2017, Biostatistics 18),
+over all traces that are fitted together. Forward-backward on a grid of V in (0, 1) gives the
+posterior of everything. With p_i = 0 this is the change-point chain of agent steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import betaincinv
+
+Floats = NDArray[np.float64]
+
+GRID = 101
+"""Points of the grid of V: spacing .01, end points included."""
+SCALES = (0.0, 0.02, 0.06, 0.15)
+"""Standard deviations of U_i around V_{i+1} in the first components of its prior."""
+JUMPS = ((1.0, 1.0), (0.5, 6.0), (6.0, 0.5))
+"""Beta parameters of the other components, which forget V_{i+1}: anywhere, near 0, near 1."""
+PSEUDO = (4.0, 1.0, 1.0, 1.0, 1.0, 0.5, 0.5)
+"""Dirichlet pseudo-counts of the weights: what a few units alone cannot overrule."""
+CLASSES = (0.25, 0.7)
+"""Units are fitted in classes by p_i: what replaces a sentence that is nearly always written is
+another thing than what replaces one of many ways to say it."""
+NODES = 5
+"""Values that stand for a p_i that is only estimated."""
+_ROUNDS = 30
+_FLOOR = 1e-300
+
+
+@dataclass(frozen=True, slots=True)
+class CurveData:
+    """What was seen of one trace with N units.
+
+    Attributes:
+        total: Sum of rewards of the rollouts that left the trace in unit i, and, at N, of those
+            that never left it; shape [N + 1], each in [0, n].
+        n: How many; shape [N + 1].
+        keep: p_i, the probability of writing exactly unit i, in [0, 1]. Shape [N, Q]: Q equally
+            likely values, all the same where p_i is known exactly (`keep_nodes` otherwise).
+    """
+
+    total: Floats
+    n: Floats
+    keep: Floats
+
+    def __post_init__(self) -> None:
+        if len(self.total) != len(self.n) or len(self.keep) != len(self.n) - 1:
+            raise ValueError("total and n have one entry a boundary, keep one a unit")
+
+
+@dataclass(frozen=True, slots=True)
+class Prior:
+    """Weights of the components of U_i given V_{i+1} by class of p_i: `SCALES`, then `JUMPS`.
+
+    Shape [classes, components]; each row sums to 1.
+    """
+
+    weights: tuple[tuple[float, ...], ...] = (tuple(p / sum(PSEUDO) for p in PSEUDO),) * 3
+
+
+@dataclass(frozen=True, slots=True)
+class Posterior:
+    """What is known about one trace's curve.
+
+    Attributes:
+        grid: Values, shape [G].
+        value: P(V_b = grid), shape [N + 1, G].
+        steps: Possible ΔV in units of `scale`, shape [2G - 1], ascending from -1 to 1.
+        delta: P(ΔV_i = scale_i x steps), shape [N, 2G - 1].
+        scale: Largest possible |ΔV_i|: 1 - p_i where p_i is known; shape [N].
+        keep: Mean p_i, shape [N].
+        other_var: Posterior variance of U_i, shape [N].
+        other_mean: Posterior mean of U_i, shape [N].
+    """
+
+    grid: Floats
+    value: Floats
+    steps: Floats
+    delta: Floats
+    scale: Floats
+    keep: Floats
+    other_mean: Floats
+    other_var: Floats
+
+    def values(self, level: float) -> tuple[Floats, Floats, Floats]:
+        """Posterior mean and equal-tailed credible interval of V_b; each [N + 1]."""
+        lo, hi = _quantiles(self.grid, self.value, level)
+        return self.value @ self.grid, lo, hi
+
+    def importances(self, level: float) -> tuple[Floats, Floats, Floats]:
+        """Posterior mean and equal-tailed credible interval of ΔV_i; each [N]."""
+        lo, hi = _quantiles(self.steps, self.delta, level)
+        mean: Floats = self.delta @ self.steps
+        return self.scale * mean, self.scale * lo, self.scale * hi
+
+    def sd(self) -> Floats:
+        """Posterior standard deviation of ΔV_i, shape [N]."""
+        mean = self.delta @ self.steps
+        second = self.delta @ self.steps**2
+        found: Floats = self.scale * np.sqrt(np.maximum(second - mean**2, 0))
+        return found
+
+    def exceeds(self, threshold: float) -> Floats:
+        """P(|ΔV_i| > threshold), shape [N]."""
+        size = np.abs(self.scale[:, None] * self.steps)
+        found: Floats = np.where(size > threshold, self.delta, 0).sum(axis=1)
+        return found
+
+    def decisive(self, threshold: float) -> Floats:
+        """Posterior of where the one largest |ΔV| above a threshold is, shape [N].
+
+        Treats units as independent given the data; what is missing to 1 is the probability that
+        no unit exceeds the threshold.
+        """
+        size = np.abs(self.scale[:, None] * self.steps)
+        levels = np.linspace(threshold, 1, 101)
+        tail = np.stack([np.where(size > c, self.delta, 0).sum(axis=1) for c in levels])
+        below = np.log(np.maximum(1 - tail, 1e-12))
+        rest = np.exp(below.sum(axis=1, keepdims=True) - below)
+        density = tail[:-1] - tail[1:]
+        density = np.vstack([density, tail[-1:]])
+        found: Floats = (np.maximum(density, 0) * rest).sum(axis=0)
+        total = float(found.sum())
+        return found if total <= 1 else found / total
+
+
+def fit(curves: Sequence[CurveData], rounds: int = _ROUNDS, *, start: Prior | None = None) -> Prior:
+    """Estimate the prior's weights from all traces together, by expectation-maximisation.
+
+    Args:
+        curves: The data of the traces.
+        rounds: Most EM steps.
+        start: Where to begin, for instance the fit to less data; default: the pseudo-counts.
+
+    Returns:
+        The maximum a posteriori weights. Without data, those of the pseudo-counts.
+    """
+    counts = np.tile(np.asarray(PSEUDO, dtype=np.float64), (len(CLASSES) + 1, 1))
+    weights = np.asarray((start or Prior()).weights)
+    for _ in range(rounds):
+        total = counts.copy()
+        for curve in curves:
+            total += _Chain(curve, weights).responsibilities()
+        new = total / total.sum(axis=1, keepdims=True)
+        done = np.abs(new - weights).max() < 2e-3
+        weights = new
+        if done:
+            break
+    return Prior(tuple(map(tuple, weights.tolist())))
+
+
+def posterior(curve: CurveData, prior: Prior) -> Posterior:
+    """Forward-backward over one trace."""
+    return _Chain(curve, np.asarray(prior.weights)).posterior()
+
+
+def _kernels() -> Floats:
+    """P(U = column | V = row) by component, shape [components, G, G]."""
+    grid = np.linspace(0, 1, GRID)
+    found = []
+    for scale in SCALES:
+        if scale == 0:
+            found.append(np.eye(GRID))
+            continue
+        k = np.exp(-0.5 * ((grid[None, :] - grid[:, None]) / scale) ** 2)
+        # No change is the first component's: a jump that stays where it is would be counted twice.
+        np.fill_diagonal(k, 0)
+        found.append(k / k.sum(axis=1, keepdims=True))
+    inside = np.clip(grid, 0.25 / GRID, 1 - 0.25 / GRID)
+    for a, b in JUMPS:
+        k = inside ** (a - 1) * (1 - inside) ** (b - 1)
+        found.append(np.tile(k / k.sum(), (GRID, 1)))
+    return np.stack(found)
+
+
+_KERNELS = _kernels()
+_VALUES = np.linspace(0, 1, GRID)
+
+
+class _Chain:
+    """One trace's messages. Index i runs over units; state i is V_i; the chain runs from N to 0."""
+
+    def __init__(self, curve: CurveData, weights: Floats) -> None:
+        self.curve = curve
+        self.size = len(curve.keep)
+        self.keep = curve.keep.mean(axis=1)
+        self.classes = np.digitize(self.keep, CLASSES)
+        self.kernels = np.tensordot(weights, _KERNELS, axes=1)
+        self.weights = weights
+        self.like = _likelihood(curve.total, curve.n)
+        self.mixes = [_Mix(p) for p in curve.keep]
+        # from_end[i]: V_i given the data of units i..N; from_start[i]: of units before i.
+        self.from_end = np.empty((self.size + 1, GRID))
+        self.from_start = np.empty((self.size + 1, GRID))
+        # The end of a trace has all but happened: its value is near 0 or 1.
+        ends = (_VALUES + 0.005) ** -0.5 * (1.005 - _VALUES) ** -0.5
+        self.from_end[self.size] = _normal(ends * self.like[self.size])
+        for i in range(self.size - 1, -1, -1):
+            joint = self.from_end[i + 1][:, None] * self.kernel(i) * self.like[i]
+            self.from_end[i] = _normal(self.mixes[i].push(joint))
+        self.from_start[0] = 1.0
+        self._seen = []  # by unit: likelihood of U_i and of all before it, [V_{i+1}, U_i]
+        for i in range(self.size):
+            self._seen.append(self.like[i] * self.mixes[i].pull(self.from_start[i]))
+            self.from_start[i + 1] = _normal((self.kernel(i) * self._seen[i]).sum(axis=1))
+
+    def kernel(self, i: int) -> Floats:
+        """Prior of U_i given V_{i+1}, shape [V_{i+1}, U_i]."""
+        found: Floats = self.kernels[self.classes[i]]
+        return found
+
+    def weight(self, i: int) -> Floats:
+        """Everything but the prior of U_i: unnormalised, shape [V_{i+1}, U_i]."""
+        found: Floats = self.from_end[i + 1][:, None] * self._seen[i]
+        return found
+
+    def responsibilities(self) -> Floats:
+        """Expected number of units of each class and component of the prior."""
+        total = np.zeros_like(self.weights)
+        for i in range(self.size):
+            # A unit that is all but certain to be written says nothing about its alternatives.
+            c = self.classes[i]
+            part = self.weights[c] * np.tensordot(_KERNELS, self.weight(i), axes=2)
+            total[c] += part / max(part.sum(), _FLOOR)
+        return total
+
+    def posterior(self) -> Posterior:
+        """Collect the marginals."""
+        value = self.from_end * self.from_start
+        value /= value.sum(axis=1, keepdims=True)
+        scale = 1 - self.curve.keep.min(axis=1, initial=1.0)
+        delta = np.empty((self.size, 2 * GRID - 1))
+        mean, var = np.empty(self.size), np.empty(self.size)
+        for i in range(self.size):
+            joint = self.weight(i) * self.kernel(i)
+            total = max(joint.sum(), _FLOOR)
+            prior = self.from_end[i + 1][:, None] * self.kernel(i) * self.like[i]
+            delta[i] = self.mixes[i].differences(prior, self.from_start[i]) / total
+            other = joint.sum(axis=0) / total
+            mean[i] = other @ _VALUES
+            var[i] = other @ _VALUES**2 - mean[i] ** 2
+        steps = np.arange(1 - GRID, GRID) / (GRID - 1)
+        return Posterior(
+            _VALUES, value, steps, delta, scale, self.keep, mean, np.maximum(var, 0)
+        )
+
+
+def _likelihood(total: Floats, n: Floats) -> Floats:
+    """Binomial (for rewards in between: quasi-binomial) likelihood on the grid, [N + 1, G]."""
+    v = np.clip(_VALUES, 0.25 / GRID, 1 - 0.25 / GRID)
+    log = total[:, None] * np.log(v) + (n - total)[:, None] * np.log1p(-v)
+    scaled: Floats = np.exp(log - log.max(axis=1, keepdims=True))
+    return scaled
+
+
+def _normal(message: Floats) -> Floats:
+    scaled: Floats = np.maximum(message / max(message.sum(), _FLOOR), _FLOOR)
+    return scaled
+
+
+class _Mix:
+    """V = p V' + (1 - p) U on the grid, p one of some equally likely values.
+
+    Between two points of the grid, mass is split so that means stay.
+    """
+
+    def __init__(self, nodes: Floats) -> None:
+        values, counts = np.unique(nodes, return_counts=True)
+        self.parts = [
+            (_One(float(p)), float(c)) for p, c in zip(values, counts / len(nodes), strict=True)
+        ]
+
+    def push(self, joint: Floats) -> Floats:
+        """Distribution of V from that of (V', U), shape [G, G] to [G]."""
+        return sum((c * one.push(joint) for one, c in self.parts), np.zeros(GRID))
+
+    def pull(self, message: Floats) -> Floats:
+        """A function of V as one of (V', U), shape [G] to [G, G]."""
+        if len(self.parts) == 1:
+            return self.parts[0][0].pull(message)
+        return sum((c * one.pull(message) for one, c in self.parts), np.zeros((GRID, GRID)))
+
+    def differences(self, prior: Floats, message: Floats) -> Floats:
+        """Mass of each (1 - p)(V' - U) / scale on the lattice of steps, shape [2G - 1]."""
+        largest = max(1 - one.p for one, _ in self.parts)
+        found = np.zeros(2 * GRID - 1)
+        for one, c in self.parts:
+            mass = np.bincount(
+                _STEP, (c * prior * one.pull(message)).ravel(), minlength=2 * GRID - 1
+            )
+            share = (1 - one.p) / largest if largest > 0 else 1.0
+            if share == 1:
+                found += mass
+                continue
+            at = (np.arange(1 - GRID, GRID) * share) + GRID - 1
+            below = np.minimum(at.astype(np.int64), 2 * GRID - 3)
+            above = at - below
+            found += np.bincount(below, mass * (1 - above), 2 * GRID - 1)
+            found += np.bincount(below + 1, mass * above, 2 * GRID - 1)
+        return found
+
+
+_STEP = (np.arange(GRID)[:, None] - np.arange(GRID) + GRID - 1).ravel()
+
+
+class _One:
+    """V = p V' + (1 - p) U for one p."""
+
+    def __init__(self, p: float) -> None:
+        self.p = p
+        if 0 < p < 1:
+            at = (p * _VALUES[:, None] + (1 - p) * _VALUES) * (GRID - 1)
+            self.below = np.minimum(at.astype(np.int64), GRID - 2)
+            self.above = at - self.below
+
+    def push(self, joint: Floats) -> Floats:
+        """See `_Mix.push`."""
+        if self.p <= 0:
+            return np.asarray(joint.sum(axis=0))
+        if self.p >= 1:
+            return np.asarray(joint.sum(axis=1))
+        upper = joint * self.above
+        flat = self.below.ravel()
+        found: Floats = np.bincount(flat, (joint - upper).ravel(), GRID).astype(np.float64)
+        found += np.bincount(flat + 1, upper.ravel(), minlength=GRID)
+        return found
+
+    def pull(self, message: Floats) -> Floats:
+        """See `_Mix.pull`."""
+        if self.p <= 0:
+            return np.broadcast_to(message, (GRID, GRID))
+        if self.p >= 1:
+            return np.broadcast_to(message[:, None], (GRID, GRID))
+        pulled: Floats = (
+            message[self.below] * (1 - self.above) + message[self.below + 1] * self.above
+        )
+        return pulled
+
+
+def _quantiles(points: Floats, mass: Floats, level: float) -> tuple[Floats, Floats]:
+    """Equal-tailed interval of each row; the mass of a point is spread over its cell."""
+    half = (points[1] - points[0]) / 2
+    edges = np.concatenate([[points[0] - half], points + half])
+    cdf = np.concatenate([np.zeros((len(mass), 1)), np.cumsum(mass, axis=1)], axis=1)
+    tail = (1 - level) / 2
+    ends = [np.array([np.interp(q, row / row[-1], edges) for row in cdf]) for q in (tail, 1 - tail)]
+    low, high = points[0], points[-1]
+    return np.clip(ends[0], low, high), np.clip(ends[1], low, high)
+
+
+def keep_nodes(kept: ArrayLike, n: ArrayLike) -> Floats:
+    """Equally likely values of p_i when `kept` of `n` rollouts wrote unit i; shape [N, NODES].
+
+    Quantiles of the posterior under Jeffreys' prior: taking the observed share for the truth would
+    make intervals too narrow while n is small.
+    """
+    k, m = np.asarray(kept, dtype=np.float64), np.asarray(n, dtype=np.float64)
+    q = (np.arange(NODES) + 0.5) / NODES
+    found: Floats = betaincinv(k[:, None] + 0.5, (m - k)[:, None] + 0.5, q)
+    return found
+
+
+def as_data(total: ArrayLike, n: ArrayLike, keep: ArrayLike | None = None) -> CurveData:
+    """Build `CurveData` from anything array-like.
+
+    Args:
+        total: Shape [N + 1].
+        n: Shape [N + 1].
+        keep: Exact p_i, shape [N], or nodes, [N, Q]; without, no unit is ever kept.
+    """
+    t, m = np.asarray(total, dtype=np.float64), np.asarray(n, dtype=np.float64)
+    p = np.zeros(len(m) - 1) if keep is None else np.asarray(keep, dtype=np.float64)
+    return CurveData(t, m, p if p.ndim == 2 else p[:, None])
