@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tracelab.testbed import MODEL_DIR, truth
@@ -80,3 +82,38 @@ def test_parts_are_made_once_joined_and_not_mixed(tmp_path: Path) -> None:
     assert json.loads(traces.schema.metadata[b"tracelab"])["rollouts"] == 20
     with pytest.raises(SystemExit, match="rollouts"):
         truth.open_parts(tmp_path, SETTINGS | {"rollouts": 21})
+
+
+def test_the_committed_tables_are_what_they_promise() -> None:
+    """Enough of everything, from these weights, and small."""
+    tables = {name: truth.load(name) for name in truth.TABLES}
+    about = json.loads(tables["traces"].schema.metadata[b"tracelab"])
+    weights = (MODEL_DIR / "model.safetensors").read_bytes()
+    assert about["weights_sha256"] == hashlib.sha256(weights).hexdigest()
+    assert about["command"] and about["process_seconds"]
+    splits = tables["traces"].column("split").to_pylist()
+    assert min(splits.count("development"), splits.count("evaluation")) >= 30
+    assert min(tables["boundaries"].column("n").to_pylist()) >= 2000
+    assert tables["contexts"].num_rows >= 200
+    single = [e for e in tables["episodes"].to_pylist() if e["decisive_step"] is not None]
+    assert len(single) >= 200
+    assert sum(f.stat().st_size for f in truth.OUT.glob("*.parquet")) < 3e6
+
+
+def test_the_committed_values_say_what_was_planted() -> None:
+    rows = truth.load("boundaries").to_pylist()
+    # Where all rollouts agree there is no standard error to divide by.
+    known = [r for r in rows if r["delta_se"] > 0]
+    filler = [r["delta"] / r["delta_se"] for r in known if r["role"] == "filler"]
+    wrong = [r["delta"] for r in rows if r["role"] == "plan_wrong"]
+    assert len(filler) >= 30 and np.std(filler) == pytest.approx(1, abs=0.35)
+    assert len(wrong) >= 10 and np.mean(wrong) < -0.2
+    episodes = truth.load("episodes").to_pylist()
+    single = [e for e in episodes if e["decisive_step"] is not None]
+    assert np.mean([e["decisive_step"] == e["largest_fall"] for e in single]) > 0.95
+    effects = truth.load("context_effects").to_pylist()
+    size = {
+        kind: np.mean([abs(e["effect"]) for e in effects if e["removed"] == kind])
+        for kind in ("needed", "distractor")
+    }
+    assert size["needed"] > 50 * size["distractor"]
