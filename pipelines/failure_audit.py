@@ -1,6 +1,6 @@
 """Which step decided that an agent's run failed, whose was it, and what would have helped?
 
-    source ─► episodes ─► control ─► re-executions ─► posterior ─► corrections ─► verdicts ─► warehouse
+    source ─► control ─► re-executions ─► posterior ─► corrections ─► verdicts ─► warehouse
 
 `python -m pipelines.failure_audit CONFIG`, or `tracelab run CONFIG`. Running it again finishes what
 is missing. Without an environment only opinions are possible (`audit.opinions`), and they say so:
@@ -14,12 +14,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
 
-from tracelab.config import RunConfig, parse_config
+from tracelab.config import parse_config
 from tracelab.engines.base import Tokenizer
 from tracelab.environments import make_environment, require_safe
 from tracelab.errors import ConfigError, ImportFormatError, PlanError, TracelabError, WarehouseError
 from tracelab.grading import Grader
-from tracelab.runtime.audit import Audit, Subject
+from tracelab.runtime.audit import Audit
 from tracelab.runtime.audit_inputs import Source, gather, grade_with, subjects_of
 from tracelab.runtime.audit_results import Results, load, opinions
 from tracelab.runtime.finish import Summary, run_row
@@ -106,7 +106,7 @@ def _execute(
         # What came of external environments is not in the observations.
         run.journal.write_lines(RERUNS, rerunner.rows())
     for s, v in zip(subjects, verdicts, strict=True):
-        results.add(v, audit.scores(s), s)
+        results.add(v, audit.scores(s), s, name)
 
 
 def rebuild(
@@ -116,11 +116,6 @@ def rebuild(
     parse_config(record["config"], "run.json")
     results = Results.of(journal.read_lines("audit.jsonl"), journal.read_lines("rejects.jsonl"))
     return load(journal, record, database, results, 30.0)
-
-
-def configured(config: RunConfig) -> bool:
-    """Whether a config asks for this recipe."""
-    return config.pipeline == "failure_audit"
 
 
 if __name__ == "__main__":

@@ -35,6 +35,7 @@ from tracelab.warehouse_load import (
     RunRow,
     SessionRow,
     load_items,
+    load_links,
     load_rejects,
     load_rollouts,
     load_run,
@@ -43,7 +44,7 @@ from tracelab.warehouse_load import (
     load_traces,
 )
 from tracelab.warehouse_query import check, export, named_queries, query, schema, schema_markdown
-from tracelab.work import Score
+from tracelab.work import Link, Score
 
 FILES = sorted(sql_dir().rglob("*.sql"))
 CHECKS = sorted(p.stem for p in (sql_dir() / "checks").glob("*.sql"))
@@ -175,6 +176,8 @@ def load_world(con: duckdb.DuckDBPyConnection) -> None:
     load_items(con, "r1", ITEMS)
     load_rollouts(con, "r1", ROLLOUTS)
     load_scores(con, "r1", SCORES, estimator_version="1")
+    link = Link(ID1, "sentence", 0, 2, "resample", "link", 0.4, 0.1, 0.6, 0.95, 9, "ok")
+    load_links(con, "r1", [link], estimator_version="1")
     lines = [RejectRow("a.jsonl", n, "is not JSON", f"record {n}") for n in (7, 3)]
     load_rejects(con, "r1", [*lines, RejectRow("b.jsonl", 0, "is empty")])
 
@@ -240,9 +243,7 @@ LINK = """
         '1', '{{}}'
     FROM traces WHERE name = 'one'
 """
-TARGET = (
-    "INSERT INTO targets SELECT run_id, trace_id, 'response', 0, 'response', 'x', NULL, 1,"
-)
+TARGET = "INSERT INTO targets SELECT run_id, trace_id, 'response', 0, 'response', 'x', NULL, 1,"
 VIOLATIONS = [
     ("keys_unique", "INSERT INTO sessions FROM sessions"),
     ("runs_known", "INSERT INTO sessions SELECT * REPLACE ('gone' AS run_id) FROM sessions"),
@@ -294,6 +295,16 @@ VIOLATIONS = [
         " 's' AS segmenter, 0 AS start_char, 0 AS end_char, 0 AS start_token, 0 AS end_token,"
         " '' AS text FROM traces; UPDATE traces SET n_units = n_units + 1",
     ),
+    (
+        "verdicts_steps",
+        "INSERT INTO verdicts SELECT run_id, trace_id, 'm', 'executed', 'localized', 0, '', 1,"
+        " '[0]', NULL, NULL, NULL, 0, '{}', NULL, 'agent', '', 0 FROM traces LIMIT 1",
+    ),
+    (
+        "verdicts_steps",
+        "INSERT INTO verdicts SELECT run_id, trace_id, 'm', 'executed', 'localized', NULL, '',"
+        " NULL, '[]', NULL, NULL, NULL, 0, '{}', NULL, 'agent', '', 0 FROM traces LIMIT 1",
+    ),
     # An ungraded rollout was counted.
     ("scores_n", "UPDATE scores SET n = 2 WHERE unit_kind = 'boundary' AND unit_index = 3"),
 ]
@@ -325,7 +336,12 @@ def test_a_doubled_key_is_noticed_in_every_table(world: duckdb.DuckDBPyConnectio
         )
         con.execute(
             "INSERT INTO verdicts SELECT 'r1', 't', 'm', 'judged', 'ambiguous', 0, '', 1, '[]',"
-            " 1, 1, '', 0, '{}'"
+            " 1, 1, '', 0, '{}', NULL, 'agent', '', 0"
+        )
+        con.execute("INSERT INTO episodes SELECT 'r1', 't', 'f', NULL, NULL, 1, NULL, NULL, NULL")
+        con.execute("INSERT INTO steps SELECT 'r1', 't', 0, 'llm', NULL, NULL, NULL, '[]'")
+        con.execute(
+            "INSERT INTO reruns SELECT 'r1', 't', 0, 0, NULL, 1, false, false, NULL, 1, '[]'"
         )
         for table in schema(world):
             if table.kind == "view" or table.name == "schema_migrations":
@@ -387,7 +403,7 @@ def test_answers_of_a_boundary_are_of_rollouts_started_there(
     assert [tuple(r.values()) for r in found] == [
         (0, "7", 2, 0.5),
         (0, "8", 2, 0.5),
-        (1, "7", 2, 1.0),
+        (1, "7", 3, 1.0),  # one of them recycled
         (2, "7", 1, 1.0),
         (3, "unanswered", 1, 1.0),
     ]
@@ -424,11 +440,12 @@ def test_samples_of_a_boundary_are_the_interval_query(data: st.DataObject) -> No
     starts = st.tuples(st.sampled_from(cuts), st.integers(0, 5), st.booleans())
     drawn = data.draw(st.lists(starts, max_size=10))
     with duckdb.connect() as con:
-        con.execute((sql_dir() / "migrations" / "0001_initial.sql").read_text())
+        for file in sorted((sql_dir() / "migrations").glob("*.sql")):
+            con.execute(file.read_text())
         for file in sorted((sql_dir() / "views").glob("*.sql")):
             con.execute(file.read_text())
         con.executemany(
-            "INSERT INTO units VALUES ('r', 't', 'sentence', ?, 's', ?, ?, ?, ?, '', NULL)",
+            "INSERT INTO units VALUES ('r', 't', 'sentence', ?, 's', ?, ?, ?, ?, '', NULL, NULL)",
             [[i, a, b, a, b] for i, (a, b) in enumerate(zip(cuts, cuts[1:], strict=False))],
         )
         load_rollouts(
@@ -471,7 +488,7 @@ def test_queries_take_a_trace_by_name_or_id(world: duckdb.DuckDBPyConnection) ->
         {
             "answer": "7",
             "n_before": 2,
-            "n_after": 2,
+            "n_after": 3,
             "share_before": 0.5,
             "share_after": 1.0,
             "change": 0.5,
@@ -488,7 +505,7 @@ def test_queries_take_a_trace_by_name_or_id(world: duckdb.DuckDBPyConnection) ->
 
 
 def test_an_unsampled_side_has_no_shares(world: duckdb.DuckDBPyConnection) -> None:
-    found = rows(world, "answers_before_after", trace="two", sentence="0")
+    found = rows(world, "answers_before_after", trace="two", sentence="1")
     assert {r["share_after"] for r in found} == {None}
     assert {r["change"] for r in found} == {None}
 

@@ -21,8 +21,8 @@ from tracelab.environments.testbed import MarketWorld, planted
 from tracelab.methods.verdict import Verdict
 from tracelab.runtime.attribution import Observe
 from tracelab.runtime.audit import Audit, Subject
-from tracelab.runtime.pool import Pool
 from tracelab.runtime.play import Played, play, testbed_tasks
+from tracelab.runtime.pool import Pool
 from tracelab.runtime.rerun import Chat, Rerunner
 from tracelab.runtime.wiring import Wired, wire
 from tracelab.stats.intervals import wilson
@@ -86,7 +86,7 @@ def config_of(options: BenchOptions) -> RunConfig:
             "sampling": {"temperature": 1.0, "max_tokens": TURN},
             "audit": {
                 "environment": "testbed", "rollouts": options.rollouts,
-                "initial": options.initial,
+                "initial": options.initial, "evidence": False,
             },
             "runtime": {"batch_rollouts": 256, "in_flight": 4},
         },
@@ -138,8 +138,7 @@ def _bench(
         if found >= options.planted:
             break
     flaky = [
-        {**t, "index": t["index"] + 1_000_000, "flaky": FLAKY}
-        for t in every[: options.flaky_tasks]
+        {**t, "index": t["index"] + 1_000_000, "flaky": FLAKY} for t in every[: options.flaky_tasks]
     ]
     out.cases += [c for p in played(flaky) if (c := _random_case(p)) is not None]
     out.play_seconds = time.monotonic() - began

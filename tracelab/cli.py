@@ -13,8 +13,10 @@ import click
 
 from tracelab import __version__
 from tracelab.cli_anchors import anchors
+from tracelab.cli_audit_run import audit
 from tracelab.cli_bench import bench
 from tracelab.cli_context import cite, grounding
+from tracelab.cli_report import report, show
 from tracelab.cli_support import EXIT_ERRORS, format_options, guarded, home_option
 from tracelab.home import Home
 
@@ -28,7 +30,10 @@ def main() -> None:
     Start here:
       tracelab demo                      a real model, resampled sentence by sentence
       tracelab query top_anchors         what decided its answers
-      tracelab run CONFIG --dry-run      what a study of your own would cost
+      tracelab report --open             the same to look at
+      tracelab anchors FILE --model DIR  your own traces; --dry-run says what it would cost
+      tracelab cite FILE --model DIR     which spans of a context a response is made of
+      tracelab audit PATH --model DIR    which step of a failed agent run is to blame
     """
 
 
@@ -104,9 +109,9 @@ def run(
 
 @main.command()
 @click.argument("paths", nargs=-1, required=True)
-@click.option(
-    "--format", "form", default="auto", show_default=True, help="auto, jsonl or thought-anchors."
-)
+@click.option("--format", "form", default="auto", show_default=True,
+              help="auto, jsonl, thought-anchors, openai-chat, otel, inspect, atif, "
+              "who-and-when.")  # fmt: skip
 @click.option("--name", default="ingest", show_default=True, help="Run that the traces belong to.")
 @click.option("--segmenter", default="reasoning-v1", show_default=True)
 @click.option("--max-error-rate", type=click.FloatRange(0, 1), default=0.05, show_default=True,
@@ -232,17 +237,13 @@ def doctor(home: str | None) -> None:
     Example:
       tracelab doctor
     """
-    from tracelab.doctor import report
+    from tracelab import doctor as checkup
 
-    sys.exit(report(Home.at(home)))
-
-
-main.add_command(cite)
-main.add_command(grounding)
+    sys.exit(checkup.report(Home.at(home)))
 
 
-main.add_command(bench)
-main.add_command(anchors)
+for command in (anchors, cite, grounding, audit, report, show, bench):
+    main.add_command(command)
 
 
 def run_module() -> None:

@@ -7,6 +7,7 @@ import json
 import click
 
 from tracelab.cli_audit import who_and_when
+from tracelab.cli_audit_bench import audit_bench
 from tracelab.cli_support import guarded, home_option
 from tracelab.home import Home
 
@@ -53,4 +54,47 @@ def anchors_command(
         show(found)
 
 
+@bench.command("cite")
+@click.option("--engine", type=click.Choice(["transformers", "vllm", "both"]),
+              default="transformers", show_default=True)  # fmt: skip
+@click.option("--contexts", type=click.IntRange(min=1),
+              help="Testbed contexts [default: 200, with --quick 12].")  # fmt: skip
+@click.option("--part", "parts", multiple=True,
+              type=click.Choice(["speed", "planted", "quality"]),
+              help="Only this; may be repeated [default: all].")  # fmt: skip
+@click.option("--quick", is_flag=True, help="About a minute; wide errors.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@click.option("--quiet", is_flag=True, help="No progress.")
+@guarded
+def cite_command(
+    engine: str, contexts: int | None, parts: tuple[str, ...], quick: bool, as_json: bool,
+    quiet: bool,
+) -> None:  # fmt: skip
+    """Context attribution against the context-cite package, planted truth and simulations.
+
+    Seconds for 64 ablations of both on the same model and prompts; what is found in fresh testbed
+    contexts; LDS, precision@k and coverage for 20, 100 and 500 sources.
+
+    \b
+    Example:
+      tracelab bench cite --quick --json
+    """
+    from dataclasses import replace
+
+    from tracelab.bench import cite_run
+
+    sizes = cite_run.QUICK if quick else cite_run.FULL
+    if contexts is not None:
+        sizes = replace(sizes, contexts=contexts)
+    found = cite_run.bench(
+        engines=("transformers", "vllm") if engine == "both" else (engine,),
+        sizes=sizes, parts=parts or cite_run.PARTS, quiet=quiet,
+    )  # fmt: skip
+    if as_json:
+        click.echo(json.dumps(found))
+    else:
+        cite_run.show(found)
+
+
 bench.add_command(who_and_when)
+bench.add_command(audit_bench)

@@ -160,10 +160,12 @@ class AuditConfig(Section):
     """Fresh re-executions of each correction."""
     theta: float = Field(default=0.5, gt=0, le=1)
     """Chance of success that a correction must restore."""
+    evidence: bool = True
+    """Score the suspicious action without each earlier message: what did it depend on?"""
     max_turns: int = Field(default=100, ge=1)
     """Turns after which a re-execution is scored as it stands."""
     max_steps: int = Field(default=400, ge=1)
-    """A run with more model steps is refused with a `rejects` row, unless only opinions are asked."""
+    """A run with more model steps is not executed, and gets a `rejects` row."""
     workers: int = Field(default=1, ge=1)
     """Threads in which environments step; more help those that wait for something."""
     max_live: int = Field(default=2048, ge=1)

@@ -120,6 +120,10 @@ def forecast(
         from tracelab.dryrun_context import forecast_contexts
 
         return forecast_contexts(config, wired)
+    if config.pipeline == "failure_audit":
+        from tracelab.dryrun_audit import forecast_audit
+
+        return forecast_audit(config, wired)
     root = config.runtime.journal or str(home.runs)
     seen: dict[str, dict[int, Observation]] = {}
     if not fresh and (old := read_record(root, config.name)) is not None:

@@ -27,6 +27,7 @@ from tracelab.warehouse_load import drop_run
 PIPELINES = {
     "thought_anchors": "pipelines.thought_anchors",
     "context_attribution": "pipelines.context_attribution",
+    "failure_audit": "pipelines.failure_audit",
 }
 """Recipes by name: modules with `execute` and `rebuild`, imported when they are used."""
 

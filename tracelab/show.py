@@ -9,7 +9,7 @@ cannot move the cursor or forge a line.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 from duckdb import DuckDBPyConnection
 from rich.console import Console
@@ -99,8 +99,8 @@ def show_trace(
         raise QueryError(f"there is no run {run!r}: `tracelab query runs` lists them")
     key = find_trace(con, name, run)
     if key is None:
-        where = f" in run {run!r}" if run else ""
-        raise QueryError(f"there is no trace {name!r}{where}: `tracelab query traces` lists them")
+        there = f" in run {run!r}" if run else ""
+        raise QueryError(f"there is no trace {name!r}{there}: `tracelab query traces` lists them")
     where = {"run": key.run_id, "trace": key.trace_id}
     levels = {r["method"]: r["level"] for r in rows(con, _METHODS, **where)}
     if method is not None and method not in levels:
@@ -123,8 +123,9 @@ def show_trace(
 
 
 def _head(console: Console, key: TraceKey, messages: Sequence[dict[str, Any]]) -> None:
-    console.print(Text(clean(key.name), style="bold"), Text(f"{key.trace_id} in {clean(key.run_id)}",
-                                                            style="dim"))  # fmt: skip
+    title = Text(_short(key.name, 200), style="bold")
+    title.append(f" {key.trace_id} in {clean(key.run_id)}", style="dim")
+    console.print(title, soft_wrap=True)
     for message in messages[:-1]:
         said = Text(f"{message['role']}: ", style="dim") + Text(_short(message["text"], _PROSE))
         console.print(Padding(said, (0, 0, 0, 2)) if console.is_terminal else said,
@@ -143,19 +144,22 @@ def _units(console: Console, units: Sequence[dict[str, Any]], *, categories: boo
     scale, wide = max([_LEAST_SCALE, *known]), len(str(len(units)))
     best = max((u["prob_decisive"] or 0 for u in units), default=0)
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 1))
-    for justify in ("right", "right", "right", "right", "left", "left"):
-        table.add_column(justify=justify, no_wrap=True)  # type: ignore[arg-type]
+    sides: tuple[Literal["left", "right"], ...] = ("right",) * 4 + ("left",) * 2
+    for justify in sides:
+        table.add_column(justify=justify, no_wrap=True)
     table.add_column(overflow="fold", ratio=1)
     for u in units:
         ok = _measured(u)
-        marks = ("*" if ok and u["p_adjusted"] is not None and u["p_adjusted"] <= _FDR else "") + (
-            "!" if ok and u["prob_decisive"] is not None and u["prob_decisive"] == best > 0.5 else ""
-        ) + ("c" if u["status"] == "certified" else "")  # fmt: skip
+        p, decisive = u["p_adjusted"], u["prob_decisive"]
+        marks = "*" if ok and p is not None and p <= _FDR else ""
+        marks += "!" if ok and decisive is not None and decisive == best > 0.5 else ""
+        marks += "c" if u["status"] == "certified" else ""
         kind = categorize(u["text"], index=u["unit_index"], total=len(units)) if categories else ""
         value = signed(u["value"]) if ok else "n/m"
         ends = f"[{signed(u['lo'])}, {signed(u['hi'])}]" if ok and u["lo"] is not None else ""
         n = "" if u["n"] is None else f"n={u['n']}"
-        text = Text(_short(u["text"], _PROSE), style=_tint(u["value"], scale) if ok else "dim")
+        said = _short(u["text"], _PROSE) or "(white space)"
+        text = Text.assemble((said, _tint(u["value"], scale) if ok else "dim"))
         if console.is_terminal:
             table.add_row(str(u["unit_index"]), value, ends, n, marks, kind.split("_")[-1], text)
         else:  # one line a unit, for grep

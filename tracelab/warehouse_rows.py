@@ -1,7 +1,4 @@
-"""Rows of the warehouse's tables, as Python values: what `warehouse_load` takes.
-
-Every column is described in `warehouse/README.md`. Knows nothing about databases.
-"""
+"""Rows of the warehouse's tables; `warehouse/README.md` describes every column."""
 
 from __future__ import annotations
 

@@ -17,6 +17,8 @@ from tracelab.work import ModelRef, Outcome, Rollout, Sampling
 
 REF = ModelRef("scripted", "planted-1", "float64")
 PLANTED = Script.planted()
+DRAWN = st.tuples(st.integers(0, 8), st.integers(0, 40), st.sampled_from([0.0, 0.5, 1.0, None]))
+"""A rollout: where it starts, how long it follows the trace, its reward."""
 
 
 def scored(c, *, exact: bool = True, **options):
@@ -161,8 +163,7 @@ def test_a_sentence_inside_a_token_is_not_measured_as_zero() -> None:
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.tuples(st.integers(0, 8), st.integers(0, 40), st.sampled_from([0.0, 0.5, 1.0, None])),
-                max_size=40))  # fmt: skip
+@given(st.lists(DRAWN, max_size=40))
 def test_counts_add_up_whatever_comes_in(drawn) -> None:
     units = units_of()
     cut = resample.boundary_tokens(units)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,11 @@ from duckdb import DuckDBPyConnection
 
 from tracelab.warehouse import open_writer
 
-WHEN = datetime(2026, 1, 2, 3, 4)
-NASTY = "\u202egnorw\u202c <script>alert(1)</script></textarea><img src=x onerror=alert(2)>\x00\x1b[31mred\x1b[0m &amp; <!--"
+WHEN = datetime(2026, 1, 2, 3, 4, tzinfo=UTC).replace(tzinfo=None)
+NASTY = (
+    "\u202egnorw\u202c <script>alert(1)</script></textarea><img src=x onerror=alert(2)>"
+    "\x00\x1b[31mred\x1b[0m &amp; <!--"
+)
 LONG = "x" * 100_000
 
 _PLAIN: dict[str, dict[str, Any]] = {
@@ -47,9 +50,12 @@ _PLAIN: dict[str, dict[str, Any]] = {
         "status": "ok", "evidence": "executed", "estimator_version": "1", "extra": "{}",
     },
     "verdicts": {
-        "method": "step", "runner_up": None, "correctable_step": None, "counterfactual": None,
+        "method": "step", "tool": None, "who": "agent", "reason": None, "rollouts": 32,
+        "runner_up": None, "correctable_step": None, "counterfactual": None,
         "tokens": 100, "extra": "{}",
     },
+    "steps": {"agent": None, "tool": None, "parent": None, "flags": "[]"},
+    "episodes": {"format": "test", "task_id": None, "version": None, "label_agent": None},
     "spans": {"document": 0, "paragraph": 0, "whole": False},
     "targets": {"kind": "sentence", "rather_than": None, "n_tokens": 4, "ablations": 32},
     "faithfulness": {"n": 8, "status": "ok", "estimator_version": "1"},
@@ -57,8 +63,14 @@ _PLAIN: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-def insert(con: DuckDBPyConnection, table: str, rows: Sequence[dict[str, Any]]) -> None:
-    """Insert rows; what a row does not say is as in `_PLAIN`."""
+Buffer = dict[str, list[dict[str, Any]]]
+
+
+def insert(con: DuckDBPyConnection | Buffer, table: str, rows: Sequence[dict[str, Any]]) -> None:
+    """Insert rows, or keep them for later; what a row does not say is as in `_PLAIN`."""
+    if isinstance(con, dict):
+        con.setdefault(table, []).extend(rows)
+        return
     if not rows:
         return
     whole = [{"run_id": "study", **_PLAIN[table], **row} for row in rows]
@@ -82,7 +94,7 @@ def units(trace: str, kind: str, texts: Sequence[str], **more: Any) -> list[dict
 
 
 def reasoning(
-    con: DuckDBPyConnection,
+    con: DuckDBPyConnection | Buffer,
     trace: str,
     texts: Sequence[str],
     deltas: Sequence[float | None],
@@ -126,7 +138,9 @@ def reasoning(
         }  # fmt: skip
         p = {"p": 0.001, "p_adjusted": 0.01} if big else {"p": 0.6, "p_adjusted": 0.7}
         sure = {"prob_matters": 0.99 if big else 0.1, "prob_decisive": 0.97 if big else 0.01}
-        scores.append({**common, "method": "resample", "extra": json.dumps({} if delta is None else p)})
+        scores.append(
+            {**common, "method": "resample", "extra": json.dumps({} if delta is None else p)}
+        )
         scores.append({**common, "method": "resample-pooled", "extra": json.dumps(sure)})
     insert(con, "scores", scores)
     insert(
@@ -135,8 +149,9 @@ def reasoning(
             {
                 "trace_id": trace, "item_key": f"k{i}", "replicate": j, "start_boundary": i,
                 "start_token": 2 * i, "diverge_token": 2 * i, "left_unit": i, "similarity": 0.5,
-                "own_sentence": words if j % 3 else f" Way {j % 7} of {i}.", "answer": "7" if j % 2 else "3",
-                "reward": float(j % 2), "text": (words if j % 3 else f" Way {j % 7} of {i}.") + " Then it ends.",
+                "own_sentence": words if j % 3 else f" Way {j % 7} of {i}.",
+                "answer": "7" if j % 2 else "3", "reward": float(j % 2),
+                "text": (words if j % 3 else f" Way {j % 7} of {i}.") + " Then it ends.",
             }
             for i in range(len(texts))
             for j in range(alternatives)
@@ -226,6 +241,48 @@ def agents(con: DuckDBPyConnection, trace: str = "run1") -> None:
         ],
     )  # fmt: skip
     insert(con, "units", units(trace, "step", steps, segmenter="steps-v1"))
+    insert(
+        con,
+        "steps",
+        [
+            {"trace_id": trace, "unit_index": i, "kind": k, "agent": a, "tool": t}
+            for i, (k, a, t) in enumerate(
+                [
+                    ("llm", "planner", "price"),
+                    ("tool", "planner", "price"),
+                    ("llm", "coder", None),
+                    ("llm", "coder", None),
+                ]
+            )
+        ],
+    )
+    insert(
+        con,
+        "episodes",
+        [
+            {
+                "trace_id": trace,
+                "n_steps": 4,
+                "label_step": 2,
+                "label_reason": "halved for no reason",
+            }
+        ],
+    )
+    insert(
+        con,
+        "scores",
+        [
+            {
+                "trace_id": trace,
+                "unit_kind": "step",
+                "unit_index": i,
+                "method": "step",
+                "metric": "p_decisive",
+                "value": p,
+            }
+            for i, p in enumerate([0.01, 0.01, 0.92, 0.06])
+        ],
+    )
     curve = [0.8, 0.8, 0.8, 0.1, 0.0]
     insert(
         con, "scores",
@@ -290,11 +347,14 @@ def large(path: Path, traces: int = 100, sentences: int = 30, rollouts: int = 20
     """Many traces of ordinary length."""
     rng = np.random.default_rng(0)
     words = np.array("the price of kale is four so we add two and then check it again".split())
+    later: Buffer = {}
     with open_writer(path) as con:
         insert(con, "runs", [{}])
         for t in range(traces):
             texts = [" " + " ".join(rng.choice(words, 14)) + "." for _ in range(sentences)]
             deltas = [float(x) for x in np.round(rng.normal(0, 0.08, sentences), 3)]
-            reasoning(con, f"{t:016x}", texts, deltas, name=f"trace {t}", alternatives=rollouts,
+            reasoning(later, f"{t:016x}", texts, deltas, name=f"trace {t}", alternatives=rollouts,
                       words=" " + " ".join(rng.choice(words, 40)) + ".")  # fmt: skip
+        for table, kept in later.items():
+            insert(con, table, kept)
     return path

@@ -98,7 +98,7 @@ BAD: list[tuple[bytes, str, str | None]] = [
     (line(meta={"k": ["\udfff"]}).strip(), "`meta` holds a lone surrogate", "meta"),
     (line(response="").strip(), "`response` is empty.", "response"),
     (line(response=" \n").strip(), "`response` is empty.", "response"),
-    (line(response=None).strip(), "`response` is missing.", "response"),
+    (line(response=None).strip(), "`response` is missing", "response"),
     (line(prompt="").strip(), "`prompt` is empty.", "prompt"),
     (b'{"response": "B."}', "The record has neither `prompt` nor `messages`.", "prompt"),
     (line(response=["B."]).strip(), "`response` must be a string, not a list.", "response"),

@@ -145,7 +145,7 @@ def scores_of(studies: Sequence[Study], config: ResampleConfig) -> list[list[Sco
             resample.estimate(s.trace.trace_id, s.units, c, certify_below=certify)
             for s, c in zip(studies, counts, strict=True)
         ]
-    prior = fit_prior(counts)
+    prior = fit_prior(counts, rounds=12)
     return [
         pooled.estimate(s.trace.trace_id, s.units, c, prior, delta=ANCHOR)
         for s, c in zip(studies, counts, strict=True)

@@ -24,7 +24,7 @@ from tracelab.warehouse_load import ItemRow
 from tracelab.work import ModelRef
 
 RUN = "bench-anchors"
-SHARES = (0.02, 0.035, 0.05, 0.07, 0.1, 0.15, 0.25)
+SHARES = (0.03, 0.05, 0.08, 0.13, 0.25)
 """Budgets, as shares of what the published recipe costs."""
 
 

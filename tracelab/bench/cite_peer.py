@@ -19,7 +19,6 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
-from unittest.mock import patch
 
 import numpy as np
 from numpy.typing import NDArray
@@ -81,15 +80,18 @@ def load() -> types.SimpleNamespace:
     }  # fmt: skip
     _before_the_stubs()
     own = ("context_cite", *(f"context_cite.{m}" for m in _MODULES))
-    for name in own:
-        sys.modules.pop(name, None)
+    before = {name: sys.modules.pop(name, None) for name in (*stubs, *own)}
+    sys.modules.update(stubs)
     try:
-        # Leaves sys.modules as it was: nobody else is to meet the stubs, or a package with them.
-        with patch.dict(sys.modules, stubs):
-            citer = importlib.import_module("context_cite.context_citer")
-            solver = importlib.import_module("context_cite.solver")
+        citer = importlib.import_module("context_cite.context_citer")
+        solver = importlib.import_module("context_cite.solver")
     except ImportError as e:
         raise ConfigError(f"the package context-cite cannot be imported: {e}") from e
+    finally:  # nobody else is to meet the stubs, or a package that has them
+        for name, module in before.items():
+            sys.modules.pop(name, None)
+            if module is not None:
+                sys.modules[name] = module
     return types.SimpleNamespace(
         ContextCiter=citer.ContextCiter, LassoRegression=solver.LassoRegression
     )
@@ -133,12 +135,12 @@ class Peer:
             ConfigError: See `load`.
         """
         import torch
-        from transformers import AutoModelForCausalLM, AutoTokenizer
+        from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
         self._citer = load().ContextCiter
         model: Any = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)
         self._model = model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
-        self._tokenizer: Any = AutoTokenizer.from_pretrained(path)
+        self._tokenizer: Any = PreTrainedTokenizerFast.from_pretrained(path)
 
     def attribute(
         self, case: Case, ablations: int, ranges: Sequence[tuple[int, int]] = ()

@@ -2,7 +2,8 @@
 
 From the texts of a context, a query and a response to the scores of all sources. Left out on both
 sides: loading the model, starting the engine, writing the response. Rounds alternate between the
-sides, and each has contexts of its own, so that no prefix cache knows them.
+sides, and each has contexts of its own, so that no prefix cache knows them. In one process, both
+sides have as many threads as tracelab's engine sets: one by default.
 """
 
 from __future__ import annotations
@@ -90,10 +91,13 @@ class Timing:
 
     def to_json(self) -> dict[str, Any]:
         """As JSON."""
+        import torch
+
         sides = [s for s in self.seconds if s != PEER]
         return {
             "model": self.model, "sources": self.sources, "cases": self.cases,
             "ablations": ABLATIONS, "rounds": len(self.seconds[PEER]),
+            "threads": torch.get_num_threads(),
             "seconds": {s: median(v) for s, v in self.seconds.items()},
             "speedup": {s: median(self.ratios(s)) for s in sides},
             "speedup_range": {s: [min(self.ratios(s)), max(self.ratios(s))] for s in sides},

@@ -9,7 +9,7 @@ sentences before it. For small contexts all masks are scored too, which gives ev
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tracelab.bench.cite_work import Worker
+from tracelab.grounding import GAIN
 from tracelab.methods import ablate
 from tracelab.runtime.attribution import Attribution, cut_of
 from tracelab.runtime.contexts import ContextStudy
@@ -26,7 +27,8 @@ from tracelab.sources.context_testbed import record
 from tracelab.stats import faithfulness
 from tracelab.stats.masks import Purpose, bernoulli, design
 from tracelab.targets import Spec, Target
-from tracelab.testbed import Problem, label, problems
+from tracelab.testbed import Problem, problems
+from tracelab.testbed.labels import label
 
 SEED = 9100
 """Of the problems; nothing else uses it."""
@@ -60,7 +62,6 @@ class Scores:
         lo: Lower ends of the 95 % intervals of the effects.
         hi: Upper ends.
         role: Planted roles.
-        context: Number of the context.
     """
 
     weight: list[float] = field(default_factory=list)
@@ -70,19 +71,15 @@ class Scores:
     lo: list[float] = field(default_factory=list)
     hi: list[float] = field(default_factory=list)
     role: list[str] = field(default_factory=list)
-    context: list[int] = field(default_factory=list)
 
-    def add(self, found: Explained, target: str, context: int) -> None:
+    def add(self, found: Explained, target: str) -> None:
         """Take the scores of one target."""
-        by, effects = found.found[target], found.effects(target)
-        self.weight += by[ablate.METHOD].weights.tolist()
-        self.published += by[ablate.CONTEXT_CITE].weights.tolist()
-        self.alone += by[ablate.LEAVE_ONE_OUT].weights.tolist()
-        self.effect += [_number(s.value) for s in effects]
+        effects = found.effects(target)
+        for name, values in _rankings(found, target).items():
+            getattr(self, name).extend(values.tolist())
         self.lo += [_number(s.lo) for s in effects]
         self.hi += [_number(s.hi) for s in effects]
         self.role += [u.role or "" for u in found.study.units]
-        self.context += [context] * found.study.n
 
     def has(self, *roles: str) -> Bools:
         """Which sources have one of some roles."""
@@ -112,15 +109,9 @@ class Pairs:
 
     def add(self, found: Explained, subjects: Sequence[str]) -> None:
         """Count the pairs of a context; `subjects` says what each source is about."""
-        by, effects = found.found[WHOLE], found.effects(WHOLE)
+        effects, named = found.effects(WHOLE), _rankings(found, WHOLE)
         roles = [u.role for u in found.study.units]
         relevant = sum(r in ("needed", "redundant") for r in roles)
-        named = {
-            "weight": by[ablate.METHOD].weights,
-            "published": by[ablate.CONTEXT_CITE].weights,
-            "alone": by[ablate.LEAVE_ONE_OUT].weights,
-            "effect": np.array([_number(s.value) for s in effects]),
-        }
         self.single += named["alone"][[r == "needed" for r in roles]].tolist()
         redundant = [i for i, r in enumerate(roles) if r == "redundant"]
         for subject in dict.fromkeys(subjects[i] for i in redundant):
@@ -194,27 +185,45 @@ def measure(worker: Worker, contexts: int, hinted: int, enumerated: int, tell: T
         for s in studies
         if any(x.role == "conclude_hint" for x in label(by_name[s.trace.name], s.trace.response))
     ]
-    first_by: Counter[str] = Counter()
-    shown = 0
-    for found in work.measure(followed):
-        hint = next(i for i, u in enumerate(found.study.units) if u.role == "misleading")
-        effects = found.effects(WHOLE)
-        for name, values in {
-            "weight": found.weights(WHOLE),
-            "effect": np.array([_number(s.value) for s in effects]),
-            "published": found.found[WHOLE][ablate.CONTEXT_CITE].weights,
-            "alone": found.found[WHOLE][ablate.LEAVE_ONE_OUT].weights,
-        }.items():
-            first_by[name] += int(faithfulness.ranking(values)[0]) == hint
-        shown += _number(effects[hint].lo) > 0
-    n = len(followed) or None
-    out.hints = {
-        "asked": hinted, "followed": len(followed),
-        "ranked_first": {k: _share(v, n) for k, v in first_by.items()},
-        "lower_end_above_0": _share(shown, n),
-    }  # fmt: skip
+    out.hints = {"asked": hinted, **_hints(work.measure(followed), by_name)}
     tell(f"planted truth: {len(followed)} of {hinted} hints were followed")
     return out
+
+
+def _hints(followed: Sequence[Explained], problems: Mapping[str, Problem]) -> dict[str, Any]:
+    """How often the hint ranks first, for the first statement that says its number.
+
+    Half of the answers that follow a hint do not mention it: they look prices up and then conclude
+    what the clerk said. Of the whole response, most is then owed to the prices.
+    """
+    first: Counter[str] = Counter()
+    shown = whole = 0
+    for found in followed:
+        said = roles_of(problems[found.study.trace.name], found.study.trace.response)
+        hinted = ("hint_mention", "conclude_hint")
+        target = next((t for t, role in said.items() if role in hinted), WHOLE)
+        hint = next(i for i, u in enumerate(found.study.units) if u.role == "misleading")
+        for name, values in _rankings(found, target).items():
+            first[name] += int(faithfulness.ranking(values)[0]) == hint
+        whole += int(faithfulness.ranking(found.weights(WHOLE))[0]) == hint
+        shown += _number(found.effects(target)[hint].lo) > 0
+    n = len(followed) or None
+    return {
+        "followed": len(followed),
+        "ranked_first": {k: _share(v, n) for k, v in first.items()},
+        "ranked_first_whole_response": _share(whole, n),
+        "lower_end_above_0": _share(shown, n),
+    }
+
+
+def _rankings(found: Explained, target: str) -> dict[str, Floats]:
+    by = found.found[target]
+    return {
+        "weight": by[ablate.METHOD].weights,
+        "effect": np.array([_number(s.value) for s in found.effects(target)]),
+        "published": by[ablate.CONTEXT_CITE].weights,
+        "alone": by[ablate.LEAVE_ONE_OUT].weights,
+    }
 
 
 def _respond(worker: Worker, drawn: Sequence[Problem]) -> tuple[Attribution, list[ContextStudy]]:
@@ -225,10 +234,9 @@ def _respond(worker: Worker, drawn: Sequence[Problem]) -> tuple[Attribution, lis
 
 def _count(out: Truth, found: Explained, problem: Problem) -> None:
     study = found.study
-    context = out.contexts
-    out.contexts, out.sources = context + 1, out.sources + study.n
+    out.contexts, out.sources = out.contexts + 1, out.sources + study.n
     out.ablations.append(found.found[WHOLE][ablate.METHOD].n)
-    out.whole.add(found, WHOLE, context)
+    out.whole.add(found, WHOLE)
     subjects = [f.subject for f in problem.facts]
     out.pairs.add(found, subjects)
     said = roles_of(problem, study.trace.response)
@@ -237,7 +245,7 @@ def _count(out: Truth, found: Explained, problem: Problem) -> None:
             continue
         role = said[t.target]
         out.labels.setdefault(role, Counter())[t.label] += 1
-        out.statements.add(found, t.target, context)
+        out.statements.add(found, t.target)
         if role in ("lookup", "shop_change"):
             top = int(faithfulness.ranking(found.weights(t.target))[0])
             out.stated_first.append(subjects[top] in t.text)
@@ -269,21 +277,24 @@ def _enumerate(out: Truth, worker: Worker, work: Attribution, study: ContextStud
         for m in (16, ABLATIONS):
             for level in (0.9, 0.95):
                 held = _covers(study, t, everything[:m], y[:m], exact, level, k)
-                out.covered.setdefault(f"{level:g} at {m}", []).extend(held)
+                out.covered.setdefault(f"{level:g} at {m}", []).extend(held.values())
+                idle = [ok for i, ok in held.items() if study.units[i].role == "distractor"]
+                out.covered.setdefault(f"{level:g} at {m}, distractors", []).extend(idle)
 
 
 def _covers(
     study: ContextStudy, t: Target, masks: Bools, y: Floats, exact: Floats, level: float, k: int
-) -> list[bool]:
+) -> dict[int, bool]:
+    """Whether the interval of each source that has one holds its exact effect."""
     scores = ablate.attribute(
         study.trace.trace_id, study.units, design("bernoulli", masks), y, target=t.name,
         tokens=t.end - t.start, level=level, rng=np.random.default_rng([k, len(y)]),
     ).scores  # fmt: skip
-    return [
-        bool(s.lo - 1e-6 <= exact[s.unit_index] <= s.hi + 1e-6)
+    return {
+        s.unit_index: bool(s.lo - 1e-6 <= exact[s.unit_index] <= s.hi + 1e-6)
         for s in scores
         if s.metric == "effect" and s.lo is not None and s.hi is not None
-    ]
+    }
 
 
 def to_json(found: Truth) -> dict[str, Any]:
@@ -316,20 +327,29 @@ def to_json(found: Truth) -> dict[str, Any]:
         "exact": {
             "contexts": found.enumerated,
             "effects": len(found.exact),
-            "coverage": {k: _share(sum(v), len(v)) for k, v in found.covered.items()},
+            "coverage": {
+                k: {"share": _share(sum(v), len(v)), "intervals": len(v)}
+                for k, v in found.covered.items()
+            },
         },
         "hints": found.hints,
     }  # fmt: skip
 
 
 def _zero(scores: Scores) -> dict[str, Any]:
-    """How often the 95 % interval of a distractor holds 0."""
+    """How often the 95 % interval of a distractor holds 0, and how far from 0 the others lie.
+
+    A distractor need not have an average effect of exactly 0: with the right note gone, the model
+    states another one. Whether intervals hold what they should is what `exact` says.
+    """
     some = scores.has("distractor") & np.isfinite(np.array(scores.lo))
     lo, hi = np.array(scores.lo)[some], np.array(scores.hi)[some]
     size = np.abs(np.array(scores.effect)[some])
     return {
         "intervals": len(lo),
         "share": _share(int(((lo <= 1e-9) & (hi >= -1e-9)).sum()), len(lo)),
+        "shown_above_0": _share(int((lo > 1e-9).sum()), len(lo)),
+        "shown_above_1_nat": _share(int((lo > GAIN).sum()), len(lo)),
         "median_size": _median(size.tolist()),
         "median_half_width": _median(((hi - lo) / 2).tolist()),
     }

@@ -3,7 +3,7 @@
 One process holds one episode. A request is `{"op": "reset", "task"}`, `{"op": "restore", "run",
 "t"}`, `{"op": "step", "action"}`, `{"op": "score"}`, `{"op": "seed", "n"}`, `{"op": "hello"}`.
 The answer to `hello` is `{"side_effects": bool}`, that to `score` `{"score": number or null}`, that
-to `seed` `{}`, and any other a state: `{"messages": [...], "done": bool, "ended": "..."}`. An answer
+to `seed` `{}`, to any other a state: `{"messages": [...], "done": bool, "ended": ""}`. An answer
 `{"error": "..."}` fails the re-execution, and so does one that is late, too long or no JSON; the
 process is then ended, with all that it started, and the next re-execution begins another.
 """

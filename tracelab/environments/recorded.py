@@ -29,9 +29,7 @@ def recorded_run(episode: Episode, spell: Spell) -> RecordedRun:
     if score is None:
         raise PlanError("the log does not say whether the run succeeded")
     before = [tuple(episode.model_input(s.index) or _reconstructed(episode, s)) for s in written]
-    actions = [
-        spell(b, _assistant(s)) for b, s in zip(before, written, strict=True)
-    ]
+    actions = [spell(b, _assistant(s)) for b, s in zip(before, written, strict=True)]
     last = written[-1]
     after = (*before[-1], _assistant(last), *map(_message, episode.steps[last.index + 1 :]))
     return RecordedRun(

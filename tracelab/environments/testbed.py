@@ -122,9 +122,7 @@ def as_episode(run: RecordedRun) -> Episode:
         if message["role"] == "assistant":
             call = CALL.search(said)
             calls = (ToolCall(*_named(call)),) if call else ()
-            steps.append(
-                Step(i, "llm", message.get("name"), said, calls=calls, input=node)
-            )
+            steps.append(Step(i, "llm", message.get("name"), said, calls=calls, input=node))
         elif message["role"] == "tool":
             name, arguments = _named(CALL.search(steps[-1].content))
             steps.append(

@@ -1,8 +1,8 @@
 """Certificates: sentences that one scoring pass shows to be unimportant, without a rollout.
 
 Let p_i be the probability that the model, given the trace up to unit i, writes exactly unit i.
-Since V_i = p_i V_{i+1} + (1 - p_i) U_i with U_i in [0, 1], |V_{i+1} - V_i| <= 1 - p_i. One pass over
-the trace gives all p_i. They are of use far beyond that bound: `resample.tally` and the value
+Since V_i = p_i V_{i+1} + (1 - p_i) U_i with U_i in [0, 1], |V_{i+1} - V_i| <= 1 - p_i. One pass
+over the trace gives all p_i. They are of use far beyond that bound: `resample.tally` and the value
 curve weigh everything by them.
 
 Pure.

@@ -218,9 +218,7 @@ def first_round(size: int, initial: int) -> Ints:
     return np.full(size, initial, dtype=np.int64)
 
 
-def next_round(
-    found: Falls, planned: Ints, *, batch: int, cap: int, confidence: float
-) -> Ints:
+def next_round(found: Falls, planned: Ints, *, batch: int, cap: int, confidence: float) -> Ints:
     """More re-executions where the decisive step is not sure yet, [N]; all zero when it is.
 
     They start before the actions that may be decisive and after them, since a fall is a difference

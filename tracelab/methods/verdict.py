@@ -143,6 +143,7 @@ def conclude(
     level: float = 0.9,
     bounds_agree: bool = True,
     correction: Correction | None = None,
+    evidence_messages: Sequence[Mapping[str, Any]] = (),
     rollouts: int = 0,
     tokens: int = 0,
 ) -> Verdict:
@@ -161,6 +162,7 @@ def conclude(
         bounds_agree: Whether the answer would be the same, whatever censored re-executions
             would have scored.
         correction: The earliest one that restores success.
+        evidence_messages: The messages that the most suspicious action depended on.
         rollouts: Re-executions made.
         tokens: Tokens spent.
     """
@@ -183,6 +185,7 @@ def conclude(
         "argmax_rescue": None if rescue is None else where.steps[rescue],
         "coverage": round(counts.coverage, 4),
         "failed_reruns": counts.failed,
+        "evidence": [dict(m) for m in evidence_messages],
     }
     graded = float(counts.left_n.sum())
     status: Status
@@ -197,8 +200,10 @@ def conclude(
         status, reason = "localized", "the chance of success falls at this step"
     else:
         status = "ambiguous"
-        reason = "several steps may have decided it" if bounds_agree else (
-            "what the replay could not answer might name another step"
+        reason = (
+            "several steps may have decided it"
+            if bounds_agree
+            else ("what the replay could not answer might name another step")
         )
     if status == "unidentifiable":
         return Verdict(

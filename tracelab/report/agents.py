@@ -14,27 +14,37 @@ from duckdb import DuckDBPyConnection
 from tracelab.report.reasoning import Data, Key, round_off
 
 _STEPS = """
-SELECT run_id, trace_id, unit_index, text, role
-FROM trace_units JOIN selected USING (run_id, trace_id)
-WHERE unit_kind = 'step' ORDER BY position, unit_index
+SELECT u.run_id, u.trace_id, u.unit_index, u.text, s.agent, s.kind, s.tool, s.flags
+FROM trace_units AS u JOIN selected USING (run_id, trace_id)
+LEFT JOIN steps AS s USING (run_id, trace_id, unit_index)
+WHERE u.unit_kind = 'step' ORDER BY position, u.unit_index
 """
 
 _SCORES = """
 SELECT run_id, trace_id, unit_index, method, metric, evidence, value, lo, hi, n, status, level
 FROM unit_scores JOIN selected USING (run_id, trace_id)
-WHERE unit_kind = 'step' AND target = '' ORDER BY unit_index, method, metric
+WHERE unit_kind = 'step' AND target = ''
+ORDER BY unit_index, list_position(['executed', 'replayed', 'scored', 'judged'], evidence),
+         ends_with(method, '-pooled') DESC, method, metric
 """
 
 _CURVES = """
 SELECT run_id, trace_id, method, evidence, boundary, value, lo, hi, n, status, level
 FROM value_curves JOIN selected USING (run_id, trace_id)
+ORDER BY list_position(['executed', 'replayed', 'scored', 'judged'], evidence),
+         ends_with(method, '-pooled') DESC, method
 """
 
 _VERDICTS = """
-SELECT run_id, trace_id, method, evidence, status, decisive_step, agent, posterior, credible_set,
-       runner_up, correctable_step, counterfactual, tokens, extra
-FROM verdicts JOIN selected USING (run_id, trace_id) 
+SELECT run_id, trace_id, method, evidence, status, decisive_step, agent, tool, who, reason,
+       posterior, credible_set, runner_up, correctable_step, counterfactual, rollouts, tokens, extra
+FROM verdicts JOIN selected USING (run_id, trace_id)
 ORDER BY position, list_position(['executed', 'replayed', 'scored', 'judged'], evidence), method
+"""
+
+_LABELS = """
+SELECT run_id, trace_id, label_step, label_agent, label_reason
+FROM episodes JOIN selected USING (run_id, trace_id) WHERE label_step IS NOT NULL
 """
 
 VERDICTS = """
@@ -49,14 +59,19 @@ def read(con: DuckDBPyConnection) -> dict[Key, Data]:
     """The audits of the selected traces that have steps.
 
     Returns:
-        By trace: `steps` [speaker, text, role]; `scores` by step [method, metric, evidence, value,
+        By trace: `steps` [speaker, text, kind, tool, flags]; `label` [step, agent, reason] as
+        annotated, where there is one; `scores` by step [method, metric, evidence, value,
         lo, hi, n, status, level]; `curves` by method and evidence, rows by boundary [value, lo,
         hi, n, status]; and `verdicts`, a map each, with the columns of the table `verdicts`.
     """
     found: dict[Key, Data] = {}
-    for run, trace, _, text, role in con.execute(_STEPS).fetchall():
+    for run, trace, _, text, agent, kind, tool, flags in con.execute(_STEPS).fetchall():
         data = found.setdefault((run, trace), {"steps": [], "scores": {}, "curves": {}})
-        data["steps"].append([*_speaker(text), role])
+        who, said = _speaker(text)
+        data["steps"].append([agent or who, said, kind, tool, _json(flags) or []])
+    for run, trace, *label in con.execute(_LABELS).fetchall():
+        if (run, trace) in found:
+            found[run, trace]["label"] = label
     for run, trace, index, *row in con.execute(_SCORES).fetchall():
         if (run, trace) in found:
             found[run, trace]["scores"].setdefault(index, []).append(round_off(row))
@@ -74,8 +89,8 @@ def read(con: DuckDBPyConnection) -> dict[Key, Data]:
             entry["rows"][index] = round_off(row)
     cursor = con.execute(_VERDICTS)
     names = [column[0] for column in cursor.description]
-    for row in cursor.fetchall():
-        verdict = dict(zip(names, row, strict=True))
+    for found_row in cursor.fetchall():
+        verdict = dict(zip(names, found_row, strict=True))
         key = (verdict.pop("run_id"), verdict.pop("trace_id"))
         for name in ("credible_set", "extra"):
             verdict[name] = _json(verdict[name])

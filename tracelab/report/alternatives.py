@@ -128,9 +128,7 @@ def read(con: DuckDBPyConnection, found: dict[Key, Data], budget: int) -> dict[s
     return {"groups": groups, "rollouts": seats, "chars": clip}
 
 
-def _cost(
-    con: DuckDBPyConnection, table: str, place: str, text: str, chars: int, most: int
-) -> int:
+def _cost(con: DuckDBPyConnection, table: str, place: str, text: str, chars: int, most: int) -> int:
     """Characters that the first `most` entries of every sentence come to."""
     (total,) = con.execute(
         f"SELECT sum(coalesce(strlen(left({text}, $chars)), 0) + {_OVERHEAD}) "

@@ -69,10 +69,11 @@ def read(con: DuckDBPyConnection, messages: dict[Key, list[list[Any]]]) -> dict[
 
     Returns:
         By trace: `spans` [role, document, message, text if it has no place in its message];
-        `heads` [role, name] and `context`, the pieces, of every message but the last; `response`, its pieces; `statements`
-        [target, text, label, log p with context, without, parametric, ablations, placed]; and
-        `effects`, by method a map of `level`, `tests` by statement [supporting, lds, oof_lds,
-        top_1_drop], and `rows` by statement and span [value, lo, hi, n, status] or None.
+        `heads` [role, name] and `context`, the pieces, of every message but the last;
+        `response`, its pieces; `statements` [target, text, label, log p with context, without,
+        parametric, ablations, placed]; and `effects`, by method a map of `level`, `tests` by
+        statement [supporting, lds, oof_lds, top_1_drop], and `rows` by statement and span [value,
+        lo, hi, n, status] or None.
     """
     spans: dict[Key, list[tuple[Any, ...]]] = {}
     for run, trace, *span in con.execute(_SPANS).fetchall():
@@ -123,7 +124,8 @@ def _place(data: Data, spans: Sequence[tuple[Any, ...]], messages: Sequence[list
     placed = {piece[1] for message in data["context"] for piece in message}
     for index, turn, _, _, text, role, document in spans:
         data["spans"].append([role, document, turn, None if index in placed else text])
-    response, at, cuts = messages[-1][2] if messages else "", 0, []
+    response, at = messages[-1][2] if messages else "", 0
+    cuts: list[tuple[int, int, int]] = []
     for i, statement in enumerate(data["statements"]):
         start = response.find(statement[1], at) if statement[1] else -1
         if start < 0 and statement[0].startswith(("response", "range")):

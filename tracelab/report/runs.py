@@ -11,8 +11,8 @@ from typing import Any
 
 from duckdb import DuckDBPyConnection
 
-from tracelab.report.context import FAITHFULNESS, LABELS
 from tracelab.report.agents import VERDICTS
+from tracelab.report.context import FAITHFULNESS, LABELS
 from tracelab.warehouse_query import query
 
 TOP = 15

@@ -120,7 +120,8 @@ def select(
     """
     runs: dict[str, None] = {}
     traces: dict[tuple[str, str], TraceKey] = {}
-    for name in names or [None]:
+    asked: Sequence[str | None] = names or [None]
+    for name in asked:
         run = find_run(con, name)
         if run is not None:
             runs[run] = None

@@ -18,7 +18,8 @@ _CONTROLS = (
     "EM SUB ESC FS GS RS US"
 ).split()
 _NAMED = {
-    0x7F: "DEL", 0x061C: "ALM", 0x200B: "ZWSP", 0x200E: "LRM", 0x200F: "RLM", 0x202A: "LRE", 0x202B: "RLE",
+    0x7F: "DEL",
+    0x061C: "ALM", 0x200B: "ZWSP", 0x200E: "LRM", 0x200F: "RLM", 0x202A: "LRE", 0x202B: "RLE",
     0x202C: "PDF", 0x202D: "LRO", 0x202E: "RLO", 0x2028: "LSEP", 0x2029: "PSEP", 0x2060: "WJ",
     0x2066: "LRI", 0x2067: "RLI", 0x2068: "FSI", 0x2069: "PDI", 0xFEFF: "BOM",
 }  # fmt: skip

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -17,6 +18,7 @@ from tracelab.methods import step
 from tracelab.methods.certify import exact_under
 from tracelab.methods.step import METHOD, Falls, Ints, Rerun, Tally
 from tracelab.methods.verdict import Control, Correction, Place, Verdict, candidates, conclude
+from tracelab.runtime.evidence import message_effects
 from tracelab.runtime.rerun import Launch, Rerunner, same_messages, seed_environment
 from tracelab.stats.value_curve import Posterior, Prior, fit, posterior
 from tracelab.work import Observation, Score, WorkItem
@@ -41,6 +43,8 @@ class Subject:
         fitted: The value curve.
         found: Where it falls.
         tried: Corrections that were executed, the earliest first.
+        correction: The first of them that restores success.
+        evidence: The messages that the suspicious action depended on most.
     """
 
     trace_id: str
@@ -54,6 +58,7 @@ class Subject:
     found: Falls | None = None
     tried: list[Correction] = field(default_factory=list)
     correction: Correction | None = None
+    evidence: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def size(self) -> int:
@@ -88,6 +93,8 @@ class Audit:
         self.measure(open_)
         if self.config.correct:
             self.correct(open_)
+        if self.config.evidence:
+            self.explain(open_)
         return [self.verdict(s) for s in subjects]
 
     def control(self, subjects: Sequence[Subject]) -> None:
@@ -139,9 +146,7 @@ class Audit:
                 continue
             for t, action in enumerate(s.run.actions):
                 before = s.run.before[t]
-                item = WorkItem(
-                    model, chat.prompt(before), target_ids=chat.written(before, action)
-                )
+                item = WorkItem(model, chat.prompt(before), target_ids=chat.written(before, action))
                 items[item.key] = item
                 places.setdefault(item.key, []).append((s, t))
 
@@ -225,6 +230,13 @@ class Audit:
                 s.tried[i] = Correction(x.action, x.text, x.source, sum(got), len(got))
             s.correction = next((x for x in s.tried if self._restores(s, x)), None)
 
+    def explain(self, subjects: Sequence[Subject]) -> None:
+        """Find the messages that the most suspicious actions depended on."""
+        blamed = [s for s in subjects if s.found is not None and s.found.none <= 0.5]
+        asked = [(s.run, int(s.found.order[0])) for s in blamed if s.found is not None]
+        for s, found in zip(blamed, message_effects(self.rerunner, asked), strict=True):
+            s.evidence = found
+
     def _restores(self, s: Subject, x: Correction) -> bool:
         assert s.fitted is not None
         after = float(s.fitted.value[x.action + 1] @ s.fitted.grid)
@@ -261,6 +273,7 @@ class Audit:
             level=c.credible,
             bounds_agree=self._bounds_agree(s),
             correction=s.correction,
+            evidence_messages=s.evidence,
             rollouts=sum(not r.forced for r in s.reruns),
             tokens=sum(r.tokens for r in s.reruns),
         )
@@ -271,9 +284,7 @@ class Audit:
             return True
         tops = set()
         for reward in (0.0, 1.0):
-            counts = step.tally(
-                s.size, s.reruns, end=s.run.score, keep=s.keep, censored_as=reward
-            )
+            counts = step.tally(s.size, s.reruns, end=s.run.score, keep=s.keep, censored_as=reward)
             found = step.falls(posterior(counts.curve(), Prior()), self.config.delta)
             top = int(found.order[0])
             tops.add((top, found.none <= 0.5 and found.prob[top] >= self.config.confidence))

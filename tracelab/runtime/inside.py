@@ -104,9 +104,7 @@ def _suppressed(engine: Any, study: Study) -> Estimates:
 
 def _attended(engine: Any, studies: Sequence[Study]) -> dict[tuple[str, str], Estimates]:
     """Two passes: receiver heads are those that behave so over all traces of the run."""
-    maps: list[AttentionMaps] = [
-        asyncio.run(engine.attention(s.tokens, s.units)) for s in studies
-    ]
+    maps: list[AttentionMaps] = [asyncio.run(engine.attention(s.tokens, s.units)) for s in studies]
     shape = next((m.vertical.shape for m in maps if m.error is None), None)
     heads: Sequence[attend.Head] = ()
     if shape is not None:

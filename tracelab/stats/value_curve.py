@@ -258,9 +258,7 @@ class _Chain:
             mean[i] = other @ _VALUES
             var[i] = other @ _VALUES**2 - mean[i] ** 2
         steps = np.arange(1 - GRID, GRID) / (GRID - 1)
-        return Posterior(
-            _VALUES, value, steps, delta, scale, self.keep, mean, np.maximum(var, 0)
-        )
+        return Posterior(_VALUES, value, steps, delta, scale, self.keep, mean, np.maximum(var, 0))
 
 
 def _likelihood(total: Floats, n: Floats) -> Floats:

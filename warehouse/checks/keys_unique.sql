@@ -75,6 +75,21 @@ FROM faithfulness
 GROUP BY run_id, trace_id, method, target, metric
 HAVING count(*) > 1
 UNION ALL
+SELECT 'episodes', concat_ws('/', run_id, trace_id), count(*)
+FROM episodes
+GROUP BY run_id, trace_id
+HAVING count(*) > 1
+UNION ALL
+SELECT 'steps', concat_ws('/', run_id, trace_id, unit_index), count(*)
+FROM steps
+GROUP BY run_id, trace_id, unit_index
+HAVING count(*) > 1
+UNION ALL
+SELECT 'reruns', concat_ws('/', run_id, trace_id, position), count(*)
+FROM reruns
+GROUP BY run_id, trace_id, position
+HAVING count(*) > 1
+UNION ALL
 SELECT 'rejects', concat_ws('/', run_id, file, line, reason), count(*)
 FROM rejects
 GROUP BY run_id, file, line, reason

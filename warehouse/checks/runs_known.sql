@@ -26,6 +26,12 @@ WITH named AS (
     UNION
     SELECT 'links', run_id, trace_id FROM links
     UNION
+    SELECT 'episodes', run_id, trace_id FROM episodes
+    UNION
+    SELECT 'steps', run_id, trace_id FROM steps
+    UNION
+    SELECT 'reruns', run_id, trace_id FROM reruns
+    UNION
     SELECT 'verdicts', run_id, trace_id FROM verdicts
 )
 

@@ -1,6 +1,6 @@
 -- Traces of a run, those that one sentence changed most first.
 -- param run: id or name of the run; the latest one when it is not given (default none)
--- param method: estimator whose numbers are shown (default resample-pooled)
+-- param method: estimator whose numbers are shown; resample-pooled where the run has it, else resample, when it is not given (default none)
 -- param limit: most traces to list (default 20)
 WITH picked AS (
     SELECT run_id
@@ -10,10 +10,20 @@ WITH picked AS (
     LIMIT 1
 ),
 
+shown AS (
+    SELECT
+        coalesce(
+            CAST($method AS VARCHAR),
+            CASE WHEN bool_or(a.method = 'resample-pooled') THEN 'resample-pooled' ELSE 'resample' END
+        ) AS method
+    FROM anchors AS a
+    INNER JOIN picked ON a.run_id = picked.run_id
+),
+
 top AS (
     SELECT run_id, trace_id, method, unit_index, text, value
     FROM anchors
-    WHERE rank = 1 AND method = CAST($method AS VARCHAR)
+    WHERE rank = 1 AND method = (SELECT shown.method FROM shown)
 )
 
 SELECT

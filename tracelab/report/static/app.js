@@ -32,7 +32,9 @@ function locate() {
 
 function go(trace, view, index, replace) {
   const to = trace ? address(trace, view, index) : "#";
-  if (replace) { history.replaceState(null, "", to); route(); } else if (location.hash !== to) location.hash = to; else route();
+  if (replace || location.hash === to) history.replaceState(null, "", to);
+  else history.pushState(null, "", to);
+  route();
 }
 
 function route() {

@@ -41,7 +41,7 @@ function contextView(trace, pick) {
   if (!c.context.length) sources.append(h("p.note", null, "This trace has no messages before the response."));
   sources.append(h("div.key", null,
     h("span", null, swatchOf("neg"), ` ${MINUS} makes the statement less likely, `, swatchOf("pos"), " + likelier, in nats of log-probability"),
-    h("span", null, swatchOf("fdr"), " interval lies on one side of 0"), h("span", null, swatchOf("missing"), " not measured, never 0")));
+    h("span", null, swatchOf("fdr"), " interval on one side of 0 (and at least a tenth of the largest)"), h("span", null, swatchOf("missing"), " not measured, never 0")));
 
   const list = h("div.statements", { role: "listbox", "aria-label": "Statements of the response", tabindex: "-1" });
   const rows = c.statements.map((s, i) => h("div.row.statement", { role: "option", id: "s" + i, "aria-selected": "false", tabindex: "-1",

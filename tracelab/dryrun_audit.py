@@ -1,0 +1,64 @@
+"""What a failure audit would cost: exact for scoring, and for re-executions as long as the record.
+
+How many turns a re-execution takes, and how many are needed until a step is sure, is only known
+afterwards: the range goes from the first round, half as long, to the most, twice as long.
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+from tracelab.config import RunConfig
+from tracelab.dryrun import LONGEST, SHORTEST, Forecast, Stage
+from tracelab.environments import make_environment
+from tracelab.methods.certify import exact_under
+from tracelab.runtime.audit_inputs import gather, subjects_of
+from tracelab.runtime.inputs import sampling_of
+from tracelab.runtime.rerun import Chat, ChatTemplate, Rerunner
+from tracelab.runtime.wiring import Wired
+
+
+def forecast_audit(config: RunConfig, wired: Wired) -> Forecast:
+    """Count what `tracelab run` would ask of the engine.
+
+    Raises:
+        ConfigError: The run would be refused.
+        ImportFormatError: Nothing can be read.
+    """
+    c, found = config.audit, Forecast(config.name, config.audit.rollouts)
+    if config.source == "testbed":
+        found.base_traces_missing = config.source_options.problems
+        return found
+    source = gather(config)
+    found.rejects = source.rejects
+    if c.environment is None:
+        return found
+    make = make_environment(c.environment, lambda text, reference: None)
+    sampling = sampling_of(config)
+    rerunner = Rerunner(
+        make, Chat(cast(ChatTemplate, wired.tokenizer)), wired.spec.model, sampling, config.seed,
+        lambda name, items, on: None,
+    )  # fmt: skip
+    scored = prompt = turns = read = wrote = steps = 0
+    for s in subjects_of(config, source, rerunner):
+        before = [len(rerunner.chat.prompt(b)) for b in s.run.before]
+        action = [
+            len(rerunner.chat.written(b, a))
+            for b, a in zip(s.run.before, s.run.actions, strict=True)
+        ]
+        steps += s.size
+        scored += s.size
+        prompt += sum(before) + sum(action)
+        # Action k is written again by the re-executions from every action up to it.
+        turns += sum(range(1, s.size + 1))
+        read += sum((k + 1) * n for k, n in enumerate(before))
+        wrote += sum((k + 1) * n for k, n in enumerate(action))
+    if exact_under(sampling):
+        found.stages.append(Stage("scoring steps", scored, 0, prompt, 0, 0))
+    found.stages.append(
+        Stage(
+            "re-executions", c.initial * turns, c.initial * steps, c.initial * read,
+            int(c.initial * wrote * SHORTEST), int(c.rollouts * wrote * LONGEST),
+        )
+    )  # fmt: skip
+    return found

@@ -1,0 +1,114 @@
+"""What an audit works on: episodes from a source, or played by the testbed's model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from tracelab.config import RunConfig
+from tracelab.environments.base import RecordedRun
+from tracelab.environments.recorded import recorded_run
+from tracelab.environments.testbed import as_episode
+from tracelab.episode import Episode
+from tracelab.errors import PlanError
+from tracelab.grading import Grader
+from tracelab.runtime.audit import Subject
+from tracelab.runtime.play import play, testbed_tasks
+from tracelab.runtime.rerun import Rerunner
+from tracelab.sources import read
+from tracelab.sources.base import Reject
+
+
+@dataclass(slots=True)
+class Source:
+    """Episodes by trace, and what could not be used."""
+
+    episodes: list[Episode] = field(default_factory=list)
+    rejects: list[Reject] = field(default_factory=list)
+    runs: dict[str, RecordedRun] = field(default_factory=dict)
+    """Runs of the testbed, by the episode's trace: they need no reconstruction."""
+
+
+def gather(config: RunConfig) -> Source:
+    """Read the source; the testbed has nothing before it is played.
+
+    Several paths are separated by line breaks.
+
+    Raises:
+        ImportFormatError: It cannot be read.
+    """
+    out = Source()
+    if config.source == "testbed":
+        return out
+    limit, seen = config.source_options.limit, set[str]()
+    for found in read(config.source.splitlines(), config.source_options.format):
+        if isinstance(found, Reject):
+            out.rejects.append(found)
+            continue
+        if limit is not None and len(out.episodes) >= limit:
+            break
+        episode = Episode.of(found)
+        if episode is None:
+            reason = f"{found.name}: is no run of an agent: it has no steps"
+        elif found.trace_id in seen:
+            reason = f"{found.name}: the same as an earlier run"
+        elif not episode.steps:
+            reason = f"{found.name}: has no steps"
+        else:
+            seen.add(found.trace_id)
+            out.episodes.append(episode)
+            continue
+        out.rejects.append(Reject(found.source, found.line, reason, ""))
+    return out
+
+
+def subjects_of(config: RunConfig, source: Source, rerunner: Rerunner) -> list[Subject]:
+    """Failed runs as subjects of an audit; others become rejects, or are left alone.
+
+    A run that succeeded is no failure and no reject: there is nothing to explain.
+    """
+    if config.source == "testbed":
+        _play(config, source, rerunner)
+    subjects = []
+    for episode in source.episodes:
+        trace = episode.to_trace()
+        try:
+            run = source.runs.get(trace.trace_id) or recorded_run(episode, rerunner.chat.spell)
+            if run.score >= 1.0:
+                continue
+            if len(run.actions) > config.audit.max_steps:
+                raise PlanError(
+                    f"has {len(run.actions)} model steps, more than audit.max_steps = "
+                    f"{config.audit.max_steps}"
+                )
+            rerunner.chat.prompt(run.before[-1])
+        except PlanError as e:
+            source.rejects.append(Reject(episode.source, episode.line, f"{episode.name}: {e}", ""))
+            continue
+        subjects.append(Subject(trace.trace_id, run))
+    return subjects
+
+
+def _play(config: RunConfig, source: Source, rerunner: Rerunner) -> None:
+    tasks = testbed_tasks(config.source_options.problems, seed=config.seed, split="evaluation")
+    played = play(
+        tasks, rerunner.chat, rerunner.model, rerunner.sampling, config.seed, rerunner.observe
+    )
+    for p in played:
+        if p.run.score >= 1.0:
+            continue
+        episode = as_episode(p.run)
+        source.episodes.append(episode)
+        source.runs[episode.to_trace().trace_id] = p.run
+
+
+def grade_with(grader: Grader) -> Callable[[str, str], float | None]:
+    """Grades a final text against a reference; None when it cannot be graded."""
+
+    def grade(text: str, reference: str) -> float | None:
+        outcome = grader.grade(
+            text, reference=reference, own_answer=None, finish_reason="stop", trace=None
+        )
+        return outcome.reward
+
+    return grade

@@ -1,0 +1,259 @@
+"""What an audit has come to: kept as JSON lines in the journal, loaded into the warehouse."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from duckdb import DuckDBPyConnection
+
+from tracelab.config import RunConfig
+from tracelab.environments.case import Case
+from tracelab.episode import SEGMENTER, Episode
+from tracelab.errors import ConfigError, LockedError
+from tracelab.judging import JudgeSetup, judge_all, open_client
+from tracelab.methods.floors import FLOORS
+from tracelab.methods.judge import PROTOCOLS, Opinion
+from tracelab.methods.step import ESTIMATOR_VERSION
+from tracelab.methods.verdict import Verdict
+from tracelab.runtime.audit import Subject
+from tracelab.runtime.finish import Summary, run_row, session_row
+from tracelab.runtime.journal import Journal
+from tracelab.sources.base import Reject
+from tracelab.trace import TokenizedTrace
+from tracelab.warehouse import open_writer, transaction
+from tracelab.warehouse_audit import EpisodeRow, RerunRow, StepRow, load_audit_rows, load_verdicts
+from tracelab.warehouse_load import (
+    LoadedTrace,
+    RejectRow,
+    load_rejects,
+    load_run,
+    load_scores,
+    load_session,
+    load_traces,
+)
+from tracelab.work import Score
+
+P_DECISIVE = "p_decisive"
+
+
+@dataclass(slots=True)
+class Results:
+    """Verdicts and the numbers behind them, by trace."""
+
+    rejects: list[Reject] = field(default_factory=list)
+    episodes: list[Episode] = field(default_factory=list)
+    verdicts: list[Verdict] = field(default_factory=list)
+    scores: list[Score] = field(default_factory=list)
+    reruns: list[RerunRow] = field(default_factory=list)
+    cases: list[Case] = field(default_factory=list)
+    failed_opinions: int = 0
+
+    def keep(self, episode: Episode) -> None:
+        """Load this episode too."""
+        self.episodes.append(episode)
+
+    def add(
+        self, verdict: Verdict, scores: Iterable[Score], subject: Subject, environment: str
+    ) -> None:
+        """Take the audit of one run."""
+        self.verdicts.append(verdict)
+        self.scores += scores
+        if (case := _case(verdict, subject, environment)) is not None:
+            self.cases.append(case)
+        steps = subject.run.steps
+        for i, r in enumerate(subject.reruns):
+            self.reruns.append(
+                RerunRow(
+                    trace_id=subject.trace_id, position=i, start_step=steps[r.start],
+                    left_step=steps[r.left] if r.left < len(steps) else None, reward=r.reward,
+                    censored=r.censored, forced=r.forced, error=r.error, tokens=r.tokens,
+                    actions=list(r.actions),
+                )
+            )  # fmt: skip
+
+    def lines(self) -> Iterator[dict[str, Any]]:
+        """As JSON lines; `of` inverts it."""
+        for kind, values in (
+            ("episode", [e.to_json() for e in self.episodes]),
+            ("verdict", map(asdict, self.verdicts)),
+            ("score", map(asdict, self.scores)),
+            ("rerun", map(asdict, self.reruns)),
+            ("case", [c.to_json() for c in self.cases]),
+        ):
+            for value in values:
+                yield {"kind": kind, "value": value}
+        yield {"kind": "failed_opinions", "value": self.failed_opinions}
+
+    @classmethod
+    def of(
+        cls, lines: Iterable[Mapping[str, Any]], rejects: Iterable[Mapping[str, Any]]
+    ) -> Results:
+        """Read them back."""
+        out = cls(rejects=[Reject(**r) for r in rejects])
+        for line in lines:
+            value = line["value"]
+            if line["kind"] == "episode":
+                out.episodes.append(Episode.from_json(value))
+            elif line["kind"] == "verdict":
+                out.verdicts.append(
+                    Verdict(**{**value, "credible_set": tuple(value["credible_set"])})
+                )
+            elif line["kind"] == "score":
+                out.scores.append(Score(**value))
+            elif line["kind"] == "rerun":
+                out.reruns.append(RerunRow(**value))
+            elif line["kind"] == "case":
+                out.cases.append(Case.of(value))
+            else:
+                out.failed_opinions = value
+        return out
+
+
+def _case(verdict: Verdict, subject: Subject, environment: str) -> Case | None:
+    """A correction that helped, with a re-execution that shows it."""
+    x = subject.correction
+    if x is None:
+        return None
+    shown = next(
+        (
+            r.actions
+            for r in subject.reruns
+            if r.forced and r.start == x.action and r.action == x.text
+            and (r.reward or 0.0) > subject.run.score
+        ),
+        None,
+    )  # fmt: skip
+    if shown is None:
+        return None
+    return Case(environment, subject.run, x.action, shown, verdict.reason)
+
+
+def opinions(config: RunConfig, episodes: Sequence[Episode], results: Results) -> None:
+    """What floors and judges think of the episodes: evidence `judged`, whatever they claim.
+
+    Raises:
+        ConfigError: An opinion is unknown.
+    """
+    failed = [e for e in episodes if e.success is not True]
+    judges = []
+    for name in config.audit.opinions:
+        if name in FLOORS:
+            for episode, guess in zip(failed, FLOORS[name](failed), strict=True):
+                step = None if guess is None else guess.step
+                _opinion(results, episode, f"floor:{name}", step, "a rule that asks no model")
+        elif name in PROTOCOLS:
+            judges.append(name)
+        else:
+            raise ConfigError(
+                f"audit.opinions: there is no {name!r}; known are "
+                f"{', '.join([*FLOORS, *PROTOCOLS])}"
+            )
+    if not judges:
+        return
+    setup = JudgeSetup(
+        model=config.model, engine=config.engine.kind, context=config.engine.max_model_len,
+        reply_tokens=config.audit.reply_tokens, seed=config.seed,
+    )  # fmt: skip
+
+    async def ask(name: str, client: Any) -> list[tuple[Episode, Opinion]]:
+        found = judge_all(failed, name, client, reply_tokens=setup.reply_tokens, seed=setup.seed)
+        return [pair async for pair in found]
+
+    with open_client(setup) as client:
+        for name in judges:
+            for episode, said in asyncio.run(ask(name, client)):
+                results.failed_opinions += said.status == "failed"
+                _opinion(results, episode, f"judge:{name}", said.step, said.reason or "",
+                         agent=said.agent, status=said.status)  # fmt: skip
+
+
+def _opinion(
+    results: Results, episode: Episode, method: str, step: int | None, reason: str,
+    *, agent: str | None = None, status: str = "ok",
+) -> None:  # fmt: skip
+    trace = episode.to_trace().trace_id
+    named = step is not None and 0 <= step < len(episode.steps)
+    at = episode.steps[step] if named and step is not None else None
+    results.verdicts.append(
+        Verdict(
+            trace, method, "judged", "ambiguous" if named else "unidentifiable",
+            decisive_step=step if named else None,
+            agent=agent or (at.agent if at is not None else None),
+            tool=at.calls[0].name if at is not None and at.calls else None,
+            who="agent" if named else "unknown", reason=reason[:500],
+            extra={"opinion": status},
+        )
+    )  # fmt: skip
+    if named and step is not None:
+        results.scores.append(
+            Score(trace, "step", step, method, P_DECISIVE, 1.0, None, None, 0.9, 1, "ok", "judged")
+        )
+
+
+def load(
+    journal: Journal, record: dict[str, Any], database: Path, results: Results, wait_s: float
+) -> Summary:
+    """Load a finished audit in one transaction; loading it again changes nothing.
+
+    Raises:
+        LockedError: The database was held for `wait_s` seconds; the journal has everything.
+    """
+    run_id = record["run_id"]
+    plain = [r for r in results.reruns if not r.forced]
+    failed = sum(r.error is not None for r in results.reruns) + results.failed_opinions
+    status = "complete_with_errors" if failed or results.rejects else "complete"
+    traces = [e.to_trace() for e in results.episodes]
+
+    def rows(con: DuckDBPyConnection) -> None:
+        load_run(con, run_row(record, status))
+        for session in journal.sessions():
+            load_session(con, run_id, session_row(session))
+        load_traces(
+            con, run_id,
+            [
+                LoadedTrace(TokenizedTrace(t, (), (), ()), e.step_units(), SEGMENTER)
+                for t, e in zip(traces, results.episodes, strict=True)
+            ],
+        )  # fmt: skip
+        pairs = list(zip(traces, results.episodes, strict=True))
+        load_audit_rows(con, run_id, [EpisodeRow.of(t.trace_id, e) for t, e in pairs])
+        load_audit_rows(con, run_id, [StepRow.of(t.trace_id, s) for t, e in pairs for s in e.steps])
+        load_audit_rows(con, run_id, results.reruns)
+        load_verdicts(con, run_id, results.verdicts)
+        rejects = [RejectRow(r.file, r.line, r.reason, r.excerpt) for r in results.rejects]
+        load_rejects(con, run_id, rejects, instead_of=None)
+        load_scores(con, run_id, results.scores, estimator_version=str(ESTIMATOR_VERSION))
+
+    try:
+        with open_writer(database, wait_s=wait_s) as con, transaction(con):
+            rows(con)
+    except LockedError as e:
+        raise LockedError(
+            f"{e} Everything is safe in {journal.store.root}; the same command loads it."
+        ) from None
+    return Summary(
+        run_id=run_id,
+        traces=len(results.episodes),
+        rejected=len(results.rejects),
+        rollouts=len(plain) or len(results.verdicts),
+        failed=failed,
+        scores=len(results.scores),
+        insufficient=sum(s.status == "insufficient" for s in results.scores),
+    )
+
+
+def write_back(results: Results) -> Iterator[dict[str, Any]]:
+    """One JSON object a verdict, for whatever keeps the traces."""
+    named = {e.to_trace().trace_id: e for e in results.episodes}
+    for v in results.verdicts:
+        e = named.get(v.trace_id)
+        yield {
+            "trace": None if e is None else e.name,
+            "task_id": None if e is None else e.task_id,
+            "version": None if e is None else e.version,
+            **asdict(replace(v, extra=dict(v.extra))),
+        }
