@@ -445,7 +445,8 @@ def test_samples_of_a_boundary_are_the_interval_query(data: st.DataObject) -> No
         for file in sorted((sql_dir() / "views").glob("*.sql")):
             con.execute(file.read_text())
         con.executemany(
-            "INSERT INTO units VALUES ('r', 't', 'sentence', ?, 's', ?, ?, ?, ?, '', NULL, NULL)",
+            "INSERT INTO units VALUES "
+            "('r', 't', 'sentence', ?, 's', ?, ?, ?, ?, '', NULL, NULL, NULL)",
             [[i, a, b, a, b] for i, (a, b) in enumerate(zip(cuts, cuts[1:], strict=False))],
         )
         load_rollouts(

@@ -16,6 +16,7 @@ from tracelab.cli_anchors import anchors
 from tracelab.cli_audit_run import audit
 from tracelab.cli_bench import bench
 from tracelab.cli_context import cite, grounding
+from tracelab.cli_label import label
 from tracelab.cli_report import report, show
 from tracelab.cli_support import EXIT_ERRORS, format_options, guarded, home_option
 from tracelab.home import Home
@@ -242,7 +243,7 @@ def doctor(home: str | None) -> None:
     sys.exit(checkup.report(Home.at(home)))
 
 
-for command in (anchors, cite, grounding, audit, report, show, bench):
+for command in (anchors, cite, grounding, audit, report, show, label, bench):
     main.add_command(command)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import click
 
@@ -28,12 +29,20 @@ def bench() -> None:
 @click.option("--traces", type=click.IntRange(min=1), help="Only so many of the held-out traces.")
 @click.option("--repetitions", type=click.IntRange(1, 8), default=4, show_default=True,
               help="Replays of each variant, from different parts of the pool.")  # fmt: skip
+@click.option("--published", type=click.Path(path_type=Path), metavar="DIR",
+              help="Thought Anchors folders: replay on their accuracies too.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @click.option("--quiet", is_flag=True, help="No progress.")
 @home_option
 @guarded
 def anchors_command(
-    engine: str, traces: int | None, repetitions: int, as_json: bool, quiet: bool, home: str | None
+    engine: str,
+    traces: int | None,
+    repetitions: int,
+    published: Path | None,
+    as_json: bool,
+    quiet: bool,
+    home: str | None,
 ) -> None:
     """Tokens for the published error of an importance, and the coverage of the intervals.
 
@@ -48,6 +57,12 @@ def anchors_command(
     from tracelab.bench.anchors_run import show
 
     found = run(Home.at(home), engine=engine, limit=traces, repetitions=repetitions, quiet=quiet)
+    if published is not None:
+        import numpy as np
+
+        from tracelab.bench.published import load, replay
+
+        found["published"] = replay(load(published), np.random.default_rng(0))
     if as_json:
         click.echo(json.dumps(found))
     else:

@@ -100,6 +100,7 @@ def load_traces(con: DuckDBPyConnection, run_id: str, traces: Sequence[LoadedTra
                 "run_id": [run_id] * len(units),
                 "trace_id": [i for i, _, _ in units],
                 "segmenter": [s for _, s, _ in units],
+                "labeller": ["rules" if t.categories else None for t in traces for _ in t.units],
                 "category": [c for t in traces for c in t.categories or [None] * len(t.units)],
                 **{c: [getattr(u, a) for _, _, u in units] for c, a in _UNIT_COLUMNS.items()},
             },

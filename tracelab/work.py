@@ -47,6 +47,8 @@ class Sampling:
         max_tokens: Most tokens to generate.
         stop: Strings that end a rollout; the stop string itself is not part of the text.
         logprobs: Also return the log-probability of each generated token.
+        json_schema: JSON schema, as text, that the output must satisfy; empty for none. Engines
+            that cannot constrain their output sample freely: who asks must check what comes.
     """
 
     temperature: float = 1.0
@@ -55,10 +57,12 @@ class Sampling:
     max_tokens: int = 512
     stop: tuple[str, ...] = ()
     logprobs: bool = False
+    json_schema: str = ""
 
     def key(self) -> list[Any]:
         """The parts that enter an item's key (`logprobs` changes no sample, so it is left out)."""
-        return [self.temperature, self.top_p, self.top_k, self.max_tokens, list(self.stop)]
+        plain = [self.temperature, self.top_p, self.top_k, self.max_tokens, list(self.stop)]
+        return [*plain, self.json_schema] if self.json_schema else plain
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,7 +39,9 @@ kv_cache_gib = 1
 [sampling]
 max_tokens = 160
 [resample]
+allocation = "uniform"
 rollouts = 60
+similarity = "lexical"
 [runtime]
 in_flight = 2
 batch_rollouts = 32

@@ -157,6 +157,17 @@ def show(found: dict[str, Any]) -> None:
         numeric=(1, 2, 3, 4),
     )
 
+    if "published" in found:
+        p = found["published"]
+        ratio = p["cost_ratio_at_equal_rmse"]
+        last = p["points"][-1]
+        reached = "not reached" if ratio is None else f"reached {ratio:.1f} times cheaper"
+        click.echo(
+            f"published accuracies of {p['traces']} traces taken as truth: RMSE "
+            f"{p['published_rmse']:.4f} at 100 rollouts a boundary; {reached} (at "
+            f"{last['share']:.0%} of the cost: {last['rmse']:.4f})"
+        )
+
 
 def _points(curves: Sequence[dict[str, Any]]) -> list[tuple[str, dict[str, Any]]]:
     return [(c["name"], p) for c in curves for p in c["points"]]

@@ -40,6 +40,8 @@ class ChatRequest:
     max_tokens: int = 1024
     temperature: float = 0.0
     seed: int = 0
+    json_schema: str = ""
+    """As in `Sampling`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,6 +239,9 @@ class HttpChat:
             "max_tokens": request.max_tokens,
             "seed": request.seed,
         }
+        if request.json_schema:
+            shape = {"name": "reply", "strict": True, "schema": json.loads(request.json_schema)}
+            body["response_format"] = {"type": "json_schema", "json_schema": shape}
         late = f"no whole reply within {self.timeout_s:g} s"
         try:
             async with asyncio.timeout(self.timeout_s):  # httpx's own is for each part

@@ -51,7 +51,9 @@ class EngineChat:
         most = min(request.max_tokens, room)
         if forbidden := self.budget.reserve(len(ids), most):
             return no_reply(self.failures, "budget", forbidden, attempts=0)
-        sampling = Sampling(temperature=request.temperature, max_tokens=most)
+        sampling = Sampling(
+            temperature=request.temperature, max_tokens=most, json_schema=request.json_schema
+        )
         item = WorkItem(self._model, tuple(ids), sampling, seed=request.seed)
         future: asyncio.Future[ChatReply] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(item.key, (item, []))[1].append(future)

@@ -121,7 +121,7 @@ class VllmEngine:
 
     async def _generate_one(self, item: WorkItem) -> list[Observation]:
         from vllm import SamplingParams
-        from vllm.sampling_params import RequestOutputKind
+        from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 
         if too_long := overlong(item, self.spec.context_length):
             return too_long
@@ -140,6 +140,9 @@ class VllmEngine:
                 stop=list(s.stop) or None,
                 seed=None if greedy else item.seed_of(item.first_replicate),
                 logprobs=0 if s.logprobs else None,
+                structured_outputs=(
+                    StructuredOutputsParams(json=s.json_schema) if s.json_schema else None
+                ),
                 output_kind=RequestOutputKind.FINAL_ONLY,
             )
             out = await self._request(item.prefix_ids, params)

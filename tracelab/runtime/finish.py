@@ -11,6 +11,7 @@ from typing import Any
 from duckdb import DuckDBPyConnection
 
 from tracelab.errors import LockedError, WarehouseError
+from tracelab.labelling import apply_recorded
 from tracelab.methods import resample
 from tracelab.runtime.estimates import Estimates
 from tracelab.runtime.journal import Journal
@@ -85,6 +86,7 @@ def finish(
         load_rejects(con, run_id, rejects, instead_of=None)
         load_scores(con, run_id, estimates.scores, estimator_version=ESTIMATOR_VERSION)
         load_links(con, run_id, estimates.links, estimator_version=ESTIMATOR_VERSION)
+        apply_recorded(con, run_id, journal)
 
     try:
         if loader.dropped:

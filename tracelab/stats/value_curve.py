@@ -43,6 +43,7 @@ NODES = 5
 """Values that stand for a p_i that is only estimated."""
 _ROUNDS = 30
 _FLOOR = 1e-300
+_RARE = 0.03  # a sentence written less often than this is as good as never written again
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +154,8 @@ def fit(curves: Sequence[CurveData], rounds: int = _ROUNDS, *, start: Prior | No
     Returns:
         The maximum a posteriori weights. Without data, those of the pseudo-counts.
     """
+    # The weights are insensitive to how uncertain p_i is, and single values are much faster.
+    curves = [CurveData(c.total, c.n, _single(c.keep)) for c in curves]
     counts = np.tile(np.asarray(PSEUDO, dtype=np.float64), (len(CLASSES) + 1, 1))
     weights = np.asarray((start or Prior()).weights)
     for _ in range(rounds):
@@ -160,11 +163,16 @@ def fit(curves: Sequence[CurveData], rounds: int = _ROUNDS, *, start: Prior | No
         for curve in curves:
             total += _Chain(curve, weights).responsibilities()
         new = total / total.sum(axis=1, keepdims=True)
-        done = np.abs(new - weights).max() < 2e-3
+        done = np.abs(new - weights).max() < 5e-3
         weights = new
         if done:
             break
     return Prior(tuple(map(tuple, weights.tolist())))
+
+
+def _single(keep: Floats) -> Floats:
+    mean: Floats = keep.mean(axis=1, keepdims=True)
+    return np.where(mean < _RARE, 0.0, mean)
 
 
 def posterior(curve: CurveData, prior: Prior) -> Posterior:
@@ -213,12 +221,23 @@ class _Chain:
         # The end of a trace has all but happened: its value is near 0 or 1.
         ends = (_VALUES + 0.005) ** -0.5 * (1.005 - _VALUES) ** -0.5
         self.from_end[self.size] = _normal(ends * self.like[self.size])
+        # Where p_i = 0, V_i is U_i and sums over both are products of matrices with vectors.
+        self.never = curve.keep.max(axis=1, initial=0.0) == 0
         for i in range(self.size - 1, -1, -1):
+            if self.never[i]:
+                step = self.from_end[i + 1] @ self.kernel(i)
+                self.from_end[i] = _normal(step * self.like[i])
+                continue
             joint = self.from_end[i + 1][:, None] * self.kernel(i) * self.like[i]
             self.from_end[i] = _normal(self.mixes[i].push(joint))
         self.from_start[0] = 1.0
-        self._seen = []  # by unit: likelihood of U_i and of all before it, [V_{i+1}, U_i]
+        # By unit: likelihood of U_i and of all before it, [V_{i+1}, U_i]; where p_i = 0, [U_i].
+        self._seen = []
         for i in range(self.size):
+            if self.never[i]:
+                self._seen.append(self.like[i] * self.from_start[i])
+                self.from_start[i + 1] = _normal(self.kernel(i) @ self._seen[i])
+                continue
             self._seen.append(self.like[i] * self.mixes[i].pull(self.from_start[i]))
             self.from_start[i + 1] = _normal((self.kernel(i) * self._seen[i]).sum(axis=1))
 
@@ -238,7 +257,11 @@ class _Chain:
         for i in range(self.size):
             # A unit that is all but certain to be written says nothing about its alternatives.
             c = self.classes[i]
-            part = self.weights[c] * np.tensordot(_KERNELS, self.weight(i), axes=2)
+            if self.never[i]:
+                fit_of = (_KERNELS @ self._seen[i]) @ self.from_end[i + 1]
+            else:
+                fit_of = np.tensordot(_KERNELS, self.weight(i), axes=2)
+            part = self.weights[c] * fit_of
             total[c] += part / max(part.sum(), _FLOOR)
         return total
 

@@ -4,7 +4,10 @@ ALTER TABLE items ADD COLUMN intervention VARCHAR DEFAULT '';
 COMMENT ON COLUMN items.intervention IS 'What was done to the prefix besides cutting it: empty, or force (a suffix makes the model answer at once).';
 
 ALTER TABLE units ADD COLUMN category VARCHAR;
-COMMENT ON COLUMN units.category IS 'What kind of sentence it is (problem_setup, plan_generation, ...), by rule unless the run had a labeller; NULL for other units.';
+COMMENT ON COLUMN units.category IS 'What kind of sentence it is (problem_setup, plan_generation, ...), see labeller; NULL for other units.';
+
+ALTER TABLE units ADD COLUMN labeller VARCHAR;
+COMMENT ON COLUMN units.labeller IS 'What chose the category: rules, or the name of a model (tracelab label).';
 
 ALTER TABLE rollouts ADD COLUMN left_unit INTEGER;
 ALTER TABLE rollouts ADD COLUMN own_sentence VARCHAR;
