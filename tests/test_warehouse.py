@@ -382,12 +382,13 @@ def sql(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_migration_is_applied_whole_or_not_at_all(path: Path, sql: Path) -> None:
     with open_writer(path) as con:
         load_run(con, RUN)
-    second = sql / "migrations" / "0002_more.sql"
+    known = sorted((sql / "migrations").glob("*.sql"))
+    second = sql / "migrations" / f"{len(known) + 1:04d}_more.sql"
     second.write_text("CREATE TABLE more (a INTEGER); INSERT INTO more VALUES ('not a number');")
     with pytest.raises(WarehouseError), open_writer(path):
         pass
     with duckdb.connect(str(path)) as con:
-        assert con.execute("SELECT max(version) FROM schema_migrations").fetchone() == (1,)
+        assert con.execute("SELECT max(version) FROM schema_migrations").fetchone() == (len(known),)
         assert con.execute(
             "SELECT count(*) FROM duckdb_tables() WHERE table_name = 'more'"
         ).fetchone() == (0,)
@@ -397,7 +398,7 @@ def test_a_migration_is_applied_whole_or_not_at_all(path: Path, sql: Path) -> No
     with open_writer(path) as con:
         assert con.execute("FROM more").fetchall() == []
         assert con.execute("SELECT name FROM schema_migrations ORDER BY version").fetchall() == [
-            ("initial",),
+            *((file.stem.partition("_")[2],) for file in known),
             ("more",),
         ]
         assert con.execute("SELECT run_id FROM runs").fetchall() == [("r1",)]
@@ -655,9 +656,10 @@ def test_a_refused_row_inside_a_transaction_undoes_all_of_it(path: Path) -> None
 
 
 def test_a_rollout_joins_its_grade_and_its_observation() -> None:
-    rollout = Rollout("k", 1, 2, 3, 4, Outcome("7", 1.0, "graded"), 2)
+    rollout = Rollout("k", 1, 2, 3, 4, Outcome("7", 1.0, "graded"), 2, " So 7.", 0.5)
     seen = Observation("k", 1, (5, 6), " So 7.", "stop", (-0.5, -0.25), 9, 8)
-    row = RolloutRow.of("t", rollout, seen, first_sentence=" So 7.", similarity=0.5)
+    row = RolloutRow.of("t", rollout, seen, first_sentence=" So 7.", left_unit=2)
+    assert (row.own_sentence, row.similarity, row.left_unit) == (" So 7.", 0.5, 2)
     assert (row.start_boundary, row.start_token, row.diverge_token) == (2, 3, 4)
     assert (row.answer, row.reward, row.logprob, row.cached_tokens) == ("7", 1.0, -0.75, 8)
     endless = dataclasses.replace(seen, token_logprobs=(float("-inf"),))

@@ -137,24 +137,8 @@ def load_scores(
         raise WarehouseError(f"an estimator gave two scores for {' '.join(map(str, twice))}")
     columns = {"run_id": [run_id] * len(scores), **_columns(scores)}
     columns["estimator_version"] = [estimator_version] * len(scores)
-    # The old rows are updated, and only those that are not scored any more deleted: deleting and
-    # inserting the same key in one transaction is what replaying DuckDB's log after a crash has
-    # had trouble with (duckdb#15836, duckdb#24744).
-    stale = """
-        DELETE FROM scores AS s
-        WHERE
-            EXISTS (
-                FROM incoming AS i
-                WHERE (i.run_id, i.trace_id, i.method) = (s.run_id, s.trace_id, s.method)
-            )
-            AND NOT EXISTS (
-                FROM incoming AS i
-                WHERE (i.run_id, i.trace_id, i.method) = (s.run_id, s.trace_id, s.method)
-                AND (i.unit_kind, i.unit_index, i.metric, i.target)
-                    = (s.unit_kind, s.unit_index, s.metric, s.target)
-            )
-    """
-    _load(con, "scores", columns, update="true", before=stale)
+    place = ("unit_kind", "unit_index", "metric", "target")
+    _load(con, "scores", columns, update="true", before=_superseded("scores", place))
 
 
 def load_links(
@@ -163,21 +147,23 @@ def load_links(
     """Load links; they replace earlier ones of the same run, trace and method."""
     columns = {"run_id": [run_id] * len(links), **_columns(links)}
     columns["estimator_version"] = [estimator_version] * len(links)
-    stale = """
-        DELETE FROM links AS s
-        WHERE
-            EXISTS (
-                FROM incoming AS i
-                WHERE (i.run_id, i.trace_id, i.method) = (s.run_id, s.trace_id, s.method)
-            )
-            AND NOT EXISTS (
-                FROM incoming AS i
-                WHERE (i.run_id, i.trace_id, i.method) = (s.run_id, s.trace_id, s.method)
-                AND (i.unit_kind, i.from_index, i.to_index, i.metric)
-                    = (s.unit_kind, s.from_index, s.to_index, s.metric)
-            )
+    place = ("unit_kind", "from_index", "to_index", "metric")
+    _load(con, "links", columns, update="true", before=_superseded("links", place))
+
+
+def _superseded(table: str, place: Sequence[str]) -> str:
+    """SQL that deletes what a method said before about a trace and does not say any more.
+
+    The other old rows are updated: deleting and inserting the same key in one transaction is what
+    replaying DuckDB's log after a crash has had trouble with (duckdb#15836, duckdb#24744).
     """
-    _load(con, "links", columns, update="true", before=stale)
+    method = ("run_id", "trace_id", "method")
+
+    def same(columns: Sequence[str]) -> str:
+        ours, theirs = (", ".join(f"{t}.{c}" for c in columns) for t in ("i", "s"))
+        return f"EXISTS (FROM incoming AS i WHERE ({ours}) = ({theirs}))"
+
+    return f"DELETE FROM {table} AS s WHERE {same(method)} AND NOT {same((*method, *place))}"
 
 
 def load_rejects(

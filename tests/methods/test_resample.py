@@ -13,6 +13,7 @@ from tests.helpers import scripted_trace, sentences
 from tests.methods.anchors import case
 from tracelab.engines.scripted import Script, ScriptTokenizer
 from tracelab.methods import resample
+from tracelab.runtime.estimates import with_fdr
 from tracelab.work import ModelRef, Outcome, Rollout, Sampling
 
 REF = ModelRef("scripted", "planted-1", "float64")
@@ -203,3 +204,26 @@ def test_plan_asks_only_where_rollouts_are_wanted() -> None:
     wanted[2] = 7
     planned = resample.plan(tokens, units, model=REF, sampling=Sampling(), rollouts=wanted, seed=0)
     assert [(p.boundary, p.item.replicates) for p in planned] == [(2, 7), (len(units), 3)]
+
+
+@pytest.mark.parametrize("n", [8, 40])
+def test_false_discoveries_on_traces_of_filler_stay_below_the_rate(n: int) -> None:
+    """Nothing matters in these traces: any sentence called an anchor at FDR 10 % is false."""
+    rng = np.random.default_rng(n)
+    size, wrong, traces = 12, 0, 250
+    units = units_of()[:1] * size
+    units = [dataclasses.replace(u, index=i) for i, u in enumerate(units)]
+    for _ in range(traces):
+        value, keep = rng.uniform(0.1, 0.9), rng.uniform(0, 0.8, size)
+        left = np.append(rng.binomial(n, 1 - keep), n)
+        total = rng.binomial(left, value)
+        reach = left + np.append(rng.binomial(n, keep), 0)
+        counts = resample.Tally(
+            total=rng.binomial(reach, value).astype(float), n=reach, unanswered=left * 0,
+            ungraded=left * 0, left_total=total.astype(float), left_n=left, keep=keep,
+            exact=np.ones(size, dtype=bool),
+        )  # fmt: skip
+        scores = with_fdr(resample.estimate("t", units, counts))
+        wrong += any(s.extra.get("p_adjusted", 1.0) <= 0.1 for s in scores)
+    # With nothing to find, the false discovery rate is the share of traces with a discovery.
+    assert wrong / traces <= 0.12
