@@ -308,7 +308,9 @@ def explain(error: ValidationError, model: type[BaseModel]) -> str:
     field = ".".join(str(p) for p in first["loc"])
     if first["type"] == "extra_forbidden":
         names, key = _names_at(model, first["loc"][:-1]), str(first["loc"][-1])
-        elsewhere = {path.rpartition(".")[2]: path for path in _paths(model)}
+        elsewhere: dict[str, str] = {}  # where sections share a key, the first one is meant
+        for path in _paths(model):
+            elsewhere.setdefault(path.rpartition(".")[2], path)
         near = (
             difflib.get_close_matches(key, names, n=1, cutoff=0.6)
             or [elsewhere[n] for n in difflib.get_close_matches(key, elsewhere, n=1, cutoff=0.75)]
