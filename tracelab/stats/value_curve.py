@@ -23,13 +23,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.special import betaincinv
 
-Floats = NDArray[np.float64]
+from tracelab.stats.value_grid import GRID, VALUES, Floats, Mix
 
-GRID = 101
-"""Points of the grid of V: spacing .01, end points included."""
 SCALES = (0.0, 0.02, 0.06, 0.15)
 """Standard deviations of U_i around V_{i+1} in the first components of its prior."""
 JUMPS = ((1.0, 1.0), (0.5, 6.0), (6.0, 0.5))
@@ -200,7 +198,6 @@ def _kernels() -> Floats:
 
 
 _KERNELS = _kernels()
-_VALUES = np.linspace(0, 1, GRID)
 
 
 class _Chain:
@@ -214,12 +211,12 @@ class _Chain:
         self.kernels = np.tensordot(weights, _KERNELS, axes=1)
         self.weights = weights
         self.like = _likelihood(curve.total, curve.n)
-        self.mixes = [_Mix(p) for p in curve.keep]
+        self.mixes = [Mix(p) for p in curve.keep]
         # from_end[i]: V_i given the data of units i..N; from_start[i]: of units before i.
         self.from_end = np.empty((self.size + 1, GRID))
         self.from_start = np.empty((self.size + 1, GRID))
         # The end of a trace has all but happened: its value is near 0 or 1.
-        ends = (_VALUES + 0.005) ** -0.5 * (1.005 - _VALUES) ** -0.5
+        ends = (VALUES + 0.005) ** -0.5 * (1.005 - VALUES) ** -0.5
         self.from_end[self.size] = _normal(ends * self.like[self.size])
         # Where p_i = 0, V_i is U_i and sums over both are products of matrices with vectors.
         self.never = curve.keep.max(axis=1, initial=0.0) == 0
@@ -278,15 +275,15 @@ class _Chain:
             prior = self.from_end[i + 1][:, None] * self.kernel(i) * self.like[i]
             delta[i] = self.mixes[i].differences(prior, self.from_start[i]) / total
             other = joint.sum(axis=0) / total
-            mean[i] = other @ _VALUES
-            var[i] = other @ _VALUES**2 - mean[i] ** 2
+            mean[i] = other @ VALUES
+            var[i] = other @ VALUES**2 - mean[i] ** 2
         steps = np.arange(1 - GRID, GRID) / (GRID - 1)
-        return Posterior(_VALUES, value, steps, delta, scale, self.keep, mean, np.maximum(var, 0))
+        return Posterior(VALUES, value, steps, delta, scale, self.keep, mean, np.maximum(var, 0))
 
 
 def _likelihood(total: Floats, n: Floats) -> Floats:
     """Binomial (for rewards in between: quasi-binomial) likelihood on the grid, [N + 1, G]."""
-    v = np.clip(_VALUES, 0.25 / GRID, 1 - 0.25 / GRID)
+    v = np.clip(VALUES, 0.25 / GRID, 1 - 0.25 / GRID)
     log = total[:, None] * np.log(v) + (n - total)[:, None] * np.log1p(-v)
     scaled: Floats = np.exp(log - log.max(axis=1, keepdims=True))
     return scaled
@@ -295,85 +292,6 @@ def _likelihood(total: Floats, n: Floats) -> Floats:
 def _normal(message: Floats) -> Floats:
     scaled: Floats = np.maximum(message / max(message.sum(), _FLOOR), _FLOOR)
     return scaled
-
-
-class _Mix:
-    """V = p V' + (1 - p) U on the grid, p one of some equally likely values.
-
-    Between two points of the grid, mass is split so that means stay.
-    """
-
-    def __init__(self, nodes: Floats) -> None:
-        values, counts = np.unique(nodes, return_counts=True)
-        self.parts = [
-            (_One(float(p)), float(c)) for p, c in zip(values, counts / len(nodes), strict=True)
-        ]
-
-    def push(self, joint: Floats) -> Floats:
-        """Distribution of V from that of (V', U), shape [G, G] to [G]."""
-        return sum((c * one.push(joint) for one, c in self.parts), np.zeros(GRID))
-
-    def pull(self, message: Floats) -> Floats:
-        """A function of V as one of (V', U), shape [G] to [G, G]."""
-        if len(self.parts) == 1:
-            return self.parts[0][0].pull(message)
-        return sum((c * one.pull(message) for one, c in self.parts), np.zeros((GRID, GRID)))
-
-    def differences(self, prior: Floats, message: Floats) -> Floats:
-        """Mass of each (1 - p)(V' - U) / scale on the lattice of steps, shape [2G - 1]."""
-        largest = max(1 - one.p for one, _ in self.parts)
-        found = np.zeros(2 * GRID - 1)
-        for one, c in self.parts:
-            mass = np.bincount(
-                _STEP, (c * prior * one.pull(message)).ravel(), minlength=2 * GRID - 1
-            )
-            share = (1 - one.p) / largest if largest > 0 else 1.0
-            if share == 1:
-                found += mass
-                continue
-            at = (np.arange(1 - GRID, GRID) * share) + GRID - 1
-            below = np.minimum(at.astype(np.int64), 2 * GRID - 3)
-            above = at - below
-            found += np.bincount(below, mass * (1 - above), 2 * GRID - 1)
-            found += np.bincount(below + 1, mass * above, 2 * GRID - 1)
-        return found
-
-
-_STEP = (np.arange(GRID)[:, None] - np.arange(GRID) + GRID - 1).ravel()
-
-
-class _One:
-    """V = p V' + (1 - p) U for one p."""
-
-    def __init__(self, p: float) -> None:
-        self.p = p
-        if 0 < p < 1:
-            at = (p * _VALUES[:, None] + (1 - p) * _VALUES) * (GRID - 1)
-            self.below = np.minimum(at.astype(np.int64), GRID - 2)
-            self.above = at - self.below
-
-    def push(self, joint: Floats) -> Floats:
-        """See `_Mix.push`."""
-        if self.p <= 0:
-            return np.asarray(joint.sum(axis=0))
-        if self.p >= 1:
-            return np.asarray(joint.sum(axis=1))
-        upper = joint * self.above
-        flat = self.below.ravel()
-        found: Floats = np.bincount(flat, (joint - upper).ravel(), GRID).astype(np.float64)
-        found += np.bincount(flat + 1, upper.ravel(), minlength=GRID)
-        return found
-
-    def pull(self, message: Floats) -> Floats:
-        """See `_Mix.pull`."""
-        if self.p <= 0:
-            return np.broadcast_to(message, (GRID, GRID))
-        if self.p >= 1:
-            return np.broadcast_to(message[:, None], (GRID, GRID))
-        pulled: Floats = (
-            message[self.below] * (1 - self.above) + message[self.below + 1] * self.above
-        )
-        return pulled
 
 
 def _quantiles(points: Floats, mass: Floats, level: float) -> tuple[Floats, Floats]:
