@@ -591,7 +591,10 @@ def test_export_reads_back(world: duckdb.DuckDBPyConnection, tmp_path: Path, kin
     for file, n in written.items():
         if kind == "parquet":
             table = pyarrow.parquet.read_table(file)
-            assert table.equals(query(world, f"FROM {file.stem}")), file
+            live = query(world, f"FROM {file.stem}")
+            assert table.schema.equals(live.schema), file
+            # Views promise no order.
+            assert sorted(map(repr, table.to_pylist())) == sorted(map(repr, live.to_pylist())), file
         else:
             table = pyarrow.csv.read_csv(
                 file, parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import difflib
 import json
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ from typing import Any, cast
 import click
 import numpy as np
 
+from tracelab import aio
 from tracelab.engines.chat import ChatClient
 from tracelab.episode import Episode
 from tracelab.errors import ConfigError, ImportFormatError
@@ -68,7 +68,7 @@ def run_bench(
                 kinds["predictions"] = "predictions"
             for name in judges:
                 assert client is not None
-                scores[name] = asyncio.run(_judged(episodes, name, client, setup))
+                scores[name] = aio.run(_judged(episodes, name, client, setup))
                 kinds[name] = "judge"
                 failed += sum(s.failed for s in scores[name])
                 asked += len(episodes)

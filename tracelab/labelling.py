@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from duckdb import DuckDBPyConnection
 
+from tracelab import aio
 from tracelab.categories import LABELS_SCHEMA, label_prompt, parse_labels
 from tracelab.engines.chat import ChatClient, ChatRequest
 from tracelab.errors import ConfigError
@@ -77,7 +78,7 @@ def label_run(
     if not rows:
         raise ConfigError(f"run {run!r} has no sentences; `tracelab query runs` lists the runs")
     with open_client(setup) as client:
-        found = asyncio.run(label_traces(rows, client, reply_tokens=reply_tokens, seed=setup.seed))
+        found = aio.run(label_traces(rows, client, reply_tokens=reply_tokens, seed=setup.seed))
         labeller = client.name
     if (home.runs / run).is_dir():
         with Journal(str(home.runs), run) as journal:

@@ -40,9 +40,12 @@ def page_file(small: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Any]:
-    """A browser; tests that need it are skipped where there is none."""
+    """A browser; tests that need it are skipped where there is none.
+
+    Not kept for the session: its driver keeps an event loop running in this thread.
+    """
     api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     found = (shutil.which(name) for name in ("chromium", "chromium-browser", "google-chrome"))
     binary = next((path for path in found if path), None)

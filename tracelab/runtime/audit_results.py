@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from duckdb import DuckDBPyConnection
 
+from tracelab import aio
 from tracelab.config import RunConfig
 from tracelab.environments.case import Case
 from tracelab.episode import SEGMENTER, Episode
@@ -165,7 +165,7 @@ def opinions(config: RunConfig, episodes: Sequence[Episode], results: Results) -
 
     with open_client(setup) as client:
         for name in judges:
-            for episode, said in asyncio.run(ask(name, client)):
+            for episode, said in aio.run(ask(name, client)):
                 results.failed_opinions += said.status == "failed"
                 _opinion(results, episode, f"judge:{name}", said.step, said.reason or "",
                          agent=said.agent, status=said.status)  # fmt: skip

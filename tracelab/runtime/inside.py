@@ -7,12 +7,12 @@ continued or rebuilt reads them there.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from tracelab import aio
 from tracelab.config import RunConfig
 from tracelab.engines.base import build
 from tracelab.errors import ConfigError
@@ -95,7 +95,7 @@ def merged(done: dict[tuple[str, str], Estimates], methods: Sequence[str]) -> Es
 
 
 def _suppressed(engine: Any, study: Study) -> Estimates:
-    seen = asyncio.run(engine.suppressed(study.tokens, study.units))
+    seen = aio.run(engine.suppressed(study.tokens, study.units))
     answer = suppress.answer_range(study.tokens, study.units)
     return Estimates(
         list(suppress.estimate(seen, study.units, answer)), suppress.links(seen, study.units)
@@ -104,7 +104,7 @@ def _suppressed(engine: Any, study: Study) -> Estimates:
 
 def _attended(engine: Any, studies: Sequence[Study]) -> dict[tuple[str, str], Estimates]:
     """Two passes: receiver heads are those that behave so over all traces of the run."""
-    maps: list[AttentionMaps] = [asyncio.run(engine.attention(s.tokens, s.units)) for s in studies]
+    maps: list[AttentionMaps] = [aio.run(engine.attention(s.tokens, s.units)) for s in studies]
     shape = next((m.vertical.shape for m in maps if m.error is None), None)
     heads: Sequence[attend.Head] = ()
     if shape is not None:

@@ -9,13 +9,13 @@ items run one at a time, alone, so that an item that kills its engine fails by i
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from tracelab import aio
 from tracelab.engines.base import Counters, EngineSpec, build, failed
 from tracelab.errors import EngineDeadError, EngineError, TracelabError, one_line
 from tracelab.work import Observation, WorkItem
@@ -114,7 +114,7 @@ class LocalPool:
     def run(self, items: Iterable[WorkItem]) -> Iterator[list[Observation]]:
         """See `Pool.run`."""
         for batch in batches(items, self._size):
-            yield asyncio.run(run_batch(self._engine, batch.items))
+            yield aio.run(run_batch(self._engine, batch.items))
 
     def counters(self) -> Counters:
         """See `Pool.counters`."""
