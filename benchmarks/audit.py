@@ -5,7 +5,7 @@
 The same as `tracelab bench audit`.
 """
 
-from tracelab.cli_audit_bench import audit_bench
+from tracelab.cli.audit_bench import audit_bench
 
 if __name__ == "__main__":
     audit_bench()

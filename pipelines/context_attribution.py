@@ -38,8 +38,8 @@ from tracelab.runtime.run import InterruptedRunError, Run
 from tracelab.sources.base import Reject, tell_rejects
 from tracelab.sources.context import ContextRecord, read_contexts
 from tracelab.warehouse import open_writer, transaction
-from tracelab.warehouse_context import ProbeRow, load_context_rows
-from tracelab.warehouse_load import (
+from tracelab.warehouse.context import ProbeRow, load_context_rows
+from tracelab.warehouse.load import (
     RejectRow,
     load_rejects,
     load_run,
@@ -210,6 +210,6 @@ def count(studies: Sequence[ContextStudy], config: RunConfig) -> int:
 
 
 if __name__ == "__main__":
-    from tracelab.cli import run_module
+    from tracelab.cli.app import run_module
 
     run_module()

@@ -30,7 +30,7 @@ from tracelab.runtime.rerun import Chat, ChatTemplate, Rerunner
 from tracelab.runtime.run import InterruptedRunError, Run
 from tracelab.sources.base import tell_rejects
 from tracelab.warehouse import open_writer
-from tracelab.warehouse_load import load_run
+from tracelab.warehouse.load import load_run
 
 RERUNS = "reruns.jsonl"
 
@@ -119,6 +119,6 @@ def rebuild(
 
 
 if __name__ == "__main__":
-    from tracelab.cli import run_module
+    from tracelab.cli.app import run_module
 
     run_module()

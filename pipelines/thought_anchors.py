@@ -34,7 +34,7 @@ from tracelab.runtime.resampling import Rounds
 from tracelab.runtime.run import InterruptedRunError, Run
 from tracelab.runtime.study import FORCE, RolloutSink, Study
 from tracelab.sources.base import tell_rejects
-from tracelab.warehouse_load import ItemRow, RejectRow, load_items, load_run, load_traces
+from tracelab.warehouse.load import ItemRow, RejectRow, load_items, load_run, load_traces
 from tracelab.work import ModelRef
 
 
@@ -168,6 +168,6 @@ def _place(p: Planned, intervention: str) -> ItemRow:
 
 
 if __name__ == "__main__":
-    from tracelab.cli import run_module
+    from tracelab.cli.app import run_module
 
     run_module()

@@ -15,7 +15,7 @@ from tracelab.home import Home
 from tracelab.segment import segment
 from tracelab.trace import Trace, Turn, Unit, tokenized_units
 from tracelab.warehouse import open_reader
-from tracelab.warehouse_query import query, schema
+from tracelab.warehouse.query import query, schema
 
 _EOS = 256
 

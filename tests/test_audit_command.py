@@ -9,12 +9,12 @@ import pytest
 from click.testing import CliRunner
 
 from tests.helpers import invoke, rows
-from tracelab.cli_audit_run import audit
+from tracelab.cli.audit_run import audit
 from tracelab.config import load_config
 from tracelab.home import Home
 from tracelab.runs import rebuild_runs
 from tracelab.warehouse import open_reader
-from tracelab.warehouse_query import check
+from tracelab.warehouse.query import check
 
 
 def who_and_when(folder: Path, n: int) -> Path:

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from tests.judge_server import Request, judge_server
-from tracelab.cli_audit import who_and_when
+from tracelab.cli.audit import who_and_when
 
 N = 8
 

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tracelab.context_parts import Cut, Document, from_documents, from_messages
-from tracelab.context_place import place_sources
 from tracelab.contexts import Context, Message, Source, ablate, hex_mask, read_mask
+from tracelab.contexts.parts import Cut, Document, from_documents, from_messages
+from tracelab.contexts.place import place_sources
 from tracelab.errors import PlanError
 
 PROSE = st.text(alphabet="ab. \n", max_size=40)

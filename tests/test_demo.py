@@ -10,14 +10,14 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from tracelab.warehouse import open_reader
-from tracelab.warehouse_query import check
+from tracelab.warehouse.query import check
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
 
 
 def demo() -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "tracelab.cli", "demo"],
+        [sys.executable, "-m", "tracelab.cli.app", "demo"],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

@@ -25,7 +25,7 @@ from tracelab import warehouse
 from tracelab.errors import LockedError, SchemaError, WarehouseError
 from tracelab.trace import TokenizedTrace, Trace, Turn, tokenized_units
 from tracelab.warehouse import open_reader, open_writer, transaction
-from tracelab.warehouse_load import (
+from tracelab.warehouse.load import (
     EXCERPT_CHARS,
     ItemRow,
     LoadedTrace,
@@ -42,7 +42,7 @@ from tracelab.warehouse_load import (
     load_session,
     load_traces,
 )
-from tracelab.warehouse_values import storable
+from tracelab.warehouse.values import storable
 from tracelab.work import Observation, Outcome, Rollout, Score
 
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)

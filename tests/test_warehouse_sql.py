@@ -23,11 +23,11 @@ import sqlglot
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tracelab import warehouse_query
 from tracelab.errors import WarehouseError
 from tracelab.trace import TokenizedTrace, Trace, Turn, tokenized_units
 from tracelab.warehouse import open_reader, open_writer, sql_dir
-from tracelab.warehouse_load import (
+from tracelab.warehouse import query as warehouse_query
+from tracelab.warehouse.load import (
     ItemRow,
     LoadedTrace,
     RejectRow,
@@ -43,7 +43,7 @@ from tracelab.warehouse_load import (
     load_session,
     load_traces,
 )
-from tracelab.warehouse_query import check, export, named_queries, query, schema, schema_markdown
+from tracelab.warehouse.query import check, export, named_queries, query, schema, schema_markdown
 from tracelab.work import Link, Score
 
 FILES = sorted(sql_dir().rglob("*.sql"))

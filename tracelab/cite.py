@@ -22,7 +22,7 @@ from tracelab.runtime.probes import ProbeSink
 from tracelab.runtime.wiring import wire
 from tracelab.sources.context import read_one
 from tracelab.targets import parse_targets
-from tracelab.warehouse_context import TargetRow
+from tracelab.warehouse.context import TargetRow
 from tracelab.work import Score, WorkItem
 
 _SHADES = ("", "on #fff6d6", "on #ffe9a8", "on #ffd873", "on #ffc13d")

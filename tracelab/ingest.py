@@ -29,7 +29,7 @@ from tracelab.sources import read
 from tracelab.sources.base import Reject, tell_rejects
 from tracelab.trace import TokenizedTrace, Trace, content_hash
 from tracelab.warehouse import open_writer, transaction
-from tracelab.warehouse_load import RejectRow, RunRow, load_rejects, load_run, load_traces
+from tracelab.warehouse.load import RejectRow, RunRow, load_rejects, load_run, load_traces
 
 PIPELINE = "ingest"
 _BATCH = 256

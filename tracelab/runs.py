@@ -12,7 +12,7 @@ from typing import Any
 import click
 import fsspec
 
-from tracelab.cli_support import EXIT_ERRORS
+from tracelab.cli.support import EXIT_ERRORS
 from tracelab.config import RunConfig
 from tracelab.errors import ConfigError
 from tracelab.home import Home
@@ -22,7 +22,7 @@ from tracelab.runtime.progress import RunProgress
 from tracelab.runtime.run import Run
 from tracelab.runtime.wiring import versions, wire
 from tracelab.warehouse import open_writer, transaction
-from tracelab.warehouse_load import drop_run
+from tracelab.warehouse.load import drop_run
 
 PIPELINES = {
     "thought_anchors": "pipelines.thought_anchors",

@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from tracelab.bench import cite_peer, cite_quality, cite_run, cite_speed, cite_truth
 from tracelab.bench.cite_peer import Case, Peer, sentences
 from tracelab.bench.cite_work import Worker
-from tracelab.cli_bench import bench
+from tracelab.cli.bench import bench
 from tracelab.errors import ConfigError
 from tracelab.methods.ablate import attribute
 from tracelab.stats.lasso import context_cite

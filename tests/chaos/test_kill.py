@@ -21,7 +21,7 @@ import pytest
 
 from tracelab.runtime.journal import read_observations
 from tracelab.warehouse import open_reader
-from tracelab.warehouse_query import check
+from tracelab.warehouse.query import check
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
 DEADLINE_S = 240
@@ -66,7 +66,7 @@ class Driver:
 
     def __init__(self, config: Path) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "tracelab.cli", "run", str(config)],
+            [sys.executable, "-m", "tracelab.cli.app", "run", str(config)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from tests.contract.conftest import Subject
-from tracelab.context_parts import Cut
 from tracelab.contexts import ablate
+from tracelab.contexts.parts import Cut
 from tracelab.engines import hf_scoring
 from tracelab.sources.context_testbed import contexts
 from tracelab.work import WorkItem

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 from rich.console import Console
 
-from tracelab.cli_report import report, show
+from tracelab.cli.report import report, show
 from tracelab.show import show_trace, signed
 from tracelab.warehouse import open_reader
 

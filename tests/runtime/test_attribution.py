@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from tracelab.config import RunConfig, parse_config
-from tracelab.context_parts import Document, from_documents
+from tracelab.contexts.parts import Document, from_documents
 from tracelab.engines.tokenizer import HFTokenizer
 from tracelab.errors import PlanError
 from tracelab.runtime.attribution import Attribution, cut_of

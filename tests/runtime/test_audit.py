@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.audit_world import MODEL, Policy, auditor, world
-from tracelab import bench_audit
+from tracelab.bench import audit as bench_audit
 from tracelab.config import AuditConfig
 from tracelab.environments.base import EnvironmentFailure, RecordedRun, State
 from tracelab.environments.testbed import MarketWorld

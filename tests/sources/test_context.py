@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tracelab.context_parts import Cut
+from tracelab.contexts.parts import Cut
 from tracelab.errors import ImportFormatError
 from tracelab.sources.base import Reject
 from tracelab.sources.context import ContextRecord, read_contexts, read_one

@@ -20,7 +20,7 @@ from tracelab.output import print_table
 from tracelab.runtime.inputs import sampling_of
 from tracelab.runtime.journal import Journal, deduplicated
 from tracelab.runtime.study import Nowhere, RolloutSink, Study
-from tracelab.warehouse_load import ItemRow
+from tracelab.warehouse.load import ItemRow
 from tracelab.work import ModelRef
 
 RUN = "bench-anchors"

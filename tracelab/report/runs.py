@@ -13,7 +13,7 @@ from duckdb import DuckDBPyConnection
 
 from tracelab.report.agents import VERDICTS
 from tracelab.report.context import FAITHFULNESS, LABELS
-from tracelab.warehouse_query import query
+from tracelab.warehouse.query import query
 
 TOP = 15
 """Sentences in a run's ranking."""

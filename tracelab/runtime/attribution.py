@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from tracelab.config import RunConfig
-from tracelab.context_parts import Cut
+from tracelab.contexts.parts import Cut
 from tracelab.errors import PlanError
 from tracelab.methods import ablate
 from tracelab.runtime.context_begin import Recipe, begin, prompt_of

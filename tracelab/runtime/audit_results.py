@@ -25,8 +25,8 @@ from tracelab.runtime.journal import Journal
 from tracelab.sources.base import Reject
 from tracelab.trace import TokenizedTrace
 from tracelab.warehouse import open_writer, transaction
-from tracelab.warehouse_audit import EpisodeRow, RerunRow, StepRow, load_audit_rows, load_verdicts
-from tracelab.warehouse_load import (
+from tracelab.warehouse.audit import EpisodeRow, RerunRow, StepRow, load_audit_rows, load_verdicts
+from tracelab.warehouse.load import (
     LoadedTrace,
     RejectRow,
     load_rejects,

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from tracelab.context_place import place_sources
 from tracelab.contexts import Context, Mode
+from tracelab.contexts.place import place_sources
 from tracelab.engines.tokenizer import OPEN_THINK
 from tracelab.errors import PlanError
 from tracelab.runtime.contexts import ChatTokenizer, ContextStudy

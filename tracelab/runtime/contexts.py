@@ -20,7 +20,7 @@ from tracelab.runtime.study import Study
 from tracelab.stats.masks import Design, Purpose
 from tracelab.targets import Continuation, Target
 from tracelab.trace import Rendering, TokenizedTrace, Trace, Unit
-from tracelab.warehouse_load import LoadedTrace
+from tracelab.warehouse.load import LoadedTrace
 from tracelab.work import ModelRef, WorkItem
 
 

@@ -13,7 +13,7 @@ from typing import cast
 import numpy as np
 
 from tracelab.config import RunConfig
-from tracelab.config_context import ContextConfig
+from tracelab.config.context import ContextConfig
 from tracelab.grounding import label, parametric_share
 from tracelab.methods import ablate
 from tracelab.methods.ablate import METHOD
@@ -22,7 +22,7 @@ from tracelab.runtime.probes import Bools, Floats, ProbeSink
 from tracelab.stats.faithfulness import curve_area, curve_masks, lds, top_k_masks
 from tracelab.stats.masks import Design, Purpose, design
 from tracelab.targets import Target
-from tracelab.warehouse_context import FaithfulnessRow, SpanRow, TargetRow
+from tracelab.warehouse.context import FaithfulnessRow, SpanRow, TargetRow
 from tracelab.work import Score
 
 TEST = "test"

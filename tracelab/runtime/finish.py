@@ -17,7 +17,7 @@ from tracelab.runtime.estimates import Estimates
 from tracelab.runtime.journal import Journal
 from tracelab.runtime.loader import Loader
 from tracelab.runtime.study import RolloutSink, Study
-from tracelab.warehouse_load import (
+from tracelab.warehouse.load import (
     ItemRow,
     RejectRow,
     RunRow,

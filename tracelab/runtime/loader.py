@@ -15,7 +15,7 @@ from duckdb import DuckDBPyConnection
 
 from tracelab.errors import LockedError
 from tracelab.warehouse import open_writer, transaction
-from tracelab.warehouse_load import RolloutRow, load_rollouts
+from tracelab.warehouse.load import RolloutRow, load_rollouts
 
 _EVERY_SECONDS = 15.0
 _MAX_WAITING = 50_000

@@ -17,7 +17,7 @@ from tracelab.methods.ablate import TokenRange
 from tracelab.runtime.contexts import ContextStudy
 from tracelab.stats.masks import Design
 from tracelab.targets import Target
-from tracelab.warehouse_context import ProbeRow
+from tracelab.warehouse.context import ProbeRow
 from tracelab.work import Observation
 
 Floats = NDArray[np.float64]

@@ -19,7 +19,7 @@ from tracelab.runtime.pool import with_range
 from tracelab.runtime.study import Study
 from tracelab.stats.intervals import Floats
 from tracelab.stats.value_curve import Prior, fit, posterior
-from tracelab.warehouse_load import ItemRow
+from tracelab.warehouse.load import ItemRow
 from tracelab.work import ModelRef, Sampling
 
 GROWTH = 0.5

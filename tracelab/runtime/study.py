@@ -16,7 +16,7 @@ from tracelab.grading import Grader, GradeRequest
 from tracelab.methods.grouping import left_unit
 from tracelab.segment import reasoning_range, segment
 from tracelab.trace import TokenizedTrace, Trace, Unit, tokenized_units
-from tracelab.warehouse_load import ItemRow, LoadedTrace, RolloutRow
+from tracelab.warehouse.load import ItemRow, LoadedTrace, RolloutRow
 from tracelab.work import Observation, Outcome, Rollout, diverge_token
 
 _FIRST_SENTENCE_CHARS = 600

@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tracelab.context_parts import TEMPLATE, Cut, Document, from_documents, from_messages
 from tracelab.contexts import Context, Message
+from tracelab.contexts.parts import TEMPLATE, Cut, Document, from_documents, from_messages
 from tracelab.errors import ImportFormatError, PlanError
 from tracelab.sources.base import Reject, excerpt
 from tracelab.sources.jsonl import parse_object

@@ -7,7 +7,7 @@ or the clerk's `misleading` hint.
 
 from __future__ import annotations
 
-from tracelab.context_parts import Cut, Document, from_documents
+from tracelab.contexts.parts import Cut, Document, from_documents
 from tracelab.sources.context import ContextRecord
 from tracelab.targets import Spec
 from tracelab.testbed import Problem, problems

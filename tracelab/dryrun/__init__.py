@@ -117,11 +117,11 @@ def forecast(
     """
     wired = wire(config)
     if config.pipeline == "context_attribution":
-        from tracelab.dryrun_context import forecast_contexts
+        from tracelab.dryrun.context import forecast_contexts
 
         return forecast_contexts(config, wired)
     if config.pipeline == "failure_audit":
-        from tracelab.dryrun_audit import forecast_audit
+        from tracelab.dryrun.audit import forecast_audit
 
         return forecast_audit(config, wired)
     root = config.runtime.journal or str(home.runs)

@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from tracelab.cli_support import format_options, guarded, home_option
+from tracelab.cli.support import format_options, guarded, home_option
 from tracelab.home import Home
 
 _UNITS = ["word", "sentence", "paragraph", "document", "message"]
@@ -72,7 +72,7 @@ def grounding(
     Example:
       tracelab grounding --label ungrounded
     """
-    from tracelab.commands import run_query
+    from tracelab.cli.sql import run_query
 
     given = {"run": run, "trace": trace, "label": label, "limit": str(limit)}
     params = tuple(f"{k}={v}" for k, v in given.items() if v is not None)

@@ -1,7 +1,7 @@
 """The warehouse: one DuckDB file that holds runs, traces, rollouts and scores.
 
 Contract: the SQL under `warehouse/` is the schema; this module opens the file and brings the schema
-up to date; `warehouse_load` fills it and `warehouse_query` reads it. The journal is the durable
+up to date; `load` fills it and `query` reads it. The journal is the durable
 record and the warehouse can always be rebuilt from it, so a lock or a full disk delays loading and
 loses nothing. It knows nothing about engines, journals or configuration.
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from tracelab.cli_support import guarded, home_option
+from tracelab.cli.support import guarded, home_option
 from tracelab.home import Home
 
 

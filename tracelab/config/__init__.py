@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field, ValidationError
 
-from tracelab.config_context import ContextConfig, Section
+from tracelab.config.context import ContextConfig, Section
 from tracelab.errors import ConfigError
 from tracelab.grading import GradingConfig
 from tracelab.resources import resource_dir

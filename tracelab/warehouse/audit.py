@@ -1,6 +1,6 @@
 """Rows of the tables that failure audits fill: episodes, steps, reruns, verdicts.
 
-The contract is that of `tracelab.warehouse_load`: loading twice changes nothing.
+The contract is that of `tracelab.warehouse.load`: loading twice changes nothing.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from duckdb import DuckDBPyConnection
 
 from tracelab.episode import Episode, Step
 from tracelab.methods.verdict import Verdict
-from tracelab.warehouse_load import _columns, _load
+from tracelab.warehouse.load import _columns, _load
 
 
 @dataclass(frozen=True, slots=True)

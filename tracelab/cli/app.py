@@ -12,13 +12,13 @@ from pathlib import Path
 import click
 
 from tracelab import __version__
-from tracelab.cli_anchors import anchors
-from tracelab.cli_audit_run import audit
-from tracelab.cli_bench import bench
-from tracelab.cli_context import cite, grounding
-from tracelab.cli_label import label
-from tracelab.cli_report import report, show
-from tracelab.cli_support import EXIT_ERRORS, format_options, guarded, home_option
+from tracelab.cli.anchors import anchors
+from tracelab.cli.audit_run import audit
+from tracelab.cli.bench import bench
+from tracelab.cli.context import cite, grounding
+from tracelab.cli.label import label
+from tracelab.cli.report import report, show
+from tracelab.cli.support import EXIT_ERRORS, format_options, guarded, home_option
 from tracelab.home import Home
 
 
@@ -156,7 +156,7 @@ def query(sql: str | None, params: tuple[str, ...], form: str | None, home: str 
       tracelab query top_anchors -p run=demo -p limit=5 --json
       echo "select count(*) from rollouts" | tracelab query -
     """
-    from tracelab.commands import run_query
+    from tracelab.cli.sql import run_query
 
     run_query(sql, params, form, Home.at(home))
 
@@ -172,7 +172,7 @@ def schema(tables: tuple[str, ...], home: str | None) -> None:
     Example:
       tracelab schema anchors value_curves
     """
-    from tracelab.commands import show_schema
+    from tracelab.cli.sql import show_schema
 
     show_schema(tables, Home.at(home))
 
@@ -188,7 +188,7 @@ def check(form: str | None, home: str | None) -> None:
     Example:
       tracelab check
     """
-    from tracelab.commands import run_checks
+    from tracelab.cli.sql import run_checks
 
     sys.exit(run_checks(form, Home.at(home)))
 
@@ -207,7 +207,7 @@ def export(folder: Path, form: str, home: str | None) -> None:
     Example:
       tracelab export results --format csv
     """
-    from tracelab.commands import export_all
+    from tracelab.cli.sql import export_all
 
     export_all(folder, form, Home.at(home))
 

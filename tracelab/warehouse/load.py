@@ -20,7 +20,7 @@ from duckdb import DuckDBPyConnection
 
 from tracelab.errors import WarehouseError
 from tracelab.warehouse import transaction
-from tracelab.warehouse_rows import (
+from tracelab.warehouse.rows import (
     ItemRow,
     LoadedTrace,
     RejectRow,
@@ -28,7 +28,7 @@ from tracelab.warehouse_rows import (
     RunRow,
     SessionRow,
 )
-from tracelab.warehouse_values import to_arrow
+from tracelab.warehouse.values import to_arrow
 from tracelab.work import Link, Score
 
 __all__ = ["ItemRow", "LoadedTrace", "RejectRow", "RolloutRow", "RunRow", "SessionRow"]

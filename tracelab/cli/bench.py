@@ -7,9 +7,9 @@ from pathlib import Path
 
 import click
 
-from tracelab.cli_audit import who_and_when
-from tracelab.cli_audit_bench import audit_bench
-from tracelab.cli_support import guarded, home_option
+from tracelab.cli.audit import who_and_when
+from tracelab.cli.audit_bench import audit_bench
+from tracelab.cli.support import guarded, home_option
 from tracelab.home import Home
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from tracelab.cli_support import guarded, home_option
+from tracelab.cli.support import guarded, home_option
 from tracelab.home import Home
 
 _UNITS = {"": 1, "k": 1_000, "m": 1_000_000, "g": 1_000_000_000}

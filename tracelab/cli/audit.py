@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from tracelab.cli_support import EXIT_ERRORS, format_options, guarded
+from tracelab.cli.support import EXIT_ERRORS, format_options, guarded
 
 JUDGES = ("all-at-once", "step-by-step", "binary-search", "a2p")
 
@@ -73,7 +73,7 @@ def who_and_when(
       tracelab bench who-and-when who_and_when/ --method a2p --method floors \\
         --endpoint http://localhost:8000/v1 --model my-judge --json
     """
-    from tracelab.bench_who_and_when import run_bench
+    from tracelab.bench.who_and_when import run_bench
     from tracelab.judging import JudgeSetup
 
     setup = JudgeSetup(

@@ -1,6 +1,6 @@
 """Rows of the tables that context attribution fills: probes, spans, targets, faithfulness.
 
-The contract is that of `tracelab.warehouse_load`: loading twice changes nothing.
+The contract is that of `tracelab.warehouse.load`: loading twice changes nothing.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from duckdb import DuckDBPyConnection
 
-from tracelab.warehouse_load import _columns, _load
+from tracelab.warehouse.load import _columns, _load
 
 
 @dataclass(frozen=True, slots=True)

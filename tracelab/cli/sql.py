@@ -9,12 +9,12 @@ from typing import Literal, cast
 import click
 import pyarrow as pa
 
-from tracelab.cli_support import parse_params
+from tracelab.cli.support import parse_params
 from tracelab.errors import ConfigError
 from tracelab.home import Home
 from tracelab.output import Format, clean, default_format, print_arrow
 from tracelab.warehouse import open_reader
-from tracelab.warehouse_query import check, export, named_queries, query, schema, schema_markdown
+from tracelab.warehouse.query import check, export, named_queries, query, schema, schema_markdown
 
 
 def run_query(sql: str | None, params: tuple[str, ...], form: str | None, home: Home) -> None:

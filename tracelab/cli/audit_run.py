@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from tracelab.cli_support import format_options, guarded, home_option
+from tracelab.cli.support import format_options, guarded, home_option
 from tracelab.home import Home
 
 
@@ -58,7 +58,7 @@ def audit(
       tracelab audit testbed --environment testbed --dtype float32 --max-tokens 64
       tracelab audit logs/ --opinion error-rule --json
     """
-    from tracelab.audit_command import AuditOptions, run_audit
+    from tracelab.cli.audit_work import AuditOptions, run_audit
 
     options = AuditOptions(
         paths=paths, model=model, environment=environment, side_effects=side_effects,

@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from tracelab.cli_support import EXIT_ERRORS, guarded, home_option
+from tracelab.cli.support import EXIT_ERRORS, guarded, home_option
 from tracelab.home import Home
 
 
