@@ -391,7 +391,7 @@ def test_bad_parameters_and_no_warehouse(config: Path) -> None:
 def test_a_reader_that_leaves_early_is_no_failure(config: Path, home: Path) -> None:
     invoke("ingest", config.parent / "t.jsonl")
     sql = "select range from range(200000)"
-    command = f"{shlex.quote(sys.executable)} -m tracelab.cli.app query {shlex.quote(sql)}"
+    command = f"{shlex.quote(sys.executable)} -m tracelab query {shlex.quote(sql)}"
     out = subprocess.run(
         ["bash", "-o", "pipefail", "-c", f"{command} | head -2"], capture_output=True, text=True
     )

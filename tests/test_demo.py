@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
 
 def demo() -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "tracelab.cli.app", "demo"],
+        [sys.executable, "-m", "tracelab", "demo"],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

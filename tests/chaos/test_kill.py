@@ -66,7 +66,7 @@ class Driver:
 
     def __init__(self, config: Path) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "tracelab.cli.app", "run", str(config)],
+            [sys.executable, "-m", "tracelab", "run", str(config)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,

@@ -250,7 +250,3 @@ for command in (anchors, cite, grounding, audit, report, show, label, bench):
 def run_module() -> None:
     """`python -m pipelines.NAME CONFIG [options]`: the same as `tracelab run`."""
     run.main(standalone_mode=True)
-
-
-if __name__ == "__main__":
-    main()
