@@ -12,7 +12,7 @@ from rich.console import Console
 
 from pipelines import context_attribution
 from tests.helpers import everything, invoke, rows
-from tracelab import cite as citing
+from tracelab.cli import cite_work as citing
 from tracelab.config import RunConfig, parse_config
 from tracelab.errors import ConfigError
 from tracelab.home import Home

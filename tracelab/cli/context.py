@@ -43,8 +43,8 @@ def cite(
       echo '{"context": " Kale costs 4. Oak adds 1.", "query": "How much?"}' |
         tracelab cite - --model testbed
     """
-    from tracelab.cite import CiteOptions, read_input, show
-    from tracelab.cite import cite as attribute
+    from tracelab.cli.cite_work import CiteOptions, read_input, show
+    from tracelab.cli.cite_work import cite as attribute
 
     options = CiteOptions(
         model=model, engine=engine, ablations=ablations, unit=unit, mode=mode, target=target,
