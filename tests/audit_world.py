@@ -25,7 +25,12 @@ class TextTokens:
     """One token a character, and the testbed's chat template."""
 
     def chat_text(
-        self, messages: Sequence[Mapping[str, Any]], rendering: Rendering, *, ask: bool = True
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        rendering: Rendering,
+        *,
+        ask: bool = True,
+        tools: Sequence[Mapping[str, Any]] = (),
     ) -> str:
         return tokenizer.render([dict(m) for m in messages], add_generation_prompt=ask)
 

@@ -27,7 +27,7 @@ class Arguments:
     """Arguments of a tool call: the exact text, and its value or why it has none.
 
     Attributes:
-        raw: As the model wrote them (canonical JSON where the log holds a value).
+        raw: As the model wrote them (where the log holds a value: as JSON, keys in its order).
         parsed: Their JSON value; None when `error` is set.
         error: Why `raw` is not JSON.
     """
@@ -42,7 +42,7 @@ class Arguments:
         if isinstance(value, str) and not value.strip():
             return cls(value)  # called without arguments
         if not isinstance(value, str):
-            return cls(json.dumps(value, ensure_ascii=False, sort_keys=True), value)
+            return cls(json.dumps(value, ensure_ascii=False), value)
         try:
             return cls(value, json.loads(value, parse_constant=_refuse))
         except json.JSONDecodeError as e:

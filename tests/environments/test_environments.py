@@ -262,7 +262,7 @@ def test_logs_become_runs_that_can_be_executed() -> None:
         task="Find 7.",
         success=False,
     )
-    run = recorded_run(episode, lambda before, message: json.dumps(message.get("tool_calls", "")))
+    run = recorded_run(episode, lambda _, message, __: json.dumps(message.get("tool_calls", "")))
     assert run.steps == (1, 3) and run.agents == ("helper", "helper") and run.tools == ("get", None)
     assert [m["role"] for m in run.before[1]] == ["user", "assistant", "tool"]
     assert run.score == 0.0

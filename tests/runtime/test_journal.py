@@ -8,7 +8,7 @@ import uuid
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tracelab.errors import TracelabError
@@ -29,6 +29,7 @@ observations = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(st.lists(observations, max_size=12))
 def test_what_goes_in_comes_out(rows: list[Observation]) -> None:
     root = f"memory://{uuid.uuid4().hex}"
@@ -100,3 +101,71 @@ def test_a_failed_write_leaves_the_old_blob_and_no_litter(tmp_path: Path, monkey
         store.write("a/b", b"new")
     assert store.read("a/b") == b"old"
     assert [p.name for p in (tmp_path / "a").iterdir()] == ["b"]
+
+
+@settings(deadline=None)
+@given(st.lists(observations, max_size=30), st.data())
+def test_what_is_wanted_comes_back_and_nothing_else(
+    rows: list[Observation], data: st.DataObject
+) -> None:
+    wanted = data.draw(
+        st.dictionaries(
+            st.text("abcdef0123456789", min_size=1, max_size=4)
+            | st.sampled_from([o.key for o in rows] or ["x"]),
+            st.builds(lambda a, n: range(a, a + n), st.integers(0, 3), st.integers(0, 3)),
+            max_size=6,
+        )
+    )
+    expected = [o for o in rows if o.replicate in wanted.get(o.key, ())]
+    root = f"memory://{uuid.uuid4().hex}"
+    with Journal(root, "r", flush_rows=4, flush_seconds=1e9) as journal:
+        journal.append(rows[:17])
+        journal.append(rows[17:])
+        journal.flush()
+        own = [o for part in journal.recorded(wanted) for o in part]
+    with Journal(root, "r") as journal:
+        back = [o for part in journal.recorded(wanted) for o in part]
+    assert sorted(own, key=repr) == sorted(back, key=repr) == sorted(expected, key=repr)
+
+
+def test_a_round_reads_only_the_parts_it_needs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rounds that ask for what is new read nothing; resuming looks into each part once."""
+    read: list[str] = []
+    whole = Store.read
+
+    def reading(self: Store, name: str) -> bytes | None:
+        read.append(name)
+        return whole(self, name)
+
+    monkeypatch.setattr(Store, "read", reading)
+    with Journal(str(tmp_path), "r", flush_rows=1) as journal:
+        for r in range(50):
+            assert list(journal.recorded({"k": range(r, r + 1)})) == []
+            journal.append([Observation("k", r)])
+        assert read == []
+        assert [[o.replicate for o in p] for p in journal.recorded({"k": range(3, 4)})] == [[3]]
+        assert len(read) == 1
+    read.clear()
+    with Journal(str(tmp_path), "r") as journal:
+        for r in range(50):
+            [part] = journal.recorded({"k": range(r, r + 1)})
+            assert [o.replicate for o in part] == [r]
+    assert len(read) == 100, "each part once for its keys, and once for what it holds"
+
+
+def test_a_damaged_part_is_set_aside_when_it_is_wanted(tmp_path: Path) -> None:
+    with Journal(str(tmp_path), "r", flush_rows=1) as journal:
+        for r in range(3):
+            journal.append([Observation("k", r)])
+        parts = sorted((tmp_path / "r" / "observations").glob("*.parquet"))
+        parts[0].write_bytes(b"PAR1")
+        parts[1].unlink()
+        kept = [o.replicate for p in journal.recorded({"k": range(3)}) for o in p]
+        assert len(kept) == 1
+        assert parts[0].with_name(parts[0].name + ".damaged").exists()
+    parts[2].write_bytes(b"")
+    with Journal(str(tmp_path), "r") as journal:
+        assert list(journal.recorded({"k": range(3)})) == []
+        assert parts[2].with_name(parts[2].name + ".damaged").exists()

@@ -41,7 +41,9 @@ def forecast_audit(config: RunConfig, wired: Wired) -> Forecast:
     )  # fmt: skip
     scored = prompt = turns = read = wrote = steps = 0
     for s in subjects_of(config, source, rerunner):
-        before = [len(rerunner.chat.prompt(b)) for b in s.run.before]
+        before = [
+            len(rerunner.chat.prompt(b, s.run.offered_at(t))) for t, b in enumerate(s.run.before)
+        ]
         action = [
             len(rerunner.chat.written(b, a))
             for b, a in zip(s.run.before, s.run.actions, strict=True)

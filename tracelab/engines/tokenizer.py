@@ -86,7 +86,12 @@ class HFTokenizer:
         return tuple(ids), tuple(starts)
 
     def chat_text(
-        self, messages: Sequence[Mapping[str, Any]], rendering: Rendering, *, ask: bool = True
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        rendering: Rendering,
+        *,
+        ask: bool = True,
+        tools: Sequence[Mapping[str, Any]] = (),
     ) -> str:
         """A prompt as text; messages as the chat template takes them, tool calls included.
 
@@ -94,6 +99,7 @@ class HFTokenizer:
             messages: With `role`, `content` and whatever else the template reads.
             rendering: `raw` joins their contents.
             ask: End with the generation prompt.
+            tools: Definitions of tools that the model is offered, `{"type", "function"}` each.
 
         Raises:
             PlanError: There is no template, or it refuses the messages.
@@ -105,7 +111,10 @@ class HFTokenizer:
         try:
             return str(
                 self._tok.apply_chat_template(
-                    list(messages), add_generation_prompt=ask, tokenize=False
+                    list(messages),
+                    tools=list(tools) or None,
+                    add_generation_prompt=ask,
+                    tokenize=False,
                 )
             )
         except Exception as e:  # a template is a program of the model's author

@@ -15,9 +15,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-from tracelab.errors import ConfigError
+from tracelab.environments.messages import Message as Message
+from tracelab.environments.messages import definitions, plain
+from tracelab.errors import ConfigError, PlanError
 
-Message = Mapping[str, Any]
 Ended = Literal["", "answer", "limit", "unreadable", "censored"]
 """Why an episode is over: it answered, ran out of turns, wrote what no tool takes, or called
 something that the record has no answer to. Empty while it goes on."""
@@ -36,11 +37,13 @@ class State:
         messages: The chat so far, as the chat template takes it.
         done: Whether it is over.
         ended: Why.
+        tools: Definitions of the tools that the model is offered next; None: as was recorded.
     """
 
     messages: tuple[Message, ...]
     done: bool = False
     ended: Ended = ""
+    tools: tuple[Message, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +61,8 @@ class RecordedRun:
         steps: Index of each action among the steps of the episode [N].
         score: What it scored.
         ended: Why it was over.
+        offered: Definitions of the tools that the model was offered before each action [N]; empty
+            where it was offered none.
     """
 
     name: str
@@ -70,6 +75,19 @@ class RecordedRun:
     steps: tuple[int, ...]
     score: float
     ended: Ended = ""
+    offered: tuple[tuple[Message, ...], ...] = ()
+
+    @classmethod
+    def of(cls, data: Mapping[str, Any]) -> RecordedRun:
+        """Read it back from JSON."""
+        run: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
+        for nested in ("before", "offered"):
+            run[nested] = tuple(tuple(messages) for messages in run.get(nested, ()))
+        return cls(**run)
+
+    def offered_at(self, t: int) -> tuple[Message, ...]:
+        """The tools offered before action t; later than the record, those of its last action."""
+        return self.offered[min(t, len(self.offered) - 1)] if self.offered else ()
 
     def state_after(self, t: int) -> tuple[Message, ...]:
         """The messages after action t."""
@@ -144,7 +162,16 @@ def as_state(value: object) -> State:
     if ended not in _ENDED:
         raise EnvironmentFailure(f"the environment's reply has ended = {str(ended)[:40]!r}")
     done = bool(data.get("done", False)) or ended != ""
-    return State(tuple(messages), done, (ended or "answer") if done else "")
+    tools = data.get("tools")
+    try:
+        return State(
+            tuple(map(plain, messages)),
+            done,
+            (ended or "answer") if done else "",
+            None if tools is None else definitions(tools),
+        )
+    except PlanError as e:
+        raise EnvironmentFailure(f"the environment's reply cannot be given to a model: {e}") from e
 
 
 def _is_message(value: object) -> bool:

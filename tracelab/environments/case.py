@@ -61,12 +61,9 @@ class Case:
     @classmethod
     def of(cls, data: Mapping[str, Any]) -> Case:
         """Read it back."""
-        run: dict[str, Any] = {
-            k: tuple(v) if isinstance(v, list) else v for k, v in data["run"].items()
-        }
-        run["before"] = tuple(tuple(messages) for messages in run["before"])
         kept = {k: data[k] for k in ("environment", "action", "reason")}
-        return cls(run=RecordedRun(**run), correction=tuple(data["correction"]), **kept)
+        run = RecordedRun.of(data["run"])
+        return cls(run=run, correction=tuple(data["correction"]), **kept)
 
     @classmethod
     def load(cls, path: Path) -> Case:

@@ -6,14 +6,14 @@ Pure. `spell` is the model's chat template: what a message looks like as the mod
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from tracelab.environments.base import Message, RecordedRun
+from tracelab.environments.messages import call, definitions, plain
 from tracelab.episode import Episode, Step
 from tracelab.errors import PlanError
 
-Spell = Callable[[Sequence[Message], Message], str]
-"""What follows the generation prompt when a message is written after others."""
+Spell = Callable[[Sequence[Message], Message, Sequence[Message]], str]
+"""What follows the generation prompt when a message is written after others, given tools."""
 
 
 def recorded_run(episode: Episode, spell: Spell) -> RecordedRun:
@@ -28,8 +28,9 @@ def recorded_run(episode: Episode, spell: Spell) -> RecordedRun:
     score = episode.reward if episode.reward is not None else episode.success
     if score is None:
         raise PlanError("the log does not say whether the run succeeded")
-    before = [tuple(episode.model_input(s.index) or _reconstructed(episode, s)) for s in written]
-    actions = [spell(b, _assistant(s)) for b, s in zip(before, written, strict=True)]
+    before = [tuple(_input(episode, s)) for s in written]
+    offered = [_offered(episode, s) for s in written]
+    actions = [spell(b, _assistant(s), o) for b, s, o in zip(before, written, offered, strict=True)]
     last = written[-1]
     after = (*before[-1], _assistant(last), *map(_message, episode.steps[last.index + 1 :]))
     return RecordedRun(
@@ -45,7 +46,29 @@ def recorded_run(episode: Episode, spell: Spell) -> RecordedRun:
         tools=tuple(s.calls[0].name if s.calls else None for s in written),
         steps=tuple(s.index for s in written),
         score=float(score),
+        offered=tuple(offered) if any(offered) else (),
     )  # fmt: skip
+
+
+def _input(episode: Episode, step: Step) -> list[Message]:
+    """What a step's model was given: as recorded, or the conversation before the step.
+
+    Raises:
+        PlanError: It holds what is no text.
+    """
+    recorded = episode.model_input(step.index) or []
+    if recorded and all(isinstance(m, dict) and "role" in m for m in recorded):
+        try:
+            return [plain(m) for m in recorded]
+        except PlanError as e:
+            raise PlanError(f"the input of step {step.index} cannot be made again: {e}") from None
+    # Token ids alone say nothing to an environment, so they are reconstructed too.
+    return _reconstructed(episode, step)
+
+
+def _offered(episode: Episode, step: Step) -> tuple[Message, ...]:
+    tools = None if step.tools is None else episode.messages.get(step.tools)
+    return definitions(tools) if tools else ()
 
 
 def _reconstructed(episode: Episode, step: Step) -> list[Message]:
@@ -61,7 +84,7 @@ def _message(step: Step) -> Message:
         return _assistant(step)
     if step.kind != "tool":
         return {"role": step.kind, "content": step.content}
-    message: dict[str, Any] = {"role": "tool", "content": step.result or ""}
+    message = {"role": "tool", "content": step.result or ""}
     if step.tool_call_id is not None:
         message["tool_call_id"] = step.tool_call_id
     if step.tool is not None:
@@ -70,18 +93,7 @@ def _message(step: Step) -> Message:
 
 
 def _assistant(step: Step) -> Message:
-    message: dict[str, Any] = {"role": "assistant", "content": step.content}
+    message: dict[str, object] = {"role": "assistant", "content": step.content}
     if step.calls:
-        message["tool_calls"] = [
-            {
-                "id": c.id or f"call_{step.index}_{i}",
-                "type": "function",
-                "function": {
-                    "name": c.name,
-                    "arguments": c.arguments.raw if c.arguments.parsed is None
-                    else c.arguments.parsed,
-                },
-            }
-            for i, c in enumerate(step.calls)
-        ]  # fmt: skip
+        message["tool_calls"] = [call(c, i) for i, c in enumerate(step.calls)]
     return message

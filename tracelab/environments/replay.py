@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from tracelab.environments.base import Message, RecordedRun, State
@@ -61,10 +61,27 @@ def recorded_results(run: RecordedRun) -> dict[Key, list[Message]]:
     """Recorded results by call, in order of occurrence."""
     found: dict[Key, list[Message]] = {}
     for t, action in enumerate(run.actions):
-        replies = [m for m in run.state_after(t)[len(run.before[t]) :] if m["role"] == "tool"]
+        replies = [m for m in _answered(run, t) if m["role"] == "tool"]
         for key, reply in zip(parse_calls(action), replies, strict=False):
             found.setdefault(key, []).append(reply)
     return found
+
+
+def _answered(run: RecordedRun, t: int) -> Sequence[Message]:
+    """What stands after action t in the next chat that goes on from it."""
+    before = run.before[t]
+    for later in (*run.before[t + 1 :], run.after):
+        if len(later) > len(before) and later[: len(before)] == before:
+            return later[len(before) + 1 :]
+    return ()
+
+
+def one_chat(run: RecordedRun) -> bool:
+    """Whether all of a run is one growing chat; else several models had chats of their own."""
+    return all(
+        len(after) > len(before) and after[: len(before)] == before
+        for before, after in zip(run.before, run.before[1:], strict=False)
+    )
 
 
 class ReplayEnvironment:
@@ -84,6 +101,7 @@ class ReplayEnvironment:
     def restore(self, run: RecordedRun, t: int) -> State:
         """See `Environment.restore`."""
         self._run, self._t = run, t
+        self._on_record = True
         self._results = recorded_results(run)
         self._seen = Counter(key for a in run.actions[:t] for key in parse_calls(a))
         self._messages = list(run.before[t])
@@ -96,9 +114,10 @@ class ReplayEnvironment:
         self._t += 1
         calls = parse_calls(action)
         same = t < len(run.actions) and action == run.actions[t]
-        if same and t + 1 < len(run.actions):
+        self._on_record = self._on_record and same
+        if self._on_record and t + 1 < len(run.actions):
             # On the recorded path everything is known, whatever it was that answered.
-            self._messages += run.state_after(t)[len(run.before[t]) :]
+            self._messages = list(run.state_after(t))
             self._seen.update(calls)
             return State(tuple(self._messages))
         self._messages.append({"role": "assistant", "content": action})
@@ -114,8 +133,10 @@ class ReplayEnvironment:
     def _final(self, action: str, t: int) -> State:
         run = self._run
         early = t < len(run.actions) - 1
-        if early and not parse_calls(run.actions[t]):
-            # Here somebody answered a plain message; to another message they might say else.
+        answered = early and not parse_calls(run.actions[t])
+        if answered or (not self._on_record and not one_chat(run)):
+            # Somebody answered a plain message, or another model took over; to another message
+            # they might say else.
             return State(tuple(self._messages), True, "censored")
         self._answer, self._ended = _THOUGHT.sub("", action), True
         return State(tuple(self._messages), True, "answer")

@@ -30,11 +30,7 @@ def answer(environment: UserEnvironment, request: Mapping[str, Any]) -> dict[str
     if op == "reset":
         return asdict(environment.reset(request["task"]))
     if op == "restore":
-        run: dict[str, Any] = {
-            k: tuple(v) if isinstance(v, list) else v for k, v in request["run"].items()
-        }
-        run["before"] = tuple(tuple(m) for m in run["before"])
-        return asdict(environment.restore(RecordedRun(**run), request["t"]))
+        return asdict(environment.restore(RecordedRun.of(request["run"]), request["t"]))
     if op == "step":
         return asdict(environment.step(request["action"]))
     return {"error": f"unknown op {op!r}"}

@@ -8,6 +8,8 @@ they raise fails the one re-execution. Code that may hang belongs behind
 from __future__ import annotations
 
 import importlib
+import os
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -70,6 +72,8 @@ def load_class(spec: str) -> type[Any]:
         ConfigError: There is none, or it is no environment.
     """
     module, _, name = spec.partition(":")
+    if (here := os.getcwd()) not in sys.path:
+        sys.path.append(here)  # where the user is; last, so that it hides nothing installed
     try:
         found = getattr(importlib.import_module(module), name)
     except Exception as e:  # whatever the user's module raises

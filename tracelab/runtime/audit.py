@@ -146,7 +146,8 @@ class Audit:
                 continue
             for t, action in enumerate(s.run.actions):
                 before = s.run.before[t]
-                item = WorkItem(model, chat.prompt(before), target_ids=chat.written(before, action))
+                prompt = chat.prompt(before, s.run.offered_at(t))
+                item = WorkItem(model, prompt, target_ids=chat.written(before, action))
                 items[item.key] = item
                 places.setdefault(item.key, []).append((s, t))
 

@@ -81,7 +81,7 @@ def subjects_of(config: RunConfig, source: Source, rerunner: Rerunner) -> list[S
                     f"has {len(run.actions)} model steps, more than audit.max_steps = "
                     f"{config.audit.max_steps}"
                 )
-            rerunner.chat.prompt(run.before[-1])
+            rerunner.chat.prompt(run.before[-1], run.offered_at(len(run.actions) - 1))
         except PlanError as e:
             source.rejects.append(Reject(episode.source, episode.line, f"{episode.name}: {e}", ""))
             continue

@@ -42,7 +42,8 @@ def message_effects(
         before = run.before[t]
         try:
             target = rerunner.chat.written(before, run.actions[t])
-            full = _item(rerunner, before, target)
+            tools = run.offered_at(t)
+            full = _item(rerunner, before, tools, target)
         except PlanError:
             places.append((None, {}))
             continue
@@ -52,7 +53,7 @@ def message_effects(
             without = [dict(m) for m in before]
             without[j]["content"] = PLACEHOLDER
             try:
-                item = _item(rerunner, without, target)
+                item = _item(rerunner, without, tools, target)
             except PlanError:
                 continue
             items[item.key], keys[j] = item, item.key
@@ -70,8 +71,10 @@ def message_effects(
     ]
 
 
-def _item(rerunner: Rerunner, messages: Sequence[Any], target: tuple[int, ...]) -> WorkItem:
-    return WorkItem(rerunner.model, rerunner.chat.prompt(messages), target_ids=target)
+def _item(
+    rerunner: Rerunner, messages: Sequence[Any], tools: Sequence[Any], target: tuple[int, ...]
+) -> WorkItem:
+    return WorkItem(rerunner.model, rerunner.chat.prompt(messages, tools), target_ids=target)
 
 
 def _ranked(

@@ -23,13 +23,14 @@ import logging
 import os
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import IO, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tracelab.errors import TracelabError
+from tracelab.runtime.part_index import PartIndex
 from tracelab.runtime.store import Store
 from tracelab.work import Observation
 
@@ -73,6 +74,7 @@ class Journal:
         self._flush_rows, self._flush_seconds = flush_rows, flush_seconds
         self._flushed = time.monotonic()
         self._rows: list[Observation] = []
+        self._index = PartIndex()
         self._lock: IO[str] | None = None
         if self.store.is_local:
             self._lock = _lock(self.store.path("lock"), run_id)
@@ -113,7 +115,9 @@ class Journal:
         table = pa.Table.from_pylist([_row(o) for o in self._rows], schema=_SCHEMA)
         buffer = io.BytesIO()
         pq.write_table(table, buffer, compression="zstd")
-        self.store.write(f"observations/part-{uuid.uuid4().hex}.parquet", buffer.getvalue())
+        name = f"observations/part-{uuid.uuid4().hex}.parquet"
+        self.store.write(name, buffer.getvalue())
+        self._index.add(name, [o.key for o in self._rows], [o.replicate for o in self._rows])
         self._rows = []
 
     def observations(self) -> Iterator[list[Observation]]:
@@ -122,12 +126,42 @@ class Journal:
         A part that cannot be read (a damaged disk) is set aside with a warning: its work is
         simply owed again.
         """
-        for name, part in _parts(self.store):
-            if part is None:
-                log.warning("journal part %s cannot be read; set aside, its work is redone", name)
-                self.store.rename(name, name + ".damaged")
-            else:
+        for name in self.store.list("observations", ".parquet"):
+            if (part := self._part(name)) is not None:
                 yield part
+
+    def recorded(self, wanted: Mapping[str, range]) -> Iterator[list[Observation]]:
+        """The durable observations of these replicates of these keys, a part at a time.
+
+        Each part is looked into once, however often this is asked; after that only those that
+        hold something wanted are read.
+        """
+        for name in self.store.list("observations", ".parquet"):
+            if name in self._index:
+                continue
+            table = _table(self.store, name, ["key", "replicate"])
+            if table is None:
+                self._set_aside(name)
+                continue
+            columns = table.to_pydict()
+            self._index.add(name, columns["key"], columns["replicate"])
+        for name in self._index.parts_with(wanted):
+            part = self._part(name) or []
+            if found := [o for o in part if o.replicate in wanted.get(o.key, ())]:
+                yield found
+
+    def _part(self, name: str) -> list[Observation] | None:
+        table = _table(self.store, name)
+        if table is None:
+            self._set_aside(name)
+            return None
+        return [_observation(r) for r in table.to_pylist()]
+
+    def _set_aside(self, name: str) -> None:
+        log.warning("journal part %s cannot be read; set aside, its work is redone", name)
+        self._index.drop(name)
+        with contextlib.suppress(FileNotFoundError):  # somebody removed it meanwhile
+            self.store.rename(name, name + ".damaged")
 
     def has_observations(self) -> bool:
         """Whether anything was ever recorded."""
@@ -156,18 +190,20 @@ class Journal:
 
 def read_observations(root: str, run_id: str) -> Iterator[list[Observation]]:
     """Observations of a run that may not exist, without opening (or creating) its journal."""
-    for _, part in _parts(Store(f"{root.rstrip('/')}/{run_id}")):
-        if part is not None:
-            yield part
-
-
-def _parts(store: Store) -> Iterator[tuple[str, list[Observation] | None]]:
+    store = Store(f"{root.rstrip('/')}/{run_id}")
     for name in store.list("observations", ".parquet"):
-        try:
-            table = pq.read_table(io.BytesIO(store.read(name) or b""))
-            yield name, [_observation(r) for r in table.to_pylist()]
-        except (pa.ArrowInvalid, OSError, KeyError):
-            yield name, None
+        if (table := _table(store, name)) is not None:
+            yield [_observation(r) for r in table.to_pylist()]
+
+
+def _table(store: Store, name: str, columns: Sequence[str] | None = None) -> pa.Table | None:
+    """A part, or some columns of it; None when it is damaged."""
+    wanted = _SCHEMA.names if columns is None else list(columns)
+    try:
+        table = pq.read_table(io.BytesIO(store.read(name) or b""), columns=wanted)
+    except (pa.ArrowInvalid, OSError, KeyError):
+        return None
+    return table if table.column_names == wanted else None
 
 
 def deduplicated(

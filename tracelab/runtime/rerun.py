@@ -34,7 +34,12 @@ class ChatTemplate(Protocol):
     """What a tokenizer must do; see `tracelab.engines.tokenizer.HFTokenizer`."""
 
     def chat_text(
-        self, messages: Sequence[Mapping[str, Any]], rendering: Rendering, *, ask: bool = True
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        rendering: Rendering,
+        *,
+        ask: bool = True,
+        tools: Sequence[Mapping[str, Any]] = (),
     ) -> str:
         """A chat as text."""
         ...
@@ -55,33 +60,38 @@ class Chat:
         self._tok = tokenizer
         self._prompts: dict[str, tuple[int, ...]] = {}
 
-    def prompt(self, messages: Sequence[Message]) -> tuple[int, ...]:
-        """Tokens of a chat that the model is to continue.
+    def prompt(self, messages: Sequence[Message], tools: Sequence[Message] = ()) -> tuple[int, ...]:
+        """Tokens of a chat that the model is to continue, when it is offered tools.
 
         Raises:
             PlanError: The template refuses the messages.
         """
-        key = content_hash([dict(m) for m in messages])
+        key = content_hash([[dict(m) for m in messages], list(tools)])
         if key not in self._prompts:
             if len(self._prompts) > 50_000:
                 self._prompts.clear()
             self._prompts[key] = self._tok.encode_prompt(
-                self._tok.chat_text(messages, "chat"), "chat"
+                self._tok.chat_text(messages, "chat", tools=tools), "chat"
             )
         return self._prompts[key]
 
-    def spell(self, messages: Sequence[Message], message: Message) -> str:
+    def spell(
+        self, messages: Sequence[Message], message: Message, tools: Sequence[Message] = ()
+    ) -> str:
         """What follows the generation prompt when the model writes a message.
 
         Raises:
             PlanError: The template does not render it as a continuation of the prompt.
         """
-        prompt = self._tok.chat_text(messages, "chat")
-        whole = self._tok.chat_text([*messages, message], "chat", ask=False)
+        prompt = self._tok.chat_text(messages, "chat", tools=tools)
+        whole = self._tok.chat_text([*messages, message], "chat", ask=False, tools=tools)
         tail = self._tail(messages)
         if not whole.startswith(prompt) or not whole.endswith(tail):
+            opened = prompt.rstrip().rpartition("\n")[2]
             raise PlanError(
-                "the chat template renders a step other than as a continuation of its prompt"
+                "a step is no continuation of its prompt under this model's chat template, which "
+                f"ends in {opened[-40:]!r}: the log lacks what the model wrote first, or is of "
+                "another model"
             )
         return whole[len(prompt) : len(whole) - len(tail)]
 
@@ -131,6 +141,11 @@ class _Live:
     @property
     def at(self) -> int:
         return self.launch.start + len(self.actions)
+
+    @property
+    def tools(self) -> Sequence[Message]:
+        own = self.state.tools
+        return self.launch.run.offered_at(self.at) if own is None else own
 
 
 @dataclass(slots=True)
@@ -225,8 +240,9 @@ class Rerunner:
         for i, x in enumerate(going):
             try:
                 item = WorkItem(
-                    self.model, self.chat.prompt(x.state.messages), self.sampling, seed=self.seed
-                )
+                    self.model, self.chat.prompt(x.state.messages, x.tools), self.sampling,
+                    seed=self.seed,
+                )  # fmt: skip
             except PlanError as e:
                 x.error = str(e)
                 continue

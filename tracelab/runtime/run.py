@@ -153,7 +153,8 @@ class Run:
             end = max(had.stop, item.replicate_range.stop)
             wanted[item.key] = with_range(item, first, end - first)
         seen: dict[str, set[int]] = {key: set() for key in wanted}
-        for batch in deduplicated(self._recorded(wanted), keep_errors=not self._retry):
+        recorded = self.journal.recorded({k: i.replicate_range for k, i in wanted.items()})
+        for batch in deduplicated(recorded, keep_errors=not self._retry):
             for o in batch:
                 seen[o.key].add(o.replicate)
             on(batch)
@@ -187,13 +188,6 @@ class Run:
         if self.record["finished_at"] is not None:
             self.record["finished_at"] = None
             self.journal.write_json("run.json", self.record)
-
-    def _recorded(self, wanted: dict[str, WorkItem]) -> Iterator[list[Observation]]:
-        """The journal's answers to these items."""
-        for part in self.journal.observations():
-            yield [
-                o for o in part if o.key in wanted and o.replicate in wanted[o.key].replicate_range
-            ]
 
     def _account(self, batch: list[Observation]) -> None:
         errors = sum(o.error is not None for o in batch)

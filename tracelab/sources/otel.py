@@ -42,6 +42,9 @@ _PROMPT_TOKENS = (
 _OUTPUT_TOKENS = (
     "gen_ai.usage.output_tokens", "gen_ai.usage.completion_tokens", "llm.token_count.completion",
 )  # fmt: skip
+_TASK_ID = ("task.id", "task_id", "gen_ai.task.id")
+# What is in the steps already, or long.
+_TOLD = ("gen_ai.", "llm.", "input.", "output.", "openinference.", "traceloop.", "tool.")
 _LABELS = {"pass": True, "passed": True, "correct": True, "success": True,
            "fail": False, "failed": False, "incorrect": False, "failure": False}  # fmt: skip
 
@@ -112,6 +115,7 @@ def _episode(trace_id: str, spans: list[Span], path: Path) -> Episode:
         source=str(path),
         line=min(s.line for s in spans),
         task=task or (asked if isinstance(asked, str) else ""),
+        task_id=text_or_none(next((merged[k] for k in _TASK_ID if k in merged), None)),
         model=next((m for s in spans if (m := text_or_none(_first(s, _MODEL)))), None),
         version=text_or_none(merged.get("service.version")),
         success=success,
@@ -119,6 +123,7 @@ def _episode(trace_id: str, spans: list[Span], path: Path) -> Episode:
         messages=out.store.messages,
         inputs=out.store.inputs,
         meta={
+            "attributes": {k: v for k, v in first.attributes.items() if not k.startswith(_TOLD)},
             "conversation": conversation,
             "service": merged.get("service.name"),
             "spans": len(spans),
