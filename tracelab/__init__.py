@@ -1,3 +1,38 @@
-"""Measured, causal answers to "why did the model say that?"."""
+"""Measured, causal answers to "why did the model say that?".
+
+    import tracelab
+
+    found = tracelab.anchors({"prompt": "…", "response": "…"}, model="DIR")
+    found.to_df()
+
+`anchors`, `cite` and `audit` do what the commands of these names do; `open_run` opens what an
+earlier run found. They are imported when they are used: `import tracelab` stays light.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tracelab.api import anchors, audit, cite, open_run
+    from tracelab.errors import TracelabError
 
 __version__ = "0.1.0"
+
+__all__ = ["TracelabError", "__version__", "anchors", "audit", "cite", "open_run"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "TracelabError":
+        from tracelab import errors
+
+        return errors.TracelabError
+    if name in __all__:
+        from tracelab import api
+
+        return getattr(api, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

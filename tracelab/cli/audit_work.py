@@ -75,14 +75,19 @@ def config_of(o: AuditOptions) -> RunConfig:
     )  # fmt: skip
 
 
+def results_of(config: RunConfig, home: Home) -> Results:
+    """What a finished audit came to, from its journal."""
+    with Journal(config.runtime.journal or str(home.runs), config.name) as journal:
+        return Results.of(journal.read_lines("audit.jsonl"), [])
+
+
 def run_audit(
     options: AuditOptions, home: Home, form: str | None, tests: Path | None, back: Path | None
 ) -> int:
     """Run, print the verdicts, write what was asked for; returns the exit code."""
     config = config_of(options)
     code = run_study(config, home)
-    with Journal(config.runtime.journal or str(home.runs), config.name) as journal:
-        results = Results.of(journal.read_lines("audit.jsonl"), [])
+    results = results_of(config, home)
     rows = list(write_back(results))
     if back is not None:
         back.write_text("".join(json.dumps(r) + "\n" for r in rows), encoding="utf-8")

@@ -14,6 +14,7 @@ from rich.text import Text
 from tracelab.config import RunConfig, parse_config
 from tracelab.errors import ConfigError, ImportFormatError, PlanError
 from tracelab.output import clean
+from tracelab.runs import hush_transformers
 from tracelab.runtime.attribution import Attribution, cut_of
 from tracelab.runtime.contexts import ChatTokenizer
 from tracelab.runtime.explain import Explained
@@ -85,7 +86,7 @@ def cite(text: str, options: CiteOptions) -> Explained:
     wired = wire(config)
     if not hasattr(wired.tokenizer, "chat_text"):
         raise ConfigError("`tracelab cite` needs engine transformers or vllm")
-    _quiet()
+    hush_transformers()
     pool = _pool(config, wired)
     try:
         work = Attribution(
@@ -115,14 +116,6 @@ def config_of(options: CiteOptions) -> RunConfig:
         },
         "cite",
     )  # fmt: skip
-
-
-def _quiet() -> None:
-    """No progress bars of weights that load in a moment, no warnings about what is checked here."""
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()
 
 
 def _pool(config: RunConfig, wired: Any) -> Pool:

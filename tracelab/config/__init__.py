@@ -359,11 +359,20 @@ def override(data: dict[str, Any], item: str) -> None:
         value = tomllib.loads(f"v = {raw}")["v"]
     except tomllib.TOMLDecodeError:
         value = raw.strip()
+    assign(data, key, value)
+
+
+def assign(data: dict[str, Any], key: str, value: Any) -> None:
+    """Set `section.key` of config data.
+
+    Raises:
+        ConfigError: The section is a value.
+    """
     node = data
     *parents, last = key.strip().split(".")
     for part in parents:
         child = node.setdefault(part, {})
         if not isinstance(child, dict):
-            raise ConfigError(f"--set {item!r}: `{part}` is a value, not a section")
+            raise ConfigError(f"{key.strip()!r}: `{part}` is a value, not a section")
         node = child
     node[last] = value

@@ -60,7 +60,7 @@ def build(con: DuckDBPyConnection, selected: Selected, *, now: datetime | None =
     data = _data(con, selected)
     style, script = _static("report.css"), "\n".join(_static(name) for name in _SCRIPTS)
     script = f'"use strict";\n(() => {{\n{script}\n}})();\n'
-    html = _environment().get_template("report.html.j2").render(
+    html = environment().get_template("report.html.j2").render(
         title=selected.title,
         runs=[runs.read(con, run) for run in selected.runs],
         slugs={(t.run_id, t.trace_id): t.slug for t in selected.traces},
@@ -166,9 +166,10 @@ def _static(name: str) -> str:
 
 
 @cache
-def _environment() -> Environment:
+def environment(package: str = "tracelab.report") -> Environment:
+    """Templates of a package, escaping whatever they are given, with the report's filters."""
     env = Environment(
-        loader=PackageLoader("tracelab.report"),
+        loader=PackageLoader(package),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
