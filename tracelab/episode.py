@@ -73,6 +73,7 @@ class Step:
         kind: `llm` (a model wrote it), `tool` (a tool answered), `user` or `system`.
         agent: Who did it; for a tool step, the agent that called it where the log says so.
         content: What it added to the conversation, as text. For a tool step: its result.
+        reasoning: What the model thought before it, where the log keeps that apart.
         calls: Tool calls that an `llm` step asked for.
         tool: Name of the tool, for a `tool` step.
         tool_call_id: Which call a `tool` step answers.
@@ -104,6 +105,7 @@ class Step:
     output_tokens: int | None = None
     parent: int | None = None
     flags: tuple[str, ...] = ()
+    reasoning: str = ""
 
     def text(self) -> str:
         """The step as one would read it: content, then the calls it asks for."""

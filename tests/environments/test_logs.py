@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import tracelab
-from tests.agent_files import WRITERS, Market, failed_runs
+from tests.agent_files import WRITERS, Market, failed_runs, messages_of
 from tests.audit_world import TextTokens
 from tracelab.engines.tokenizer import HFTokenizer
 from tracelab.environments.base import RecordedRun
@@ -186,3 +186,43 @@ def test_after_leaving_the_record_a_recorded_reply_is_no_reply() -> None:
     env.restore(run, 0)
     env.step("I think. " + calling("look a"))
     assert env.step("a plan").ended == "censored"
+
+
+def apart(message: dict[str, Any], key: str) -> dict[str, Any]:
+    """A message whose reasoning stands beside its content, as servers with a parser write it."""
+    thought, mark, rest = str(message["content"]).partition("\n</think>\n\n")
+    if message["role"] != "assistant" or not mark:
+        return message
+    thought = thought.removeprefix("<think>\n")
+    if key == "part":
+        parts = [{"type": "reasoning", "reasoning": thought}, {"type": "text", "text": rest}]
+        return {**message, "content": parts}
+    return {**message, "content": rest, key: thought}
+
+
+@pytest.mark.parametrize("key", ["reasoning_content", "reasoning", "part"])
+def test_reasoning_that_a_log_keeps_apart_is_part_of_the_action(
+    key: str, tmp_path: Path, chat: Chat
+) -> None:
+    path = tmp_path / "runs.jsonl"
+    chats = [[apart(m, key) for m in messages_of(r)] for r in RUNS]
+    assert any(m["role"] == "assistant" and "<think>" not in str(m) for c in chats for m in c)
+    lines = [{"id": r.name, "messages": c, "success": False}
+             for r, c in zip(RUNS, chats, strict=True)]  # fmt: skip
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    for got, was in zip(runs_of(path, chat), RUNS, strict=True):
+        assert got.actions == was.actions
+
+
+class Ignoring(TextTokens):
+    """A template that drops reasoning and opens none."""
+
+    def chat_text(self, messages: Any, rendering: Any, *, ask: bool = True, tools: Any = ()) -> str:
+        text = "".join(f"[{m['role']}]{m['content']}." for m in messages)
+        return text + "[assistant]" * ask
+
+
+def test_reasoning_is_never_dropped_from_an_action() -> None:
+    before = [{"role": "user", "content": "q"}]
+    message = {"role": "assistant", "content": "7", "reasoning_content": "3 + 4"}
+    assert Chat(Ignoring()).spell(before, message) == "<think>\n3 + 4\n</think>\n\n7"

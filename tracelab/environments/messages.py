@@ -12,13 +12,13 @@ from typing import Any
 
 from tracelab.episode import ToolCall
 from tracelab.errors import PlanError
-from tracelab.sources.agent_json import text_of
+from tracelab.sources.agent_json import reasoning_of, text_of
 from tracelab.sources.agent_log import calls_of
 
 Message = Mapping[str, Any]
 
 _ROLES = {"developer": "system", "function": "tool"}
-_PASSED = ("name", "tool_call_id", "reasoning_content")
+_PASSED = ("name", "tool_call_id")
 
 
 def plain(message: Message) -> dict[str, Any]:
@@ -35,6 +35,8 @@ def plain(message: Message) -> dict[str, Any]:
         raise PlanError(f"a message of the {role} has parts that are no text")
     out: dict[str, Any] = {"role": _ROLES.get(role, role), "content": text}
     out |= {k: message[k] for k in _PASSED if isinstance(message.get(k), str)}
+    if thought := reasoning_of(message):
+        out["reasoning_content"] = thought
     if calls := calls_of(dict(message)):
         out["tool_calls"] = [call(c, i) for i, c in enumerate(calls)]
     return out

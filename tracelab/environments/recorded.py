@@ -94,6 +94,8 @@ def _message(step: Step) -> Message:
 
 def _assistant(step: Step) -> Message:
     message: dict[str, object] = {"role": "assistant", "content": step.content}
+    if step.reasoning:
+        message["reasoning_content"] = step.reasoning
     if step.calls:
         message["tool_calls"] = [call(c, i) for i, c in enumerate(step.calls)]
     return message

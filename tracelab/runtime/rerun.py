@@ -8,7 +8,7 @@ which re-executions are asked for, so a run that is resumed repeats itself from 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
@@ -84,16 +84,19 @@ class Chat:
             PlanError: The template does not render it as a continuation of the prompt.
         """
         prompt = self._tok.chat_text(messages, "chat", tools=tools)
-        whole = self._tok.chat_text([*messages, message], "chat", ask=False, tools=tools)
         tail = self._tail(messages)
-        if not whole.startswith(prompt) or not whole.endswith(tail):
-            opened = prompt.rstrip().rpartition("\n")[2]
-            raise PlanError(
-                "a step is no continuation of its prompt under this model's chat template, which "
-                f"ends in {opened[-40:]!r}: the log lacks what the model wrote first, or is of "
-                "another model"
-            )
-        return whole[len(prompt) : len(whole) - len(tail)]
+        thought, spelled = str(message.get("reasoning_content") or "").strip(), list[str]()
+        for form in _forms(message):
+            whole = self._tok.chat_text([*messages, form], "chat", ask=False, tools=tools)
+            if whole.startswith(prompt) and whole.endswith(tail):
+                spelled.append(whole[len(prompt) : len(whole) - len(tail)])
+        if spelled:
+            return next((text for text in spelled if thought in text), spelled[0])
+        opened = prompt.rstrip().rpartition("\n")[2]
+        raise PlanError(
+            "a step is no continuation of its prompt under this model's chat template, which ends "
+            f"in {opened[-40:]!r}: the log lacks what the model wrote first, or is of another model"
+        )
 
     def written(self, messages: Sequence[Message], action: str) -> tuple[int, ...]:
         """Tokens of an action, with the mark that ends a turn."""
@@ -102,6 +105,17 @@ class Chat:
     def _tail(self, messages: Sequence[Message]) -> str:
         probe = [*messages[:1], {"role": "assistant", "content": _SENTINEL}]
         return self._tok.chat_text(probe, "chat", ask=False).rpartition(_SENTINEL)[2]
+
+
+def _forms(message: Message) -> Iterator[Message]:
+    """A message as it is, and with its reasoning in front, as models write it.
+
+    Some templates know `reasoning_content`; others take a text that holds it.
+    """
+    yield message
+    if thought := message.get("reasoning_content"):
+        content = f"<think>\n{thought}\n</think>\n\n{message['content']}"
+        yield {**{k: v for k, v in message.items() if k != "reasoning_content"}, "content": content}
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,6 +85,8 @@ def text_of(content: Any) -> tuple[str, tuple[str, ...]]:
         parts = []
         for part in content:
             body = part if isinstance(part, str) else _part_text(part)
+            if _thought(part) is not None:
+                continue  # see `reasoning_of`
             if body is None:
                 kind = part.get("type") if isinstance(part, dict) else None
                 body = f"[{kind if isinstance(kind, str) else 'part'}]"
@@ -96,6 +98,26 @@ def text_of(content: Any) -> tuple[str, tuple[str, ...]]:
     if _BINARY.search(text):
         flags.append("binary")
     return text, tuple(dict.fromkeys(flags))
+
+
+def reasoning_of(message: Any) -> str:
+    """What a model thought before a message, where the log keeps it apart; else empty."""
+    if not isinstance(message, dict):
+        return ""
+    for key in ("reasoning_content", "reasoning", "thinking"):
+        if isinstance(said := message.get(key), str) and said:
+            return said
+    content = message.get("content")
+    parts = content if isinstance(content, list) else []
+    return "\n".join(t for part in parts if (t := _thought(part)))
+
+
+def _thought(part: Any) -> str | None:
+    """The text of a part that is reasoning (\"\" where it is redacted); None for other parts."""
+    if not isinstance(part, dict) or part.get("type") not in ("reasoning", "thinking"):
+        return None
+    said = next((part[k] for k in ("reasoning", "thinking", "content", "text") if k in part), "")
+    return said if isinstance(said, str) else ""
 
 
 def _part_text(part: Any) -> str | None:

@@ -13,7 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from tracelab.episode import Arguments, Episode, Step, StepKind, ToolCall
-from tracelab.sources.agent_json import BadRecordError, count_or_none, text_of, text_or_none
+from tracelab.sources.agent_json import (
+    BadRecordError,
+    count_or_none,
+    reasoning_of,
+    text_of,
+    text_or_none,
+)
 from tracelab.sources.agent_log import StepList, read_documents
 from tracelab.sources.base import Reject, Seen
 from tracelab.sources.openai_chat import outcome_of
@@ -130,6 +136,7 @@ def _add(out: StepList, item: dict[str, Any], kind: StepKind, name: str, tools: 
             prompt_tokens=count_or_none(metrics.get("prompt_tokens")),
             output_tokens=count_or_none(metrics.get("completion_tokens")),
             flags=(*flags, "copied_context") if item.get("is_copied_context") is True else flags,
+            reasoning=reasoning_of(item) if llm else "",
         )
     )
 

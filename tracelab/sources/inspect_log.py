@@ -18,6 +18,7 @@ from tracelab.sources.agent_json import (
     BadRecordError,
     count_or_none,
     parse_json,
+    reasoning_of,
     text_of,
     text_or_none,
 )
@@ -172,6 +173,7 @@ def _add_model(
             prompt_tokens=count_or_none(usage.get("input_tokens")),
             output_tokens=count_or_none(usage.get("output_tokens")),
             flags=flags if message else (*flags, "no_content"),
+            reasoning=reasoning_of(message),
         )
     )
 

@@ -13,7 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from tracelab.episode import Episode, Step, StepKind
-from tracelab.sources.agent_json import BadRecordError, count_or_none, text_of, text_or_none
+from tracelab.sources.agent_json import (
+    BadRecordError,
+    count_or_none,
+    reasoning_of,
+    text_of,
+    text_or_none,
+)
 from tracelab.sources.agent_log import StepList, calls_of, read_documents
 from tracelab.sources.base import Reject, Seen
 from tracelab.trace import Trace
@@ -111,6 +117,7 @@ def chat_steps(messages: list[Any], tools: Any = None) -> StepList:
                     prompt_tokens=count_or_none(usage.get("prompt_tokens")),
                     output_tokens=count_or_none(usage.get("completion_tokens")),
                     flags=flags,
+                    reasoning=reasoning_of(message) if llm else "",
                 )
             )
         node = out.store.extend(node, message)

@@ -175,9 +175,10 @@ def _add_llm(
     out: StepList, span: Span, given: list[dict[str, Any]], agent: str | None,
     flags: tuple[str, ...],
 ) -> None:  # fmt: skip
-    text, calls, found = output_message(span)
+    found = output_message(span)
+    text, calls, thought = found or ("", (), "")
     definitions = tool_definitions(span)
-    if not found:
+    if found is None:
         flags = (*flags, "no_content")
     elif text_of(text)[1]:
         flags = (*flags, "binary")
@@ -193,6 +194,7 @@ def _add_llm(
             prompt_tokens=count_or_none(_first(span, _PROMPT_TOKENS)),
             output_tokens=count_or_none(_first(span, _OUTPUT_TOKENS)),
             flags=flags,
+            reasoning=thought,
         )
     )
 

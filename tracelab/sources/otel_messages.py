@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any, Literal, NamedTuple
 
 from tracelab.episode import ToolCall
-from tracelab.sources.agent_json import text_of, text_or_none
+from tracelab.sources.agent_json import reasoning_of, text_of, text_or_none
 from tracelab.sources.agent_log import calls_of
 from tracelab.sources.otel_spans import Span, as_json, listed
 
@@ -52,8 +52,8 @@ def input_messages(span: Span) -> list[dict[str, Any]]:
     return [_event(names[n], e) for n, e in span.events if n in names]
 
 
-def output_message(span: Span) -> tuple[str, tuple[ToolCall, ...], bool]:
-    """Text and tool calls of the first choice; False when no output was recorded."""
+def output_message(span: Span) -> tuple[str, tuple[ToolCall, ...], str] | None:
+    """Text, tool calls and reasoning of the first choice; None when no output was recorded."""
     a = span.attributes
     found = _recorded(span, "gen_ai.output.messages")
     if found is not None:
@@ -66,9 +66,10 @@ def output_message(span: Span) -> tuple[str, tuple[ToolCall, ...], bool]:
         messages = [_event("assistant", e) for n, e in span.events if n == "gen_ai.choice"][:1]
     if not messages:
         value = a.get("output.value")
-        return (value, (), True) if isinstance(value, str) and value else ("", (), False)
+        return (value, (), "") if isinstance(value, str) and value else None
     text = "".join(text_of(m.get("content"))[0] for m in messages)
-    return text, tuple(c for m in messages for c in calls_of(m)), True
+    thought = "\n".join(t for m in messages if (t := reasoning_of(m)))
+    return text, tuple(c for m in messages for c in calls_of(m)), thought
 
 
 def tool_definitions(span: Span) -> Any:
@@ -143,6 +144,8 @@ def _plain(raw: Any) -> list[dict[str, Any]]:
         elif kind != "reasoning":
             texts.append(part)
     message: dict[str, Any] = {"role": role, "content": _joined(texts)}
+    if thought := reasoning_of({"content": parts}):
+        message["reasoning_content"] = thought
     if name := raw.get("name"):
         message["name"] = name
     if calls:
