@@ -238,6 +238,27 @@ def test_a_reader_sees_a_run_that_is_going_whole(
     assert rows("select status from runs") == [{"status": "complete"}]
 
 
+def test_a_snapshot_is_open_elsewhere_while_the_run_goes_on(
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy, ask, seen = tmp_path / "copy.duckdb", LocalPool.run, []
+
+    def watched(self, items):  # type: ignore[no-untyped-def]
+        for batch in ask(self, items):
+            yield batch
+            if not seen:
+                assert invoke("export", copy, "--format", "duckdb").exit_code == 0
+                seen.append(duckdb.connect(str(copy), read_only=True))
+
+    monkeypatch.setattr(loader, "_EVERY_SECONDS", 0.0)
+    monkeypatch.setattr(LocalPool, "run", watched)
+    run(config, "--set", "runtime.batch_rollouts=30")
+    [n] = rows("select count(*) as n from rollouts")
+    [(then,)] = seen[0].execute("select count(*) from rollouts").fetchall()
+    assert 0 < then < n["n"]  # type: ignore[operator]
+    seen[0].close()
+
+
 def test_a_newer_schema_is_left_alone(config: Path, home: Path) -> None:
     run(config)
     with duckdb.connect(str(home / "tracelab.duckdb")) as con:
@@ -421,7 +442,7 @@ def test_schema_describes_tables_and_refuses_unknown_ones(config: Path) -> None:
 
 def test_export_writes_every_table_and_view(config: Path, tmp_path: Path) -> None:
     run(config)
-    for form in ("parquet", "csv"):
+    for form in ("parquet", "csv", "arrow"):
         result = invoke("export", tmp_path / form, "--format", form)
         assert result.exit_code == 0, result.stderr
         assert result.stdout == ""

@@ -17,6 +17,7 @@ from typing import Any
 
 import duckdb
 import pyarrow.csv
+import pyarrow.feather
 import pyarrow.parquet
 import pytest
 import sqlglot
@@ -27,6 +28,7 @@ from tracelab.errors import WarehouseError
 from tracelab.trace import TokenizedTrace, Trace, Turn, tokenized_units
 from tracelab.warehouse import open_reader, open_writer, sql_dir
 from tracelab.warehouse import query as warehouse_query
+from tracelab.warehouse.export import export, snapshot
 from tracelab.warehouse.load import (
     ItemRow,
     LoadedTrace,
@@ -43,7 +45,7 @@ from tracelab.warehouse.load import (
     load_session,
     load_traces,
 )
-from tracelab.warehouse.query import check, export, named_queries, query, schema, schema_markdown
+from tracelab.warehouse.query import check, named_queries, query, schema, schema_markdown
 from tracelab.work import Link, Score
 
 FILES = sorted(sql_dir().rglob("*.sql"))
@@ -583,14 +585,15 @@ def test_a_reader_cannot_write_or_leave_the_database(
 # Export -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", ["parquet", "csv"])
+@pytest.mark.parametrize("kind", ["parquet", "csv", "arrow"])
 def test_export_reads_back(world: duckdb.DuckDBPyConnection, tmp_path: Path, kind: Any) -> None:
     written = export(world, tmp_path / "out", kind)
     assert {p.stem for p in written} == {t.name for t in schema(world)}
     assert sorted((tmp_path / "out").iterdir()) == sorted(written)
     for file, n in written.items():
-        if kind == "parquet":
-            table = pyarrow.parquet.read_table(file)
+        if kind != "csv":
+            read = pyarrow.parquet.read_table if kind == "parquet" else pyarrow.feather.read_table
+            table = read(file)
             live = query(world, f"FROM {file.stem}")
             assert table.schema.equals(live.schema), file
             # Views promise no order.
@@ -602,6 +605,30 @@ def test_export_reads_back(world: duckdb.DuckDBPyConnection, tmp_path: Path, kin
         assert table.num_rows == n == query(world, f"FROM {file.stem}").num_rows
         assert table.column_names == query(world, f"FROM {file.stem}").column_names
     assert export(world, tmp_path / "out", kind) == written
+
+
+def test_a_snapshot_is_the_whole_warehouse(
+    world: duckdb.DuckDBPyConnection, tmp_path: Path
+) -> None:
+    copy = tmp_path / "copy.duckdb"
+    copy.write_text("it replaces what is there")
+    written = snapshot(world, copy)
+    assert sorted(tmp_path.iterdir()) == [copy]
+    assert written == {
+        t.name: query(world, f"FROM {t.name}").num_rows for t in schema(world) if t.kind == "table"
+    }
+    with duckdb.connect(str(copy), read_only=True) as other:  # any tool, without tracelab
+        for table in schema(world):
+            there = other.execute(f"FROM {table.name}").fetchall()
+            assert sorted(map(repr, there)) == sorted(
+                map(repr, world.execute(f"FROM {table.name}").fetchall())
+            ), table.name
+    with open_reader(copy) as con:
+        assert schema_markdown(schema(con)) == schema_markdown(schema(world))
+        assert [r for r in check(con) if r.violations] == []
+    (tmp_path / "file").write_text("")
+    with pytest.raises(WarehouseError, match="cannot"):
+        snapshot(world, tmp_path / "file" / "copy.duckdb")
 
 
 def test_export_of_awkward_text(tmp_path: Path) -> None:

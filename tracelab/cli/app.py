@@ -194,22 +194,27 @@ def check(form: str | None, home: str | None) -> None:
 
 
 @main.command()
-@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("path", type=click.Path(path_type=Path))
 @click.option(
-    "--format", "form", type=click.Choice(["parquet", "csv"]), default="parquet", show_default=True
-)
+    "--format", "form", type=click.Choice(["parquet", "csv", "arrow", "duckdb"]),
+    default="parquet", show_default=True,
+)  # fmt: skip
 @home_option
 @guarded
-def export(folder: Path, form: str, home: str | None) -> None:
-    """Write every table and view to a folder of files.
+def export(path: Path, form: str, home: str | None) -> None:
+    """Write every table and view to a folder of files, or a snapshot of the database.
+
+    PATH is a folder; with --format duckdb, one file that any tool with DuckDB opens, also while
+    a run goes on writing.
 
     \b
-    Example:
+    Examples:
       tracelab export results --format csv
+      tracelab export snapshot.duckdb --format duckdb
     """
     from tracelab.cli.sql import export_all
 
-    export_all(folder, form, Home.at(home))
+    export_all(path, form, Home.at(home))
 
 
 @main.command()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Literal, cast
+from typing import cast
 
 import click
 import pyarrow as pa
@@ -14,7 +14,9 @@ from tracelab.errors import ConfigError
 from tracelab.home import Home
 from tracelab.output import Format, clean, default_format, print_arrow
 from tracelab.warehouse import open_reader
-from tracelab.warehouse.query import check, export, named_queries, query, schema, schema_markdown
+from tracelab.warehouse.export import Format as FileFormat
+from tracelab.warehouse.export import export, snapshot
+from tracelab.warehouse.query import check, named_queries, query, schema, schema_markdown
 
 
 def run_query(sql: str | None, params: tuple[str, ...], form: str | None, home: Home) -> None:
@@ -68,9 +70,13 @@ def run_checks(form: str | None, home: Home) -> int:
     return 1 if wrong else 0
 
 
-def export_all(folder: Path, form: str, home: Home) -> None:
-    """Export every table and view."""
+def export_all(path: Path, form: str, home: Home) -> None:
+    """Export every table and view, or the whole database as one file."""
     with open_reader(home.database) as con:
-        written = export(con, folder, cast(Literal["parquet", "csv"], form))
-    for file, rows in written.items():
-        click.echo(f"{rows:>9,} rows  {file}", err=True)
+        if form == "duckdb":
+            rows = sum(snapshot(con, path).values())
+            click.echo(f"{rows:>9,} rows  {path}", err=True)
+            return
+        written = export(con, path, cast(FileFormat, form))
+    for file, n in written.items():
+        click.echo(f"{n:>9,} rows  {file}", err=True)

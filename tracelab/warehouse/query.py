@@ -1,4 +1,4 @@
-"""Read the warehouse: SQL by name or by text, its schema, its checks, and snapshots of it.
+"""Read the warehouse: SQL by name or by text, its schema and its checks.
 
 Contract: parameters are bound, never pasted into SQL; results are Arrow tables; everything that
 goes wrong is a `WarehouseError` in one sentence. Named queries and checks are files of
@@ -10,7 +10,6 @@ write. It knows nothing about terminals.
 from __future__ import annotations
 
 import difflib
-import os
 import re
 from collections.abc import Mapping
 from contextlib import suppress
@@ -20,12 +19,10 @@ from typing import Any, Literal
 
 import duckdb
 import pyarrow as pa
-import pyarrow.csv
-import pyarrow.parquet
 from duckdb import DuckDBPyConnection
 
 from tracelab.errors import QueryError, WarehouseError
-from tracelab.warehouse import explain, sql_dir
+from tracelab.warehouse import sql_dir
 
 SAMPLE_ROWS = 5
 """Violating rows a check shows."""
@@ -199,49 +196,6 @@ def schema_markdown(tables: list[TableInfo]) -> str:
             f"| column | type | meaning |\n|---|---|---|\n{rows}\n"
         )
     return "\n".join(parts)
-
-
-def export(
-    con: DuckDBPyConnection, folder: str | Path, format: Literal["parquet", "csv"] = "parquet"
-) -> dict[Path, int]:
-    """Write every table and view to a file of its own, each complete or absent.
-
-    Args:
-        con: An open reader.
-        folder: Where to; made if needed, files of the same names are replaced.
-        format: `parquet`, or `csv` with a header line, UTF-8.
-
-    Returns:
-        Rows by file.
-    """
-    folder = Path(folder)
-    written = {}
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for table in schema(con):
-            target = folder / f"{table.name}.{format}"
-            partial = target.with_name(f".{target.name}.{os.getpid()}.part")
-            try:
-                written[target] = _write(con, table.name, partial, format)
-                os.replace(partial, target)
-            finally:
-                partial.unlink(missing_ok=True)
-    except (OSError, duckdb.Error) as error:
-        raise explain("export to", folder, error) from error
-    return written
-
-
-def _write(con: DuckDBPyConnection, table: str, file: Path, format: str) -> int:
-    """Stream one table into a file and return its number of rows."""
-    # DuckDB's own COPY is switched off together with all other access to files.
-    reader = con.sql(f'FROM "{table}"').to_arrow_reader(20_000)
-    rows = 0
-    open_file = pa.parquet.ParquetWriter if format == "parquet" else pa.csv.CSVWriter
-    with open_file(str(file), reader.schema) as writer:
-        for batch in reader:
-            writer.write_batch(batch)
-            rows += batch.num_rows
-    return rows
 
 
 def _named(name: str, params: dict[str, Any]) -> tuple[str, dict[str, Any]]:
