@@ -43,7 +43,7 @@ demo: install ## install, resample the bundled model with vLLM under Ray, show w
 	@$(BIN)/tracelab demo
 
 test: install ## the test suite, with real vLLM, Ray and DuckDB in it
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 lint: install ## ruff, formatting and the purity of the core
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports

@@ -38,3 +38,9 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path = tmp_path / "home"
     monkeypatch.setenv("TRACELAB_HOME", str(path))
     return path
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that start engines first: at the end they would leave one process waiting."""
+    slow = {i.path for i in items if i.get_closest_marker("engine")}
+    items.sort(key=lambda i: i.path not in slow)

@@ -41,10 +41,13 @@ def test_it_shows_three_sentences_with_intervals_sql_and_cost(finished) -> None:
 
 
 def test_wrong_plans_rank_above_filler_and_filler_covers_zero(finished) -> None:
+    """Where the model can find the answer: a wrong plan decides nothing where it never does."""
     with open_reader(finished[0]) as con:
         rows = con.execute(
-            "SELECT role, abs(value), lo <= 0 AND hi >= 0 FROM anchors "
-            "WHERE role IN ('plan_wrong', 'filler') AND status = 'ok'"
+            "SELECT role, abs(a.value), a.lo <= 0 AND a.hi >= 0 FROM anchors a "
+            "JOIN value_curves v USING (run_id, trace_id, method) "
+            "WHERE a.role IN ('plan_wrong', 'filler') AND a.status = 'ok' "
+            "AND method = 'resample-pooled' AND v.boundary = 0 AND v.value > 0.2"
         ).fetchall()
     wrong = [r[0] == "plan_wrong" for r in rows]
     assert sum(wrong) >= 3

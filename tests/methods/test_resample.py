@@ -78,12 +78,18 @@ def test_recycling_uses_rollouts_at_every_boundary_they_are_samples_from() -> No
     assert with_it.left_n.sum() == len(c.rollouts)
 
 
-@pytest.mark.parametrize("exact", [True, False], ids=["keep known", "keep estimated"])
-@pytest.mark.parametrize("n", [5, 12])
-def test_intervals_cover_the_closed_form(n: int, exact: bool) -> None:
-    """Nominal 95 % over random processes, at the small n a user would begin with."""
+@pytest.mark.parametrize(
+    ("n", "exact", "most"),
+    [(5, True, 0.975), (12, True, 0.97), (5, False, 0.99), (12, False, 0.975)],
+)
+def test_intervals_cover_the_closed_form(n: int, exact: bool, most: float) -> None:
+    """Nominal 95 % over random processes, at the small n a user would begin with.
+
+    Five rollouts and an unknown share are conservative: a fifth of the sentences were never
+    replaced, and what might have stood there may be worth anything.
+    """
     value, delta = [], []
-    for seed in range(80):
+    for seed in range(160):
         c = case(Script.random(np.random.default_rng(seed)), seed, n=n, good="1")
         _, by = scored(c, exact=exact)
         for (metric, i), s in by.items():
@@ -92,9 +98,9 @@ def test_intervals_cover_the_closed_form(n: int, exact: bool) -> None:
             true = c.truth[i] if metric == "value" else c.truth[i + 1] - c.truth[i]
             hit = s.lo - 1e-9 <= true <= s.hi + 1e-9
             (value if metric == "value" else delta).append(hit)
-    assert len(value) > 450 and len(delta) > 180
-    assert 0.93 <= np.mean(value) <= 0.99
-    assert 0.93 <= np.mean(delta) <= 0.99
+    assert len(value) > 900 and len(delta) > 360
+    assert 0.94 <= np.mean(value) <= 0.98
+    assert 0.94 <= np.mean(delta) <= most
 
 
 def test_certificates_hold_whatever_the_alternatives_are_worth() -> None:

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pyarrow import parquet
 from statsmodels.stats.proportion import confint_proportions_2indep, proportion_confint
 
-from tracelab.stats.intervals import newcombe, wilson
+from tracelab.stats.intervals import difference, jeffreys, wilson
+from tracelab.testbed import truth
+
+TRUTH = truth.OUT / "boundaries.parquet"
 
 
 @given(st.integers(1, 200).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
@@ -19,29 +26,47 @@ def test_wilson_is_statsmodels(pair: tuple[int, int]) -> None:
     assert (float(lo), float(hi)) == pytest.approx(expected, abs=1e-9)
 
 
-@given(st.integers(1, 60), st.integers(1, 60), st.data())
-def test_newcombe_is_statsmodels(n_a: int, n_b: int, data: st.DataObject) -> None:
+@given(st.integers(2, 200).flatmap(lambda n: st.tuples(st.integers(1, n - 1), st.just(n))))
+def test_jeffreys_is_statsmodels_inside(pair: tuple[int, int]) -> None:
+    count, n = pair
+    lo, hi = jeffreys(count, n)
+    expected = proportion_confint(count, n, method="jeffreys")
+    assert (float(lo), float(hi)) == pytest.approx(expected, abs=1e-9)
+
+
+@pytest.mark.parametrize("interval", [wilson, jeffreys])
+@pytest.mark.parametrize("n", [1, 3, 10, 77])
+def test_a_truth_of_0_or_1_is_inside(interval: Any, n: int) -> None:
+    lo, hi = interval([0, n], n)
+    assert lo[0] == 0 and hi[1] == 1
+    d_lo, d_hi = difference([0, n], n, [n, 0], n)
+    assert d_hi[0] == 1 and d_lo[1] == -1
+
+
+@given(st.integers(20, 60), st.integers(20, 60), st.data())
+def test_the_difference_is_near_newcombes(n_a: int, n_b: int, data: st.DataObject) -> None:
     a, b = data.draw(st.integers(0, n_a)), data.draw(st.integers(0, n_b))
-    lo, hi = newcombe(a, n_a, b, n_b)
+    lo, hi = difference(a, n_a, b, n_b)
     expected = confint_proportions_2indep(b, n_b, a, n_a, method="newcomb", compare="diff")
-    assert (float(lo), float(hi)) == pytest.approx(expected, abs=1e-6)
+    assert (float(lo), float(hi)) == pytest.approx(expected, abs=0.1)
+    assert hi - lo < 1.06 * (expected[1] - expected[0])
 
 
 @given(st.integers(1, 60), st.integers(1, 60), st.data())
 def test_swapping_the_arms_flips_the_sign(n_a: int, n_b: int, data: st.DataObject) -> None:
     a, b = data.draw(st.integers(0, n_a)), data.draw(st.integers(0, n_b))
-    lo, hi = newcombe(a, n_a, b, n_b)
-    back_lo, back_hi = newcombe(b, n_b, a, n_a)
+    lo, hi = difference(a, n_a, b, n_b)
+    back_lo, back_hi = difference(b, n_b, a, n_a)
     assert (lo, hi) == pytest.approx((-back_hi, -back_lo))
 
 
 def test_nothing_observed_is_nan_not_zero() -> None:
     assert np.isnan(wilson([0], [0])).all()
-    assert np.isnan(newcombe([0], [0], [3], [5])).all()
+    assert np.isnan(difference([0], [0], [3], [5])).all()
 
 
 @pytest.mark.parametrize("n", [8, 20, 40, 100])
-def test_newcombe_covers(n: int) -> None:
+def test_the_difference_covers(n: int) -> None:
     """Nominal 95 %: on average over truths in [0.94, 0.97], at the worst truth above 0.90,
     and above 0.86 at n = 8.
 
@@ -53,10 +78,31 @@ def test_newcombe_covers(n: int) -> None:
     covered = []
     for p, q in truths:
         a, b = rng.binomial(n, p, 2_000), rng.binomial(n, q, 2_000)
-        lo, hi = newcombe(a, n, b, n)
+        lo, hi = difference(a, n, b, n)
         covered.append(np.mean((lo <= q - p) & (q - p <= hi)))
     assert 0.94 < np.mean(covered) < 0.97
     assert np.min(covered) > (0.86 if n == 8 else 0.90)
+
+
+@pytest.mark.parametrize("n", [5, 10, 20, 50, 100])
+def test_the_difference_covers_on_the_values_of_real_sentences(n: int) -> None:
+    """Neighbouring reference values of the testbed; a third of the pairs touch 0 or 1."""
+    table = parquet.read_table(TRUTH, columns=["trace_id", "boundary", "value"]).to_pylist()
+    table.sort(key=lambda r: (r["trace_id"], r["boundary"]))
+    pairs = [
+        (x["value"], y["value"])
+        for x, y in itertools.pairwise(table)
+        if x["trace_id"] == y["trace_id"]
+    ]
+    before, after = np.array(pairs).T
+    assert len(pairs) > 600
+    rng = np.random.default_rng(n)
+    a, b = (rng.binomial(n, p, (300, len(pairs))) for p in (before, after))
+    lo, hi = difference(a, n, b, n)
+    inside = (lo <= after - before) & (after - before <= hi)
+    assert 0.945 < inside.mean() < 0.97
+    inner = np.abs(np.array(pairs) - 0.5).max(1) < 0.45
+    assert 0.94 < inside[:, inner].mean() < 0.96
 
 
 def test_wilson_is_conservative_for_partial_rewards() -> None:

@@ -23,7 +23,7 @@ from numpy.typing import ArrayLike, NDArray
 from tracelab.methods.grouping import Grouped, group
 from tracelab.methods.scoring import INSIDE_TOKEN, Answers, Maker, adjusted, distance_scores
 from tracelab.stats.divergence import entropy, log_odds_difference
-from tracelab.stats.intervals import newcombe, wilson
+from tracelab.stats.intervals import difference, wilson
 from tracelab.trace import Unit
 from tracelab.work import Rollout, Score
 
@@ -161,7 +161,7 @@ def _value(
     arms = (float(a.sum()), a.size, float(b.sum()), b.size, make.level)
     if np.isin(np.concatenate([a, b]), (0.0, 1.0)).all():
         extra["log_odds"] = [float(v) for v in log_odds_difference(*arms)]
-    lo, hi = (float(v) for v in newcombe(*arms))
+    lo, hi = (float(v) for v in difference(*arms))
     gap = float(b.mean() - a.mean())
     return [make("delta_value", a.size + b.size, True, gap, lo, hi, extra)]
 

@@ -22,7 +22,7 @@ from tracelab.errors import PlanError
 from tracelab.methods.grouping import boundary_positions, group
 from tracelab.methods.resample import Planned
 from tracelab.methods.scoring import INSIDE_TOKEN, Answers, Maker, adjusted, distance_scores
-from tracelab.stats.intervals import newcombe, wilson
+from tracelab.stats.intervals import difference, wilson
 from tracelab.trace import TokenizedTrace, Unit
 from tracelab.work import ModelRef, Rollout, Sampling, Score, WorkItem
 
@@ -139,7 +139,7 @@ def estimate(
             extra["reason"] = INSIDE_TOKEN
         ok = whole and min(before.size, after.size) >= least
         make = Maker(trace_id, u.kind, i, METHOD, level)
-        lo, hi = newcombe(total[i], n[i], total[i + 1], n[i + 1], level)
+        lo, hi = difference(total[i], n[i], total[i + 1], n[i + 1], level)
         gap = float(total[i + 1] / n[i + 1] - total[i] / n[i]) if ok else None
         size = int(before.size + after.size)
         scores.append(make("delta_value", size, ok, gap, float(lo), float(hi), extra))

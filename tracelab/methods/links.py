@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from tracelab.methods.grouping import Grouped, group
 from tracelab.methods.scoring import INSIDE_TOKEN
 from tracelab.stats.divergence import fdr_adjust
-from tracelab.stats.intervals import newcombe
+from tracelab.stats.intervals import difference
 from tracelab.trace import Unit
 from tracelab.work import Link, Rollout
 
@@ -62,7 +62,7 @@ def estimate(
         similarity_name: What computed the echoes; goes into `extra`.
         threshold: Cosine from which a rollout that left in unit j has written j; the one that
             `echoes` were computed with.
-        level: Nominal coverage of the intervals (Newcombe; the two groups share no rollout).
+        level: Nominal coverage of the intervals (`difference`: the groups share no rollout).
         min_rollouts: With fewer in either group, `insufficient`.
 
     Returns:
@@ -73,7 +73,7 @@ def estimate(
     g = group(units, rollouts)
     size = len(g.units)
     kept, n_kept, left, n_left, lost = _counts(g, threshold)
-    lo, hi = newcombe(left, n_left[:, None], kept, n_kept[:, None], level)
+    lo, hi = difference(left, n_left[:, None], kept, n_kept[:, None], level)
     with np.errstate(divide="ignore", invalid="ignore"):
         rate_kept, rate_left = kept / n_kept[:, None], left / n_left[:, None]
     whole = np.array([g.splittable(i) for i in range(size)], dtype=bool)

@@ -26,7 +26,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from tracelab.stats.intervals import Floats, newcombe, scaled_difference, two_sample_p, wilson
+from tracelab.stats.intervals import (
+    Floats,
+    difference,
+    jeffreys,
+    scaled_difference,
+    two_sample_p,
+    wilson,
+)
 from tracelab.stats.value_curve import CurveData, keep_nodes
 from tracelab.trace import TokenizedTrace, Unit
 from tracelab.work import ModelRef, Rollout, Sampling, Score, ScoreStatus, WorkItem
@@ -266,7 +273,7 @@ def estimate(
     ]  # fmt: skip
 
     arms = (c.left_total[:-1], c.left_n[:-1], c.total[1:], c.n[1:])
-    d_lo, d_hi = newcombe(*arms, level)
+    d_lo, d_hi = difference(*arms, level)
     share = 1 - c.keep
     never = (c.left_n[:-1] == 0) & enough[:-1] & ~c.exact
     lo, hi = scaled_difference(
@@ -275,7 +282,7 @@ def estimate(
     )  # fmt: skip
     p = two_sample_p(*arms, whole=c.whole)
     # Always written so far: its share is 0 of n, and its alternatives may be worth anything.
-    most = wilson(np.zeros(len(share)), c.n[:-1], level)[1]
+    most = jeffreys(np.zeros(len(share)), c.n[:-1], level)[1]
     lo, hi = np.where(never, most * (v_lo[1:] - 1), lo), np.where(never, most * v_hi[1:], hi)
     change = np.where(never, 0.0, share * (value[1:] - other[:-1]))
     measured = enough[:-1] & enough[1:] & ((c.left_n[:-1] > 0) | never)

@@ -9,6 +9,7 @@ from typing import IO, Any
 from tracelab.errors import EngineError, one_line
 
 _OBJECT_STORE_BYTES = 256 << 20
+_ATTEMPTS = 3
 
 
 class OwnedRay:
@@ -56,13 +57,21 @@ def connect(address: str | None) -> OwnedRay | None:
         from tracelab.runtime.reaper import guard
 
         pipe = guard()
-        ray.init(
-            # A RAY_ADDRESS left in the environment must not make a laptop run join a cluster.
-            address="local",
-            include_dashboard=False,
-            object_store_memory=_OBJECT_STORE_BYTES,
-            **common,
-        )
+        for attempt in range(_ATTEMPTS):
+            try:
+                ray.init(
+                    # A RAY_ADDRESS in the environment must not make a laptop run join a cluster.
+                    address="local",
+                    include_dashboard=False,
+                    object_store_memory=_OBJECT_STORE_BYTES,
+                    **common,
+                )
+                break
+            except Exception as e:
+                # Ray gives its processes 30 seconds, which a busy machine may not.
+                if "timed out" not in str(e) or attempt == _ATTEMPTS - 1:
+                    raise
+                ray.shutdown()
         return OwnedRay(pipe)
     except Exception as e:  # ray raises many kinds; each means there is no Ray to work with
         where = "on this machine" if address is None else f"at {address!r}"

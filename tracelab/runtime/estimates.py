@@ -19,7 +19,7 @@ from tracelab.runtime.study import Study
 from tracelab.similarity import load
 from tracelab.stats.divergence import fdr_adjust
 from tracelab.stats.value_curve import Prior
-from tracelab.work import Link, Score
+from tracelab.work import Link, Rollout, Score
 
 _COMPARING = {"counterfactual", "links", "thought-anchors"}
 
@@ -54,6 +54,11 @@ def estimate(config: RunConfig, studies: Sequence[Study], similarity: str | None
     """
     r = config.resample
     found = Estimates()
+    for s in studies:
+        # Workers answer in any order, and a journal is read in another; permutations and
+        # bootstraps would differ with it.
+        s.rollouts.sort(key=_place)
+        s.forced.sort(key=_place)
     prior = fit_prior([count(s, r) for s in studies]) if r.pooled else None
     for s in studies:
         rng = np.random.default_rng([config.seed, int(s.trace.trace_id, 16)])
@@ -75,6 +80,10 @@ def estimate(config: RunConfig, studies: Sequence[Study], similarity: str | None
             found.scores += legacy.scores(trace, s.units, s.rollouts, forced=forced, level=r.level)
             found.links += legacy.links(trace, s.units, s.rollouts, level=r.level)
     return found
+
+
+def _place(rollout: Rollout) -> tuple[str, int]:
+    return rollout.item_key, rollout.replicate
 
 
 def _resampled(
