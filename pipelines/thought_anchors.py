@@ -107,6 +107,8 @@ def execute(run: Run, tokenizer: Tokenizer, *, wait_s: float) -> Summary:
         try:
             while planned := plan.next():
                 replan()
+                if plan.decided is not None:
+                    run.progress.study(plan.decided, plan.units, plan.recycled)
                 name = "rollouts" if plan.rounds == 1 else f"rollouts, round {plan.rounds}"
                 run.observe(name, [p.item for p in planned], sink)
             if answers:

@@ -38,7 +38,8 @@ def generated() -> int:
 
 
 def test_it_stops_at_the_width_and_tells_what_it_found(source: Path) -> None:
-    anchors(source, "--target-halfwidth", "0.15")
+    said = anchors(source, "--target-halfwidth", "0.15")
+    assert " sentences decided, " in said and "of samples recycled" in said
     pooled = rows("select * from anchors where method = 'resample-pooled' and status = 'ok'")
     assert pooled and all((r["hi"] - r["lo"]) / 2 < 0.18 for r in pooled)
     assert {r["method"] for r in rows("from anchors")} >= {

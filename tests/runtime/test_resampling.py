@@ -77,6 +77,23 @@ def test_it_stops_when_every_sentence_is_decided(pool: LocalPool, script: Script
     assert all(c.n.max() < 400 for c in counts)
 
 
+def test_it_says_how_many_are_decided_and_what_recycling_saved(
+    pool: LocalPool, script: Script
+) -> None:
+    studies = studies_of(script, 3)
+    config = ResampleConfig(target_halfwidth=0.1)
+    plan, _ = play(pool, studies, config)
+    assert plan.units == sum(len(s.units) for s in studies)
+    assert plan.decided is not None and plan.units * 0.9 <= plan.decided <= plan.units
+    uses = sum(
+        r.start_token <= t <= r.diverge_token
+        for s in studies for r in s.rollouts for t in boundary_tokens(s.units)
+    )  # fmt: skip
+    started = sum(len(s.rollouts) for s in studies)
+    assert plan.recycled == pytest.approx(1 - started / uses)
+    assert plan.recycled > 0.2
+
+
 def test_a_budget_is_kept_to_within_one_batch(pool: LocalPool, script: Script) -> None:
     studies = studies_of(script, 4)
     config = ResampleConfig(target_halfwidth=0.01, budget_tokens=3_000)

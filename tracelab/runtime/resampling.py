@@ -75,6 +75,11 @@ class Rounds:
         self._how = {"model": model, "sampling": sampling, "seed": seed}
         self._prior: Prior | None = None
         self.rounds = 0
+        self.units = sum(len(s.units) for s in studies)
+        self.decided: int | None = None
+        """Sentences whose pooled interval was as narrow as asked at the last look."""
+        self.recycled: float | None = None
+        """Share of the boundaries' samples then that were started at an earlier boundary."""
 
     @property
     def asked(self) -> list[Ints]:
@@ -132,6 +137,10 @@ class Rounds:
             fitted = posterior(tally.curve(), prior)
             unsure = allocate.undecided(fitted, halfwidth=c.target_halfwidth, level=c.level)
             state.append(allocate.Progress(tally, fitted, asked, cost, unsure))
+        self.decided = self.units - sum(int(p.open.sum()) for p in state)
+        samples = sum(int(c.n.sum()) for c in counts)
+        own = sum(r.outcome.reward is not None for s in self._studies for r in s.rollouts)
+        self.recycled = 1 - own / samples if samples else None
         return allocate.next_round(state, tokens=tokens, batch=_BATCH, cap=c.rollouts)
 
     def _spent(self) -> int:

@@ -193,7 +193,10 @@ class Run:
         errors = sum(o.error is not None for o in batch)
         self.costs.observations += len(batch)
         self.costs.errors += errors
-        self.progress.advance(len(batch), sum(len(o.token_ids) for o in batch), errors)
+        if self._pool is not None:
+            totals = self._pool.counters()
+            self.progress.cache(totals.prompt_tokens, totals.cached_tokens)
+        self.progress.advance(batch)
         if time.monotonic() - self._saved > _SESSION_EVERY_SECONDS:
             self._saved = time.monotonic()
             self.save_session()
