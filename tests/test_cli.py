@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shlex
 import signal
 import subprocess
@@ -14,13 +13,11 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-import click
 import duckdb
 import pyarrow.parquet as pq
 import pytest
 
 from tests.helpers import everything, invoke, rows, write_config, write_jsonl
-from tracelab.cli import main
 from tracelab.cli import sql as commands
 from tracelab.engines.scripted import Script
 from tracelab.runtime import loader
@@ -51,27 +48,6 @@ def clean() -> None:
 
 def sessions() -> list[dict[str, object]]:
     return rows("select observations, errors from sessions order by started_at")
-
-
-# -- help ---------------------------------------------------------------------------------------
-
-
-def examples(command: click.Command) -> list[list[str]]:
-    text = command.help or ""
-    lines = re.findall(r"^\s*(?:echo .* \| )?tracelab (.+)$", text, re.MULTILINE)
-    return [shlex.split(line) for line in lines]
-
-
-@pytest.mark.parametrize("name", sorted(main.commands))
-def test_every_help_has_an_example_that_parses(name: str) -> None:
-    result = invoke(name, "--help")
-    assert result.exit_code == 0
-    assert "Example" in result.stdout
-    found = examples(main.commands[name])
-    assert found
-    for command, *args in found:
-        assert command == name
-        main.commands[name].make_context(name, args)  # raises a UsageError otherwise
 
 
 @pytest.mark.parametrize(

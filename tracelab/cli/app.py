@@ -15,6 +15,7 @@ from tracelab import __version__
 from tracelab.cli.anchors import anchors
 from tracelab.cli.audit_run import audit
 from tracelab.cli.bench import bench
+from tracelab.cli.completion import completion, config_names, query_names
 from tracelab.cli.context import cite, grounding
 from tracelab.cli.label import label
 from tracelab.cli.report import report, show
@@ -56,7 +57,7 @@ def demo(home: str | None, fresh: bool, quiet: bool) -> None:
 
 
 @main.command()
-@click.argument("config", type=click.Path(path_type=Path))
+@click.argument("config", type=click.Path(path_type=Path), shell_complete=config_names)
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a value.")
 @click.option("--dry-run", is_flag=True, help="Say what it would cost; write nothing.")
 @click.option("--json", "as_json", is_flag=True, help="With --dry-run: one JSON object.")
@@ -139,7 +140,7 @@ def ingest(
 
 
 @main.command()
-@click.argument("sql", required=False)
+@click.argument("sql", required=False, shell_complete=query_names)
 @click.option(
     "--param", "-p", "params", multiple=True, metavar="NAME=VALUE", help="For $NAME in the query."
 )
@@ -248,7 +249,7 @@ def doctor(home: str | None) -> None:
     sys.exit(checkup.report(Home.at(home)))
 
 
-for command in (anchors, cite, grounding, audit, report, show, label, bench):
+for command in (anchors, cite, grounding, audit, report, show, label, bench, completion):
     main.add_command(command)
 
 

@@ -82,7 +82,8 @@ class RunProgress:
 
     def _print(self, text: str, style: str | None = None) -> None:
         # What is said may quote a trace.
-        self.console.print(Text(clean(text), style=style or ""), soft_wrap=True)
+        soft = not self.console.is_terminal  # what is piped is cut by whoever reads it
+        self.console.print(Text(clean(text), style=style or ""), soft_wrap=soft)
 
     def stage(self, name: str, total: int, done: int = 0) -> None:
         """Begin a stage of `total` rollouts, `done` of which the journal already has."""
