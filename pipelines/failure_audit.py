@@ -105,8 +105,9 @@ def _execute(
     finally:
         # What came of external environments is not in the observations.
         run.journal.write_lines(RERUNS, rerunner.rows())
+    named = {e.to_trace().trace_id: e for e in source.episodes}
     for s, v in zip(subjects, verdicts, strict=True):
-        results.add(v, audit.scores(s), s, name)
+        results.add(v, audit.scores(s), s, name, named[s.trace_id])
 
 
 def rebuild(

@@ -97,6 +97,7 @@ def run_audit(
     shown = [{k: row[k] for k in _SHOWN} for row in rows]
     for row in shown:
         row["credible_set"] = json.dumps(row["credible_set"])
+        row["posterior"] = None if row["posterior"] is None else round(row["posterior"], 4)
     columns = {k: [row[k] for row in shown] for k in _SHOWN}
     print_arrow(pa.table(columns), cast(Format, form or default_format()))
     return code

@@ -161,7 +161,9 @@ class AuditConfig(Section):
     theta: float = Field(default=0.5, gt=0, le=1)
     """Chance of success that a correction must restore."""
     evidence: bool = True
-    """Score the suspicious action without each earlier message: what did it depend on?"""
+    """Score the suspicious action without some of the messages: what did it depend on?"""
+    ablations: int = Field(default=32, ge=8)
+    """How often, each time without others; half of the messages are left out."""
     max_turns: int = Field(default=100, ge=1)
     """Turns after which a re-execution is scored as it stands."""
     max_steps: int = Field(default=400, ge=1)

@@ -32,7 +32,7 @@ def recorded_run(episode: Episode, spell: Spell) -> RecordedRun:
     offered = [_offered(episode, s) for s in written]
     actions = [spell(b, _assistant(s), o) for b, s, o in zip(before, written, offered, strict=True)]
     last = written[-1]
-    after = (*before[-1], _assistant(last), *map(_message, episode.steps[last.index + 1 :]))
+    after = (*before[-1], _assistant(last), *_messages(episode.steps[last.index + 1 :]))
     return RecordedRun(
         name=episode.name,
         task={
@@ -73,10 +73,15 @@ def _offered(episode: Episode, step: Step) -> tuple[Message, ...]:
 
 def _reconstructed(episode: Episode, step: Step) -> list[Message]:
     """The conversation before a step, for logs that do not hold the model's input."""
-    messages = [_message(s) for s in episode.steps[: step.index]]
+    messages = _messages(episode.steps[: step.index])
     if not messages or messages[0]["role"] not in ("user", "system"):
         messages.insert(0, {"role": "user", "content": episode.task})
     return messages
+
+
+def _messages(steps: Sequence[Step]) -> list[Message]:
+    """Steps as messages, without results that the log does not have: they are not empty ones."""
+    return [_message(s) for s in steps if "missing_result" not in s.flags]
 
 
 def _message(step: Step) -> Message:

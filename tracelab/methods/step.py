@@ -19,7 +19,7 @@ Pure: knows no engine and no environment. Signs: a fall is positive when the ste
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -163,6 +163,7 @@ class Falls:
         mean: Posterior mean of the fall V_i - V_{i+1}, [N]; positive when the action lowered V.
         lo: Lower end of its equal-tailed credible interval, [N].
         hi: Upper end, [N].
+        each: P(the action lowers V by more than the threshold), [N]; several may.
     """
 
     prob: Floats
@@ -170,6 +171,7 @@ class Falls:
     mean: Floats
     lo: Floats
     hi: Floats
+    each: Floats = field(default_factory=lambda: np.zeros(0))
 
     @property
     def order(self) -> Ints:
@@ -202,7 +204,7 @@ def falls(fitted: Posterior, delta: float, level: float = 0.9) -> Falls:
     if (mass := prob.sum()) > 0:
         prob = prob / mass * (1 - none)
     mean, lo, hi = fitted.importances(level)
-    return Falls(prob, none, -mean, -hi, -lo)
+    return Falls(prob, none, -mean, -hi, -lo, np.minimum(tail[0], 1.0))
 
 
 def argmax_rescue(counts: Tally) -> int | None:

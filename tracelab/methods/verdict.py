@@ -21,6 +21,10 @@ Status = Literal["localized", "ambiguous", "unidentifiable", "nonreproducible"]
 Who = Literal["agent", "environment", "harness", "task", "unknown"]
 
 
+_LOW = 0.2
+"""A chance of success up to which a task counts as one that this policy cannot solve."""
+
+
 @dataclass(frozen=True, slots=True)
 class Control:
     """The recorded actions executed again, unchanged.
@@ -31,6 +35,7 @@ class Control:
         failed: How often it could not be done.
         same_score: How often at least the score was.
         differs: The action whose reply differed first, most often; None if none did.
+        ended: Why the last of them was over, as the environment says.
     """
 
     replays: int
@@ -38,6 +43,7 @@ class Control:
     same_score: int
     differs: int | None = None
     failed: int = 0
+    ended: str = ""
 
     @property
     def reproducible(self) -> bool:
@@ -182,36 +188,23 @@ def conclude(
     extra |= {
         "none": round(found.none, 6),
         "fall": [round(float(x[top]), 4) for x in (found.mean, found.lo, found.hi)],
+        "falls": [_fall(found, where, i) for i in np.flatnonzero(found.each > 0.5)],
         "argmax_rescue": None if rescue is None else where.steps[rescue],
         "coverage": round(counts.coverage, 4),
         "failed_reruns": counts.failed,
         "evidence": [dict(m) for m in evidence_messages],
     }
-    graded = float(counts.left_n.sum())
-    status: Status
-    if graded == 0:
-        status, reason = "unidentifiable", "no re-execution could be graded"
-    elif found.none > 0.5:
-        status = "unidentifiable"
-        reason = "no step changes the chance of success: re-executed from anywhere it " + (
-            "fails" if counts.total[0] <= 0.5 * counts.n[0] else "ends alike"
-        )
-    elif p >= confidence and bounds_agree:
-        status, reason = "localized", "the chance of success falls at this step"
-    else:
-        status = "ambiguous"
-        reason = (
-            "several steps may have decided it"
-            if bounds_agree
-            else ("what the replay could not answer might name another step")
-        )
-    if status == "unidentifiable":
+    late = "limit" in (where.ended, control.ended)
+    if counts.left_n.sum() == 0 or found.none > 0.5:
+        who, reason = _no_step(counts, found, late)
         return Verdict(
-            trace_id, method, evidence, status, who="task" if graded else "unknown",
-            reason=reason, tokens=tokens, rollouts=rollouts, extra=extra,
+            trace_id, method, evidence, "unidentifiable", who=who, reason=reason, tokens=tokens,
+            rollouts=rollouts, extra=extra,
         )  # fmt: skip
-    late = where.ended == "limit" and status == "ambiguous"
+    status: Status = "localized" if p >= confidence and bounds_agree else "ambiguous"
+    reason = _reason(where, found, top, counts.end, status, bounds_agree)
     if correction is not None:
+        reason += f"; corrected, {correction.wins:g} of {correction.n} succeed"
         extra["correction"] = {
             "source": correction.source, "wins": correction.wins, "n": correction.n,
         }  # fmt: skip
@@ -223,7 +216,7 @@ def conclude(
         decisive_step=where.steps[top],
         agent=where.agents[top],
         tool=where.tools[top],
-        who="harness" if late else "agent",
+        who="harness" if late and status == "ambiguous" else "agent",
         posterior=min(p, 1.0),
         credible_set=tuple(where.steps[i] for i in sets),
         runner_up=where.steps[int(order[1])] if len(order) > 1 else None,
@@ -234,6 +227,43 @@ def conclude(
         rollouts=rollouts,
         extra=extra,
     )
+
+
+def _fall(found: Falls, where: Place, i: int) -> dict[str, Any]:
+    figures = {"fall": found.mean, "lo": found.lo, "hi": found.hi, "p": found.each}
+    return {"step": where.steps[i], **{k: round(float(x[i]), 4) for k, x in figures.items()}}
+
+
+def _value(found: Falls, end: float, boundary: int) -> str:
+    """Posterior mean of V before an action: what is lost from there on, and the end."""
+    return f"{min(max(end + float(found.mean[boundary:].sum()), 0.0), 1.0):.2f}"
+
+
+def _no_step(counts: Tally, found: Falls, late: bool) -> tuple[Who, str]:
+    """Whose a failure is that no step decided, and why."""
+    if counts.left_n.sum() == 0:
+        return "unknown", "no re-execution could be graded"
+    start = counts.total[0] / counts.n[0] if counts.n[0] else 0.0
+    if start <= _LOW:
+        return "task", "no step changes the chance of success: re-executed from anywhere it fails"
+    said = "no single step decided it: the chance of success declines from "
+    said += f"{_value(found, counts.end, 0)} to {counts.end:.2f} over many"
+    return "harness" if late else "unknown", said + (", up to the limit of turns" if late else "")
+
+
+def _reason(
+    where: Place, found: Falls, top: int, end: float, status: Status, bounds_agree: bool
+) -> str:
+    falls = f"falls from {_value(found, end, top)} to {_value(found, end, top + 1)}"
+    others = [where.steps[i] for i in np.flatnonzero(found.each > 0.5) if i != top]
+    also = f", and also at step {', '.join(map(str, others))}" if others else ""
+    if status == "localized":
+        return f"the chance of success {falls} at this step{also}"
+    if not bounds_agree:
+        return "what the replay could not answer might name another step"
+    if others:
+        return f"several steps lowered the chance of success: most at this one it {falls}{also}"
+    return f"several steps may have decided it; most likely at this one it {falls}"
 
 
 def _not_reproduced(

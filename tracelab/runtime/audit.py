@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
@@ -18,8 +17,8 @@ from tracelab.methods import step
 from tracelab.methods.certify import exact_under
 from tracelab.methods.step import METHOD, Falls, Ints, Rerun, Tally
 from tracelab.methods.verdict import Control, Correction, Place, Verdict, candidates, conclude
-from tracelab.runtime.evidence import message_effects
-from tracelab.runtime.rerun import Launch, Rerunner, same_messages, seed_environment
+from tracelab.runtime.evidence import Dependence, Question, dependences
+from tracelab.runtime.rerun import Launch, Rerunner, follows, seed_environment
 from tracelab.stats.value_curve import Posterior, Prior, fit, posterior
 from tracelab.work import Observation, Score, WorkItem
 
@@ -44,7 +43,7 @@ class Subject:
         found: Where it falls.
         tried: Corrections that were executed, the earliest first.
         correction: The first of them that restores success.
-        evidence: The messages that the suspicious action depended on most.
+        depends: What the suspicious action depended on.
     """
 
     trace_id: str
@@ -58,7 +57,7 @@ class Subject:
     found: Falls | None = None
     tried: list[Correction] = field(default_factory=list)
     correction: Correction | None = None
-    evidence: list[dict[str, Any]] = field(default_factory=list)
+    depends: Dependence = field(default_factory=Dependence)
 
     @property
     def size(self) -> int:
@@ -104,6 +103,7 @@ class Audit:
 
     def _control(self, run: RecordedRun) -> Control:
         done = reproduced = same_score = failed = 0
+        ended = ""
         differs: list[int] = []
         for k in range(self.config.controls):
             env = self.rerunner.make()
@@ -116,9 +116,9 @@ class Audit:
                         first = t if first is None else first
                         break
                     state = env.step(action)
-                    if first is None and not same_messages(state.messages, run.state_after(t)):
+                    if first is None and not follows(state, run, t):
                         first = t
-                score = env.score()
+                score, ended = env.score(), state.ended
             except EnvironmentFailure:
                 failed += 1
                 continue
@@ -133,7 +133,7 @@ class Audit:
             if first is not None:
                 differs.append(first)
         most = max(set(differs), key=lambda t: (differs.count(t), -t)) if differs else None
-        return Control(done, reproduced, same_score, most, failed)
+        return Control(done, reproduced, same_score, most, failed, ended)
 
     def score_actions(self, subjects: Sequence[Subject]) -> None:
         """The exact probability that the model repeats each action, where it can be had."""
@@ -234,9 +234,19 @@ class Audit:
     def explain(self, subjects: Sequence[Subject]) -> None:
         """Find the messages that the most suspicious actions depended on."""
         blamed = [s for s in subjects if s.found is not None and s.found.none <= 0.5]
-        asked = [(s.run, int(s.found.order[0])) for s in blamed if s.found is not None]
-        for s, found in zip(blamed, message_effects(self.rerunner, asked), strict=True):
-            s.evidence = found
+        asked = [self._question(s) for s in blamed]
+        c = self.config
+        made = dependences(self.rerunner, asked, masks=c.ablations, level=c.level)
+        for s, found in zip(blamed, made, strict=True):
+            s.depends = found
+
+    def _question(self, s: Subject) -> Question:
+        """Why the most suspicious action, rather than what did better there?"""
+        assert s.found is not None
+        top = int(s.found.order[0])
+        better = [x for x in s.tried if x.action == top and x.n and x.wins > 0.5 * x.n]
+        best = max(better, key=lambda x: (x.wins, x.text), default=None)
+        return Question(s.trace_id, s.run, top, None if best is None else best.text)
 
     def _restores(self, s: Subject, x: Correction) -> bool:
         assert s.fitted is not None
@@ -274,7 +284,7 @@ class Audit:
             level=c.credible,
             bounds_agree=self._bounds_agree(s),
             correction=s.correction,
-            evidence_messages=s.evidence,
+            evidence_messages=s.depends.messages,
             rollouts=sum(not r.forced for r in s.reruns),
             tokens=sum(r.tokens for r in s.reruns),
         )
@@ -295,7 +305,8 @@ class Audit:
         """The numbers behind a verdict."""
         if s.counts is None or s.fitted is None or s.found is None:
             return []
-        return step.scores(
+        own = step.scores(
             s.trace_id, s.run.steps, s.counts, s.fitted, s.found,
             level=self.config.level, evidence=self.evidence,
         )  # fmt: skip
+        return own + s.depends.scores

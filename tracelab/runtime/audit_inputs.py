@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -70,6 +71,7 @@ def subjects_of(config: RunConfig, source: Source, rerunner: Rerunner) -> list[S
     if config.source == "testbed":
         _play(config, source, rerunner)
     subjects = []
+    alone = Counter((e.source, e.line) for e in source.episodes)
     for episode in source.episodes:
         trace = episode.to_trace()
         try:
@@ -83,7 +85,10 @@ def subjects_of(config: RunConfig, source: Source, rerunner: Rerunner) -> list[S
                 )
             rerunner.chat.prompt(run.before[-1], run.offered_at(len(run.actions) - 1))
         except PlanError as e:
-            source.rejects.append(Reject(episode.source, episode.line, f"{episode.name}: {e}", ""))
+            place = episode.source, episode.line
+            # A file's name and line say which run it is, unless several stand there.
+            reason = str(e) if alone[place] == 1 else f"{episode.name}: {e}"
+            source.rejects.append(Reject(*place, reason, episode.name))
             continue
         subjects.append(Subject(trace.trace_id, run))
     return subjects

@@ -20,12 +20,14 @@ from tracelab.methods.judge import PROTOCOLS, Opinion
 from tracelab.methods.step import ESTIMATOR_VERSION
 from tracelab.methods.verdict import Verdict
 from tracelab.runtime.audit import Subject
+from tracelab.runtime.audit_context import AblatedContext
 from tracelab.runtime.finish import Summary, run_row, session_row
 from tracelab.runtime.journal import Journal
 from tracelab.sources.base import Reject
 from tracelab.trace import TokenizedTrace
 from tracelab.warehouse import open_writer, transaction
 from tracelab.warehouse.audit import EpisodeRow, RerunRow, StepRow, load_audit_rows, load_verdicts
+from tracelab.warehouse.context import load_context_rows
 from tracelab.warehouse.load import (
     LoadedTrace,
     RejectRow,
@@ -50,6 +52,7 @@ class Results:
     scores: list[Score] = field(default_factory=list)
     reruns: list[RerunRow] = field(default_factory=list)
     cases: list[Case] = field(default_factory=list)
+    contexts: list[AblatedContext] = field(default_factory=list)
     failed_opinions: int = 0
 
     def keep(self, episode: Episode) -> None:
@@ -57,13 +60,20 @@ class Results:
         self.episodes.append(episode)
 
     def add(
-        self, verdict: Verdict, scores: Iterable[Score], subject: Subject, environment: str
+        self,
+        verdict: Verdict,
+        scores: Iterable[Score],
+        subject: Subject,
+        environment: str,
+        episode: Episode,
     ) -> None:
         """Take the audit of one run."""
         self.verdicts.append(verdict)
         self.scores += scores
         if (case := _case(verdict, subject, environment)) is not None:
             self.cases.append(case)
+        if ablated := AblatedContext.made(subject.trace_id, subject.depends, episode):
+            self.contexts.append(ablated)
         steps = subject.run.steps
         for i, r in enumerate(subject.reruns):
             self.reruns.append(
@@ -83,6 +93,7 @@ class Results:
             ("score", map(asdict, self.scores)),
             ("rerun", map(asdict, self.reruns)),
             ("case", [c.to_json() for c in self.cases]),
+            ("context", [c.to_json() for c in self.contexts]),
         ):
             for value in values:
                 yield {"kind": kind, "value": value}
@@ -108,6 +119,8 @@ class Results:
                 out.reruns.append(RerunRow(**value))
             elif line["kind"] == "case":
                 out.cases.append(Case.of(value))
+            elif line["kind"] == "context":
+                out.contexts.append(AblatedContext.of(value))
             else:
                 out.failed_opinions = value
         return out
@@ -207,6 +220,7 @@ def load(
     failed = sum(r.error is not None for r in results.reruns) + results.failed_opinions
     status = "complete_with_errors" if failed or results.rejects else "complete"
     traces = [e.to_trace() for e in results.episodes]
+    spans = {c.trace_id: c.units for c in results.contexts}
 
     def rows(con: DuckDBPyConnection) -> None:
         load_run(con, run_row(record, status))
@@ -215,7 +229,10 @@ def load(
         load_traces(
             con, run_id,
             [
-                LoadedTrace(TokenizedTrace(t, (), (), ()), e.step_units(), SEGMENTER)
+                LoadedTrace(
+                    TokenizedTrace(t, (), (), ()), [*e.step_units(), *spans.get(t.trace_id, ())],
+                    SEGMENTER,
+                )
                 for t, e in zip(traces, results.episodes, strict=True)
             ],
         )  # fmt: skip
@@ -223,6 +240,8 @@ def load(
         load_audit_rows(con, run_id, [EpisodeRow.of(t.trace_id, e) for t, e in pairs])
         load_audit_rows(con, run_id, [StepRow.of(t.trace_id, s) for t, e in pairs for s in e.steps])
         load_audit_rows(con, run_id, results.reruns)
+        load_context_rows(con, run_id, [s for c in results.contexts for s in c.spans])
+        load_context_rows(con, run_id, [t for c in results.contexts for t in c.targets])
         load_verdicts(con, run_id, results.verdicts)
         rejects = [RejectRow(r.file, r.line, r.reason, r.excerpt) for r in results.rejects]
         load_rejects(con, run_id, rejects, instead_of=None)

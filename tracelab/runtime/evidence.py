@@ -1,63 +1,109 @@
-"""Which messages made a model take a step: the log-probability of the step without each of them.
+"""What made a model take a step: the context ablation of the bad action.
 
-Leave-one-out over messages: a message's content is replaced by a placeholder, and the recorded
-action is scored again. The effect is log p(action | all) - log p(action | without it), nats;
-positive when the message made the action likelier. It says what that decision depended on, not
-what it did to the outcome, and of two messages that say the same neither shows.
+The method is that of context attribution (`tracelab.contexts`, `tracelab.methods.ablate`): the
+messages before the action are cut into sources, each is kept or deleted by a fair coin, the
+recorded action is scored after what is left, and the effect of a source is what keeping it does to
+the action's log-odds, on average over what else is kept. Where a correction is known, the same is
+asked of the recorded action *rather than* the correction (a contrast): the task and the plan make
+both likelier, and only what caused the mistake tells them apart. Effects are in nats, positive when
+the source made the bad action likelier. They say what that decision depended on, not what it did
+to the outcome.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
+from tracelab.contexts import Context, Message, Mode, ablate
+from tracelab.contexts.parts import Cut, from_messages
+from tracelab.contexts.place import place_sources
 from tracelab.environments.base import RecordedRun
 from tracelab.errors import PlanError
+from tracelab.grounding import label
+from tracelab.methods.ablate import attribute, plan
 from tracelab.runtime.rerun import Rerunner
-from tracelab.work import Observation, WorkItem
+from tracelab.stats.masks import Design, anchors, concatenate
+from tracelab.stats.surrogate import whole_logit
+from tracelab.trace import Unit
+from tracelab.warehouse.context import TargetRow
+from tracelab.work import Observation, Score, WorkItem
 
-PLACEHOLDER = "[...]"
 _TOP = 3
-_MOST_MESSAGES = 64
-"""The latest ones are tried; a chat may have thousands."""
+_MOST = {"sentence": 96, "paragraph": 192, "message": 1024}
+"""Sources that a run may have to be cut so finely: ablations are few, so sources must be too."""
+_ROLES = ("system", "user", "assistant", "tool")
 _EXCERPT = 200
 
+Floats = np.ndarray
 
-def message_effects(
-    rerunner: Rerunner, asked: Sequence[tuple[RecordedRun, int]]
-) -> list[list[dict[str, Any]]]:
-    """The messages that raised each action's log-probability most.
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """An action to explain.
+
+    Attributes:
+        trace_id: Trace of the run.
+        run: The run.
+        action: Index of the action.
+        instead: What should have been written; None when nothing is known that would.
+    """
+
+    trace_id: str
+    run: RecordedRun
+    action: int
+    instead: str | None = None
+
+
+@dataclass(slots=True)
+class Dependence:
+    """What an action depended on.
+
+    Attributes:
+        messages: At most three of `{message, role, target, effect, lo, hi, text}`, the
+            largest effect first; empty where nothing could be scored.
+        context: The messages and their sources; None where there is none.
+        units: The sources as units of kind `span`; characters are those of the rendered prompt.
+        targets: The action, and the contrast to its correction.
+        scores: Effect and weight of every source on every target.
+    """
+
+    messages: list[dict[str, Any]] = field(default_factory=list)
+    context: Context | None = None
+    units: list[Unit] = field(default_factory=list)
+    targets: list[TargetRow] = field(default_factory=list)
+    scores: list[Score] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class _Ablation:
+    """A question with its masks, and the keys of what is scored after each."""
+
+    question: Question
+    context: Context
+    units: list[Unit]
+    design: Design
+    keys: list[list[str | None]]
+    """For each text, a key for each mask; None where the template refuses the messages."""
+    sizes: list[int]
+
+
+def dependences(
+    rerunner: Rerunner, questions: Sequence[Question], *, masks: int, level: float
+) -> list[Dependence]:
+    """What each action depended on.
 
     Args:
         rerunner: Knows the model, its template and the engines.
-        asked: Runs and the index of the action that is to be explained.
-
-    Returns:
-        For each, at most three of `{"message", "role", "effect", "text"}`, the largest effect
-        first; empty where the action could not be scored.
+        questions: The actions.
+        masks: Ablations of each.
+        level: Coverage of the intervals.
     """
     items: dict[str, WorkItem] = {}
-    places: list[tuple[str | None, dict[int, str]]] = []
-    for run, t in asked:
-        before = run.before[t]
-        try:
-            target = rerunner.chat.written(before, run.actions[t])
-            tools = run.offered_at(t)
-            full = _item(rerunner, before, tools, target)
-        except PlanError:
-            places.append((None, {}))
-            continue
-        items[full.key] = full
-        keys: dict[int, str] = {}
-        for j in range(max(0, len(before) - _MOST_MESSAGES), len(before)):
-            without = [dict(m) for m in before]
-            without[j]["content"] = PLACEHOLDER
-            try:
-                item = _item(rerunner, without, tools, target)
-            except PlanError:
-                continue
-            items[item.key], keys[j] = item, item.key
-        places.append((full.key, keys))
+    asked = [_ask(rerunner, q, masks, items) for q in questions]
     found: dict[str, float] = {}
 
     def take(batch: list[Observation]) -> None:
@@ -65,33 +111,134 @@ def message_effects(
 
     if items:
         rerunner.observe("evidence", list(items.values()), take)
-    return [
-        _ranked(run, t, found, full, keys)
-        for (run, t), (full, keys) in zip(asked, places, strict=True)
+    return [_Reader(rerunner, a, found, level).read() if a else Dependence() for a in asked]
+
+
+def _rng(rerunner: Rerunner, q: Question) -> np.random.Generator:
+    return np.random.default_rng([rerunner.seed, int(q.trace_id.encode().hex()[:24], 16), q.action])
+
+
+def _ask(
+    rerunner: Rerunner, q: Question, masks: int, items: dict[str, WorkItem]
+) -> _Ablation | None:
+    before, tools, chat = q.run.before[q.action], q.run.offered_at(q.action), rerunner.chat
+    texts = [q.run.actions[q.action], *([q.instead] if q.instead is not None else [])]
+    try:
+        context = _context(q)
+        _, places = place_sources(lambda messages: chat.text(messages, tools), context)
+        targets = [chat.written(before, text) for text in texts]
+    except PlanError:  # no message can be a source, or the template refuses
+        return None
+    units = [
+        Unit("span", i, a, b, 0, 0, s.text, role=context.messages[s.message].role)
+        for i, (s, (a, b)) in enumerate(zip(context.sources, places, strict=True))
     ]
+    random = next(plan(len(units), masks, rng=_rng(rerunner, q)))
+    design = concatenate([random, anchors(len(units))])
+    mode = _mode(rerunner, context, tools)
+    keys: list[list[str | None]] = [[] for _ in texts]
+    for kept in design.masks:
+        try:
+            left = [m.for_template() for m in ablate(context, [bool(k) for k in kept], mode)]
+            prompt = chat.prompt(left, tools)
+        except PlanError:
+            for column in keys:
+                column.append(None)
+            continue
+        for column, target in zip(keys, targets, strict=True):
+            item = WorkItem(rerunner.model, prompt, target_ids=target)
+            items[item.key] = item
+            column.append(item.key)
+    return _Ablation(q, context, units, design, keys, [len(t) for t in targets])
 
 
-def _item(
-    rerunner: Rerunner, messages: Sequence[Any], tools: Sequence[Any], target: tuple[int, ...]
-) -> WorkItem:
-    return WorkItem(rerunner.model, rerunner.chat.prompt(messages, tools), target_ids=target)
+def _mode(rerunner: Rerunner, context: Context, tools: Sequence[Any]) -> Mode:
+    """Delete, unless the template refuses messages that have nothing left in them."""
+    nothing = [m.for_template() for m in ablate(context, [False] * len(context.sources))]
+    try:
+        rerunner.chat.text(nothing, tools)
+    except PlanError:
+        return "placeholder"
+    return "delete"
 
 
-def _ranked(
-    run: RecordedRun, t: int, found: dict[str, float], full: str | None, keys: dict[int, str]
-) -> list[dict[str, Any]]:
-    whole = found.get(full or "")
-    if whole is None:
-        return []
-    effects = {j: whole - found[key] for j, key in keys.items() if key in found}
-    best = sorted(effects, key=lambda j: (-effects[j], j))[:_TOP]
-    return [
-        {
-            "message": j,
-            "role": run.before[t][j]["role"],
-            "effect": round(effects[j], 4),
-            "text": str(run.before[t][j].get("content") or "")[:_EXCERPT],
-        }
-        for j in best
-        if effects[j] > 0
-    ]
+def _context(q: Question) -> Context:
+    """The messages before an action, cut as finely as can be afforded."""
+    messages = [
+        Message(
+            m["role"], str(m.get("content") or ""),
+            {k: v for k, v in m.items() if k not in ("role", "content")},
+        )
+        for m in q.run.before[q.action]
+    ]  # fmt: skip
+    for unit, most in _MOST.items():
+        try:
+            return from_messages(messages, Cut(unit=unit, most=most, roles=_ROLES))  # type: ignore[arg-type]
+        except PlanError:
+            if unit == "message":
+                raise
+    raise AssertionError("the last unit returns or raises")
+
+
+@dataclass(frozen=True, slots=True)
+class _Reader:
+    """From log-probabilities to effects."""
+
+    rerunner: Rerunner
+    asked: _Ablation
+    found: dict[str, float]
+    level: float
+
+    def read(self) -> Dependence:
+        a, q = self.asked, self.asked.question
+        out = Dependence(context=a.context, units=a.units)
+        logprobs = [
+            np.array([self.found.get(k or "", np.nan) for k in column]) for column in a.keys
+        ]
+        step = q.run.steps[q.action]
+        effects = self._target(out, f"action:{step}", logprobs[0], None)
+        if q.instead is not None:
+            contrast = logprobs[0] - logprobs[1]
+            told = self._target(out, f"contrast:{step}", contrast, q.instead)
+            effects = told if any(s.value is not None for s in told) else effects
+        known = [s for s in effects if s.value is not None and s.value > 0]
+        best = sorted(known, key=lambda s: (-(s.value or 0.0), s.unit_index))[:_TOP]
+        out.messages = [self._message(s) for s in best]
+        return out
+
+    def _target(
+        self, out: Dependence, name: str, logprob: Floats, instead: str | None
+    ) -> list[Score]:
+        """Add a target with its scores; returns the effects of the messages."""
+        a, q = self.asked, self.asked.question
+        kind = "action" if instead is None else "contrast"
+        y = logprob if kind == "contrast" else whole_logit(logprob)
+        made = attribute(
+            q.trace_id, out.units, a.design, y, target=name, tokens=a.sizes[0], level=self.level,
+            rng=_rng(self.rerunner, q),
+        )  # fmt: skip
+        effects = [s for s in made.scores if s.metric == "effect"]
+        full, empty = (
+            float(x) if np.isfinite(x := logprob[a.design.purposes.index(purpose)]) else None
+            for purpose in ("full", "empty")
+        )
+        out.targets.append(
+            TargetRow(
+                trace_id=q.trace_id, target=name, position=len(out.targets), kind=kind,
+                text=q.run.actions[q.action], rather_than=instead, n_tokens=a.sizes[0],
+                logprob_full=full, logprob_empty=empty,
+                label=label(full, empty, a.sizes[0], effects, contrast=kind == "contrast"),
+                ablations=made.n,
+            )
+        )  # fmt: skip
+        out.scores += made.scores
+        return effects
+
+    def _message(self, s: Score) -> dict[str, Any]:
+        source = self.asked.context.sources[s.unit_index]
+        ends = {k: round(v, 4) for k, v in (("lo", s.lo), ("hi", s.hi)) if v is not None}
+        return {
+            "message": source.message, "role": self.asked.context.messages[source.message].role,
+            "target": s.target, "effect": round(s.value or 0.0, 4), **ends,
+            "text": source.text.strip()[:_EXCERPT],
+        }  # fmt: skip

@@ -60,6 +60,14 @@ class Chat:
         self._tok = tokenizer
         self._prompts: dict[str, tuple[int, ...]] = {}
 
+    def text(self, messages: Sequence[Message], tools: Sequence[Message] = ()) -> str:
+        """A chat that the model is to continue, as text.
+
+        Raises:
+            PlanError: The template refuses the messages.
+        """
+        return self._tok.chat_text(messages, "chat", tools=tools)
+
     def prompt(self, messages: Sequence[Message], tools: Sequence[Message] = ()) -> tuple[int, ...]:
         """Tokens of a chat that the model is to continue, when it is offered tools.
 
@@ -70,9 +78,7 @@ class Chat:
         if key not in self._prompts:
             if len(self._prompts) > 50_000:
                 self._prompts.clear()
-            self._prompts[key] = self._tok.encode_prompt(
-                self._tok.chat_text(messages, "chat", tools=tools), "chat"
-            )
+            self._prompts[key] = self._tok.encode_prompt(self.text(messages, tools), "chat")
         return self._prompts[key]
 
     def spell(
@@ -83,7 +89,7 @@ class Chat:
         Raises:
             PlanError: The template does not render it as a continuation of the prompt.
         """
-        prompt = self._tok.chat_text(messages, "chat", tools=tools)
+        prompt = self.text(messages, tools)
         tail = self._tail(messages)
         thought, spelled = str(message.get("reasoning_content") or "").strip(), list[str]()
         for form in _forms(message):
@@ -304,7 +310,7 @@ class Rerunner:
             t < len(run.actions)
             and o.text == run.actions[t]
             and x.error is None
-            and same_messages(x.state.messages, run.state_after(t))
+            and follows(x.state, run, t)
         ):
             x.left, x.action = t, o.text
 
@@ -326,6 +332,18 @@ class Rerunner:
             tokens=x.tokens,
             error=x.error,
         )
+
+
+def follows(state: State, run: RecordedRun, t: int) -> bool:
+    """Whether the replies after action t are the recorded ones.
+
+    After the last action a log may end earlier than the environment: what came then decided
+    nothing more.
+    """
+    recorded = run.state_after(t)
+    if t == len(run.actions) - 1:
+        return same_messages(state.messages[: len(recorded)], recorded)
+    return same_messages(state.messages, recorded)
 
 
 def same_messages(a: Sequence[Message], b: Sequence[Message]) -> bool:
