@@ -143,8 +143,9 @@ def test_shells_complete_commands_options_and_names() -> None:
     assert invoke("completion", "cmd").exit_code == 2
 
 
-def test_the_page_of_commands_is_what_help_says() -> None:
+def test_the_page_of_commands_is_what_help_says(monkeypatch: pytest.MonkeyPatch) -> None:
     """Rewrites it instead when TRACELAB_REWRITE is set."""
+    monkeypatch.setenv("COLUMNS", "80")
     parts = [HEAD]
     for path, _ in COMMANDS:
         name = " ".join(("tracelab", *path))

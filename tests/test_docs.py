@@ -1,0 +1,108 @@
+"""What the pages of `docs/` say is run: every query, every example record, every link."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from tests.report import world
+from tracelab.contexts.parts import Cut
+from tracelab.episode import Episode
+from tracelab.sources import FORMATS, read
+from tracelab.sources.context import ContextRecord, read_contexts
+from tracelab.sources.jsonl import read_questions
+from tracelab.trace import Question, Trace
+from tracelab.warehouse import open_reader, open_writer, sql_dir
+from tracelab.warehouse.query import query
+
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+
+
+def blocks(page: str, language: str) -> list[str]:
+    """The fenced blocks of a page in one language."""
+    text = (DOCS / page).read_text(encoding="utf-8")
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+
+
+QUERIES = blocks("sql.md", "sql")
+
+
+@pytest.fixture(scope="module")
+def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[duckdb.DuckDBPyConnection]:
+    """One of everything, and what the input of a bad action did."""
+    path = world.small(tmp_path_factory.mktemp("docs") / "w.duckdb")
+    with open_writer(path) as con:
+        world.insert(con, "units", world.units("run1", "span", ["Price of kale"]))
+        span = {"trace_id": "run1", "unit_index": 0}
+        world.insert(con, "spans", [{**span, "turn_index": 0, "start_char": 0, "end_char": 13}])
+        target = {"trace_id": "run1", "target": "action"}
+        said = {"text": "coder: Now halve it.", "logprob_full": -1.0, "logprob_empty": -5.0}
+        world.insert(con, "targets", [{**target, **said, "position": 0, "label": "grounded"}])
+        effect = {"method": "ablate", "metric": "effect", "value": 3.0, "lo": 2.0, "hi": 4.0}
+        world.insert(con, "scores", [{**span, **target, **effect, "unit_kind": "span"}])
+    with open_reader(path) as con:
+        yield con
+
+
+@pytest.mark.parametrize("sql", QUERIES, ids=range(len(QUERIES)))
+def test_every_query_answers(reader: duckdb.DuckDBPyConnection, sql: str) -> None:
+    [(run,)] = reader.execute("SELECT run_id FROM runs").fetchall()
+    given = {name: run for name in ("run", "before", "after") if f"${name}" in sql}
+    found = query(reader, sql, given)
+    assert found.num_rows > 0
+    assert found.num_columns > 1
+
+
+def test_every_view_has_a_query() -> None:
+    views = {re.sub(r"^\d+_", "", p.stem) for p in (sql_dir() / "views").glob("*.sql")}
+    shown = set(re.findall(r"(?:FROM|JOIN) (\w+)", "\n".join(QUERIES)))
+    assert views <= shown, "docs/sql.md has no query on a public view"
+
+
+EXAMPLES = re.findall(
+    r"^<!-- (\S+) (\S+) -->\n```json\n(.*?)\n```$",
+    (DOCS / "sources.md").read_text(encoding="utf-8"),
+    re.DOTALL | re.MULTILINE,
+)
+
+
+@pytest.mark.parametrize(("name", "form", "text"), EXAMPLES, ids=[e[1] for e in EXAMPLES])
+def test_every_example_is_read(tmp_path: Path, name: str, form: str, text: str) -> None:
+    file = tmp_path / name
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(text + "\n", encoding="utf-8")
+    if form == "thought-anchors":  # its other files may be absent only where nothing is labelled
+        (file.parent / "problem.json").write_text('{"gt_answer": "4"}')
+        (file.parent / "chunks_labeled.json").write_text("[]")
+    if form == "questions":
+        assert [type(q) for q in read_questions(file)] == [Question]
+    elif form == "contexts":
+        assert [type(c) for c in read_contexts(file, Cut())] == [ContextRecord]
+    else:
+        auto, told = ([*read(tmp_path, f)] for f in ("auto", form))
+        assert [type(t) for t in auto] == [Trace], auto
+        assert auto == told
+        agents = form not in ("jsonl", "thought-anchors")
+        assert (Episode.of(auto[0]) is not None) == agents
+
+
+def test_every_format_has_an_example() -> None:
+    assert {form for _, form, _ in EXAMPLES} == {*FORMATS, "questions", "contexts"}
+
+
+@pytest.mark.parametrize("page", sorted(p.name for p in DOCS.glob("*.md")))
+def test_links_lead_somewhere(page: str) -> None:
+    text = re.sub(r"^```.*?^```$", "", (DOCS / page).read_text("utf-8"), flags=re.DOTALL | re.M)
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if not target.startswith(("http://", "https://")):
+            file, _, anchor = target.partition("#")
+            there = (DOCS / file).resolve() if file else DOCS / page
+            assert there.exists(), f"{page}: {target}"
+            if anchor:
+                heads = re.findall(r"^#+ (.+)$", there.read_text("utf-8"), re.MULTILINE)
+                assert anchor in {h.lower().replace(" ", "-").replace("`", "") for h in heads}
