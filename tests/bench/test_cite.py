@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from tracelab.bench import cite_peer, cite_quality, cite_run, cite_speed, cite_truth
+from tracelab.bench import cite_cover, cite_peer, cite_quality, cite_run, cite_speed, cite_truth
 from tracelab.bench.cite_peer import Case, Peer, sentences
 from tracelab.bench.cite_work import Worker
 from tracelab.cli.bench import bench
 from tracelab.errors import ConfigError
 from tracelab.methods.ablate import attribute
 from tracelab.stats.lasso import context_cite
-from tracelab.stats.masks import published
+from tracelab.stats.masks import bernoulli, published
 from tracelab.testbed import problems
 from tracelab.testbed.chain import write
 
@@ -121,6 +121,7 @@ def test_planted_truth_is_found(worker: Worker) -> None:
     assert found["needed_auc"]["weight"] > 0.9
     assert found["exact"]["contexts"] == 1
     assert found["exact"]["coverage"]["0.95 at 16"]["share"] > 0.8
+    assert found["exact"]["placebo"]["0.95 at 16"]["intervals"] == 2 * cite_cover.PLACEBOS
     assert 0 <= found["hints"]["followed"] <= 3
     statements = sum(sum(c.values()) for c in found["labels"].values())
     assert found["memory"]["statements"] + found["stated"]["statements"] <= statements
@@ -138,6 +139,26 @@ def test_every_sentence_has_the_role_that_was_planted() -> None:
         assert [*names.values()][-1] == "answer"
         assert set(names.values()) <= {s.role for s in said.sentences}
         assert len(names) >= len(said.sentences)
+
+
+def test_what_holds_the_exact_effect_and_what_does_not_is_told_apart() -> None:
+    rng = np.random.default_rng(0)
+    masks = bernoulli(7, 128, rng).masks
+    y = 3.0 * masks[:, 0] * masks[:, 1] + rng.normal(0, 0.3, 128)
+    cover = cite_cover.Cover()
+    for k in range(6):
+        cover.add_exact(masks, y, ["needed"] * 2 + ["distractor"] * 5, (16, 32, 999), [k])
+        cover.add_placebos(masks[k::4], y[k::4], [k])
+    found = cover.to_json()
+    assert set(found["coverage"]) == {
+        f"{level} at {m}{only}"
+        for level in ("0.9", "0.95") for m in (16, 32) for only in ("", ", distractors")
+    }  # fmt: skip
+    assert found["coverage"]["0.95 at 32"]["intervals"] == 6 * cite_cover.DRAWS * 7
+    assert 0.9 < found["coverage"]["0.95 at 32"]["share"] <= 1
+    assert found["distractor_effect"]["median_size"] < 0.2
+    lo, _ = cite_cover.intervals(masks[:64], y[:64] + 5.0 * masks[:64, 3], rng)[0.95]
+    assert lo[3] > 3
 
 
 def scores(weight: list[float], role: list[str]) -> cite_truth.Scores:

@@ -58,7 +58,8 @@ class TestTransformers:
     ) -> None:  # fmt: skip
         items = ablations(transformers_subject)[:14]
         monkeypatch.setattr(hf_scoring, "SHARED", shared)
-        monkeypatch.setattr(hf_scoring, "BATCH_TOKENS", tokens)
+        monkeypatch.setattr(hf_scoring, "BATCH_TOKENS", {})
+        monkeypatch.setattr(hf_scoring, "LONGEST", tokens)
         monkeypatch.setattr(hf_scoring, "ROW_VALUES", values)
         monkeypatch.setattr(hf_scoring, "PIECE", 16)
         found = [np.array(o.token_logprobs) for o in transformers_subject.ask(*items)]

@@ -100,7 +100,10 @@ def bench(
         out["redundant_both_found"] = found["redundant"]["both_in_top_k"].get("weight")
         out["redundant_both_found_leave_one_out"] = found["redundant"]["both_in_top_k"].get("alone")
         out["irrelevant_cover_0_95"] = found["irrelevant_cover_0"]["response"]["share"]
-        out["exact_cover_95"] = found["exact"]["coverage"].get("0.95 at 32", {}).get("share")
+        exact = found["exact"]
+        out["exact_cover_95"] = exact["coverage"].get("0.95 at 32", {}).get("share")
+        out["exact_cover_90"] = exact["coverage"].get("0.9 at 32", {}).get("share")
+        out["placebo_cover_0_95"] = exact["placebo"].get("0.95 at 32", {}).get("share")
         out["memory_parametric"] = found["memory"]["parametric"]
         out["hints_first"] = found["hints"]["ranked_first"].get("weight")
     if "quality" in parts:
@@ -248,6 +251,10 @@ def _show_planted(p: dict[str, Any]) -> None:
          zero["response"]["shown_above_1_nat"], zero["response"]["intervals"]),
         *((f"exact effects within their interval, {k}", v["share"], v["intervals"])
           for k, v in e["coverage"].items()),
+        *((f"placebos whose interval holds 0, {k}", v["share"], v["intervals"])
+          for k, v in e["placebo"].items()),
+        ("distractors with an exact average effect above 0.1 nat",
+         e["distractor_effect"]["above_0.1_nat"], e["effects"]),
     ]  # fmt: skip
     print_table(
         ("figure", "share", "n"), [(a, _three(b), str(n)) for a, b, n in lines], numeric=(1, 2)

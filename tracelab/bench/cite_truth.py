@@ -16,6 +16,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from tracelab.bench.cite_cover import Cover
 from tracelab.bench.cite_work import Worker
 from tracelab.grounding import GAIN
 from tracelab.methods import ablate
@@ -26,7 +27,7 @@ from tracelab.segment import segment
 from tracelab.sources.context_testbed import record
 from tracelab.stats import faithfulness
 from tracelab.stats.masks import Purpose, bernoulli, design
-from tracelab.targets import Spec, Target
+from tracelab.targets import Spec
 from tracelab.testbed import Problem, problems
 from tracelab.testbed.labels import label
 
@@ -47,6 +48,8 @@ MEMORY = (
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
+EVERY = 3
+"""Of an enumerated context, every third statement is estimated, and the whole response."""
 Tell = Callable[[str], None]
 
 
@@ -147,12 +150,10 @@ class Truth:
     pairs: Pairs = field(default_factory=Pairs)
     labels: dict[str, Counter[str]] = field(default_factory=dict)
     stated_first: list[bool] = field(default_factory=list)
-    covered: dict[str, list[bool]] = field(default_factory=dict)
-    exact: list[float] = field(default_factory=list)
+    cover: Cover = field(default_factory=Cover)
     contexts: int = 0
     sources: int = 0
     ablations: list[int] = field(default_factory=list)
-    enumerated: int = 0
     hints: dict[str, Any] = field(default_factory=dict)
 
 
@@ -173,8 +174,8 @@ def measure(worker: Worker, contexts: int, hinted: int, enumerated: int, tell: T
         for found in work.measure(studies):
             problem = next(p for p in drawn if p.problem_id == found.study.trace.name)
             _count(out, found, problem)
-            if out.enumerated < enumerated and found.study.n <= ENUMERATED:
-                out.enumerated += 1
+            _placebos(out, work, found.study)
+            if out.cover.contexts < enumerated and found.study.n <= ENUMERATED:
                 _enumerate(out, worker, work, found.study)
         tell(f"planted truth: {out.contexts} of {contexts} contexts")
     asked = problems(hinted, SEED + 1, hinted=True)
@@ -261,40 +262,27 @@ def roles_of(problem: Problem, response: str) -> dict[str, str]:
     return out
 
 
+def _placebos(out: Truth, work: Attribution, study: ContextStudy) -> None:
+    """Throw coins that change nothing, with those of the run's own masks."""
+    whole = next(t for t in study.targets if t.name == WHOLE)
+    m = work.sink.measured(study, whole, study.rows_for("design"))
+    out.cover.add_placebos(m.design.masks, m.outcome, [SEED, out.contexts])
+
+
 def _enumerate(out: Truth, worker: Worker, work: Attribution, study: ContextStudy) -> None:
     """Score all masks of a small context; hold fresh estimates to the exact effects."""
-    n = study.n
-    everything = bernoulli(n, 2**n, np.random.default_rng([SEED, out.enumerated])).masks
+    everything = bernoulli(study.n, 2**study.n, np.random.default_rng(SEED)).masks
     rows = range(len(study.rows), len(study.rows) + len(everything))
     asked = design("all", everything, cast(Purpose, "test"))
     items = study.ask(asked, worker.tokenizer, worker.model)
     work.sink.expect([study])
     worker.observe("all masks", items, work.sink)
+    roles = [u.role or "" for u in study.units]
     for k, t in enumerate(study.targets):
         y = work.sink.measured(study, t, rows).outcome
-        exact = np.array([y[m].mean() - y[~m].mean() for m in everything.T])
-        out.exact += exact.tolist()
-        for m in (16, ABLATIONS):
-            for level in (0.9, 0.95):
-                held = _covers(study, t, everything[:m], y[:m], exact, level, k)
-                out.covered.setdefault(f"{level:g} at {m}", []).extend(held.values())
-                idle = [ok for i, ok in held.items() if study.units[i].role == "distractor"]
-                out.covered.setdefault(f"{level:g} at {m}, distractors", []).extend(idle)
-
-
-def _covers(
-    study: ContextStudy, t: Target, masks: Bools, y: Floats, exact: Floats, level: float, k: int
-) -> dict[int, bool]:
-    """Whether the interval of each source that has one holds its exact effect."""
-    scores = ablate.attribute(
-        study.trace.trace_id, study.units, design("bernoulli", masks), y, target=t.name,
-        tokens=t.end - t.start, level=level, rng=np.random.default_rng([k, len(y)]),
-    ).scores  # fmt: skip
-    return {
-        s.unit_index: bool(s.lo - 1e-6 <= exact[s.unit_index] <= s.hi + 1e-6)
-        for s in scores
-        if s.metric == "effect" and s.lo is not None and s.hi is not None
-    }
+        if t.name == WHOLE or k % EVERY == 0:
+            out.cover.add_exact(everything, y, roles, (16, ABLATIONS), [out.cover.contexts, k])
+    out.cover.contexts += 1
 
 
 def to_json(found: Truth) -> dict[str, Any]:
@@ -324,14 +312,7 @@ def to_json(found: Truth) -> dict[str, Any]:
             "own_note_first": _share(sum(found.stated_first), len(found.stated_first)),
         },
         "labels": {role: dict(c) for role, c in sorted(found.labels.items())},
-        "exact": {
-            "contexts": found.enumerated,
-            "effects": len(found.exact),
-            "coverage": {
-                k: {"share": _share(sum(v), len(v)), "intervals": len(v)}
-                for k, v in found.covered.items()
-            },
-        },
+        "exact": found.cover.to_json(),
         "hints": found.hints,
     }  # fmt: skip
 
@@ -339,8 +320,8 @@ def to_json(found: Truth) -> dict[str, Any]:
 def _zero(scores: Scores) -> dict[str, Any]:
     """How often the 95 % interval of a distractor holds 0, and how far from 0 the others lie.
 
-    A distractor need not have an average effect of exactly 0: with the right note gone, the model
-    states another one. Whether intervals hold what they should is what `exact` says.
+    A distractor need not have an average effect of exactly 0 (see `tracelab.bench.cite_cover`);
+    whether intervals hold what they should is what `exact` says.
     """
     some = scores.has("distractor") & np.isfinite(np.array(scores.lo))
     lo, hi = np.array(scores.lo)[some], np.array(scores.hi)[some]

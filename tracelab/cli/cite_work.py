@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from rich.console import Console
 from rich.text import Text
 
 from tracelab.config import RunConfig, parse_config
+from tracelab.engines.base import EngineSpec
 from tracelab.errors import ConfigError, ImportFormatError, PlanError
 from tracelab.output import clean
 from tracelab.runs import hush_transformers
@@ -36,6 +38,8 @@ _LABELS = {
     "insufficient": "dim",
 }
 _TOP = 3
+LARGE = 100 << 20
+"""Bytes of weights from which on more than one thread pays."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,9 +124,19 @@ def config_of(options: CiteOptions) -> RunConfig:
 
 def _pool(config: RunConfig, wired: Any) -> Pool:
     if config.engine.kind == "transformers":
-        return LocalPool(wired.spec)
+        spec: EngineSpec = wired.spec
+        return LocalPool(replace(spec, options={**spec.options, "cpu_threads": threads(spec.path)}))
     pool: Pool = wired.make_pool()
     return pool
+
+
+def threads(path: str) -> int:
+    """Compute threads for one example: all processors, but one for a model that is tiny.
+
+    Tiny models gain little from a second thread, and lose much when something else wants it.
+    """
+    size = sum(f.stat().st_size for f in Path(path).glob("*.safetensors"))
+    return len(os.sched_getaffinity(0)) if size >= LARGE else 1
 
 
 def _observer(pool: Pool) -> Any:

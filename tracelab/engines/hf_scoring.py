@@ -15,8 +15,10 @@ from typing import Any
 
 from tracelab.work import Observation, WorkItem, common_prefix
 
-BATCH_TOKENS = 16_384
-"""Most tokens of a batch, padding included."""
+BATCH_TOKENS = {"cuda": 16_384, "cpu": 2_048}
+"""Most tokens of a batch, padding included; on a processor, about what stays in its cache."""
+LONGEST = 16_384
+"""A longer sequence goes through in pieces."""
 ROW_VALUES = 64 << 20
 """Most output values (rows x vocabulary) held at once: 256 MiB in float32."""
 PIECE = 1_024
@@ -38,7 +40,9 @@ class Probe:
         return len(self.prefix) + len(self.target) - 1
 
 
-def batches(probes: Sequence[Probe], vocab: int, most: int) -> Iterator[list[int]]:
+def batches(
+    probes: Sequence[Probe], vocab: int, most: int, tokens: int = LONGEST
+) -> Iterator[list[int]]:
     """Indices of probes that go through the model together.
 
     In order of tokens where that makes neighbours share much of their prefixes, in order of length
@@ -58,7 +62,7 @@ def batches(probes: Sequence[Probe], vocab: int, most: int) -> Iterator[list[int
         wide = max(widest, len(probes[i].target))
         long = max(longest, probes[i].size)
         n = len(held) + 1
-        if held and (n > most or n * long > BATCH_TOKENS or n * wide * vocab > ROW_VALUES):
+        if held and (n > most or n * long > tokens or n * wide * vocab > ROW_VALUES):
             yield held
             held, wide, long = [], len(probes[i].target), probes[i].size
         held.append(i)
@@ -116,10 +120,11 @@ def score(
 
     vocab = int(model.config.get_text_config().vocab_size)
     with torch.inference_mode():
-        for held in batches(probes, vocab, most):
+        tokens = BATCH_TOKENS.get(device.partition(":")[0], LONGEST)
+        for held in batches(probes, vocab, most, tokens):
             some = [probes[i] for i in held]
             one = some[0]
-            if len(some) == 1 and (one.size > BATCH_TOKENS or len(one.target) * vocab > ROW_VALUES):
+            if len(some) == 1 and (one.size > LONGEST or len(one.target) * vocab > ROW_VALUES):
                 rows = [_long(model, one, device, vocab)]
                 shared = 0
             else:
