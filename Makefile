@@ -10,6 +10,10 @@ GPU := $(shell ls /dev/nvidia0 2>/dev/null)
 TORCH_CPU := torch==2.13.0+cpu
 TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
 
+# vLLM and transformers are compiled at the first start, not at every one, also where the
+# environment says otherwise (images often do): it is half of what a start costs.
+export PYTHONDONTWRITEBYTECODE :=
+
 .DEFAULT_GOAL := help
 
 help: ## list the targets
