@@ -95,13 +95,16 @@ def test_every_format_has_an_example() -> None:
     assert {form for _, form, _ in EXAMPLES} == {*FORMATS, "questions", "contexts"}
 
 
-@pytest.mark.parametrize("page", sorted(p.name for p in DOCS.glob("*.md")))
-def test_links_lead_somewhere(page: str) -> None:
-    text = re.sub(r"^```.*?^```$", "", (DOCS / page).read_text("utf-8"), flags=re.DOTALL | re.M)
+PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.stem)
+def test_links_lead_somewhere(page: Path) -> None:
+    text = re.sub(r"^```.*?^```$", "", page.read_text("utf-8"), flags=re.DOTALL | re.MULTILINE)
     for target in re.findall(r"\]\(([^)\s]+)\)", text):
         if not target.startswith(("http://", "https://")):
             file, _, anchor = target.partition("#")
-            there = (DOCS / file).resolve() if file else DOCS / page
+            there = (page.parent / file).resolve() if file else page
             assert there.exists(), f"{page}: {target}"
             if anchor:
                 heads = re.findall(r"^#+ (.+)$", there.read_text("utf-8"), re.MULTILINE)
