@@ -27,7 +27,7 @@ from tracelab.runtime.inputs import adopt_answers, base_items, certificates, gat
 from tracelab.runtime.journal import deduplicated, read_observations
 from tracelab.runtime.pool import split
 from tracelab.runtime.record import continued, read_record
-from tracelab.runtime.resampling import Rounds
+from tracelab.runtime.resampling import BATCH, Rounds
 from tracelab.runtime.run import missing
 from tracelab.runtime.study import Nowhere, RolloutSink, Study
 from tracelab.runtime.wiring import wire
@@ -38,6 +38,9 @@ SHORTEST, LONGEST = 0.5, 2.0
 """A rollout is taken to be between half and twice as long as what the trace wrote from there."""
 
 _SLACK_TOKENS = 16
+
+OVERRUN = 1.1
+"""A budget is overrun by a last round whose rollouts are longer than those before: by this much."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +70,7 @@ class Forecast:
         rollouts_per_boundary: How many each of their boundaries will get.
         tokens_per_second: Rate of earlier runs of this model and engine here, if any.
         rejects: Inputs that cannot be studied.
+        limit: Most generated tokens of all stages together, from the budget.
     """
 
     run_id: str
@@ -75,14 +79,21 @@ class Forecast:
     base_traces_missing: int = 0
     tokens_per_second: float | None = None
     rejects: list[Reject] = field(default_factory=list)
+    limit: int | None = None
+
+    @property
+    def generated(self) -> tuple[int, int]:
+        """Range of the generated tokens of all stages together."""
+        low = sum(s.generated_tokens_min for s in self.stages)
+        high = sum(s.generated_tokens_max for s in self.stages)
+        return low, high if self.limit is None else max(low, min(high, self.limit))
 
     @property
     def seconds(self) -> tuple[float, float] | None:
         """Range of the time it takes, without the engine's start; None without a rate."""
         if self.tokens_per_second is None:
             return None
-        low = sum(s.generated_tokens_min for s in self.stages)
-        high = sum(s.generated_tokens_max for s in self.stages)
+        low, high = self.generated
         return low / self.tokens_per_second, high / self.tokens_per_second
 
     def to_json(self) -> dict[str, Any]:
@@ -91,6 +102,8 @@ class Forecast:
         return {
             "run_id": self.run_id,
             "stages": [{k: getattr(s, k) for k in Stage.__slots__} for s in self.stages],
+            "generated_tokens_min": self.generated[0],
+            "generated_tokens_max": self.generated[1],
             "base_traces_missing": self.base_traces_missing,
             "rollouts_per_boundary": self.rollouts_per_boundary,
             "tokens_per_second": self.tokens_per_second,
@@ -177,6 +190,8 @@ def forecast(
     found.stages.append(_stage("rollouts", left, low, high))
     if config.resample.allocation == "adaptive" and left:
         found.stages.append(_later(config, plan, studies, found.stages[-1]))
+        if config.resample.budget_tokens is not None:
+            found.limit = _limit(config.resample.budget_tokens, plan, studies)
     found.rejects = inputs.rejects
     found.tokens_per_second = _rate(config.engine.kind, wired.spec.model.name, home)
     return found
@@ -216,9 +231,14 @@ def _later(config: RunConfig, plan: Rounds, studies: Sequence[Study], now: Stage
             left += more
             tokens += more * (int((len(s.tokens.response_ids) - at) * LONGEST) + _SLACK_TOKENS)
     if r.budget_tokens is not None:
-        # The last round may overrun the budget by as much as rollouts are longer than expected.
-        tokens = min(tokens, int(LONGEST * r.budget_tokens))
+        tokens = min(tokens, _limit(r.budget_tokens, plan, studies))
     return Stage("later rounds", 0, left, 0, 0, tokens)
+
+
+def _limit(budget: int, plan: Rounds, studies: Sequence[Study]) -> int:
+    """Most that is left of a budget: it ends with a whole batch, of the longest trace at worst."""
+    longest = max((len(s.tokens.response_ids) for s in studies), default=0)
+    return max(0, int(OVERRUN * budget) + int(BATCH * LONGEST * longest) - plan.spent())
 
 
 def _warn(text: str) -> None:
@@ -259,12 +279,20 @@ def show(found: Forecast, *, as_json: bool = False) -> None:
                 f"{s.prompt_tokens:,}",
                 f"{s.generated_tokens_min:,} to {s.generated_tokens_max:,}",
             )
-            for s in found.stages
+            for s in (*found.stages, *_together(found))
         ],
         numeric=(1, 2, 3, 4),
     )
     for line in _remarks(found):
         _warn(line)
+
+
+def _together(found: Forecast) -> list[Stage]:
+    """All stages as one, where there are several."""
+    if len(found.stages) < 2:
+        return []
+    counts = (sum(getattr(s, k) for s in found.stages) for k in Stage.__slots__[1:4])
+    return [Stage("all", *counts, *found.generated)]
 
 
 def _remarks(found: Forecast) -> list[str]:

@@ -25,7 +25,10 @@ from tracelab.work import ModelRef, Sampling
 GROWTH = 0.5
 """A round spends this share of what all rounds before it spent."""
 
-_BATCH = 4
+BATCH = 4
+"""Rollouts that a later round adds to a boundary at a time."""
+
+_LEAST_SCALE, _MOST_SCALE = 0.1, 2.0
 _FIRST_SHARE = 0.5  # of the budget, for the first round
 _FIT_ROUNDS = 6  # each round begins where the last one ended
 _FIT_UNITS = 600  # the prior has a dozen parameters: more units only take longer
@@ -124,12 +127,16 @@ class Rounds:
 
     def _adaptive(self) -> list[Ints]:
         c = self.config
-        spent = self._spent()
+        spent = self.spent()
         tokens = GROWTH * spent
         if c.budget_tokens is not None:
             tokens = min(tokens, c.budget_tokens - spent)
         if tokens <= 0:
             return []
+        # Expected lengths are the trace's own; what rollouts really took corrects them, so that a
+        # budget holds also where the model rambles.
+        expected = sum(float(a @ k) for a, k in zip(self._asked, self._costs, strict=True))
+        tokens *= min(max(expected / max(spent, 1), _LEAST_SCALE), _MOST_SCALE)
         counts = [count(s, c) for s in self._studies]
         prior = self._prior = fit_prior(counts, rounds=_FIT_ROUNDS, start=self._prior)
         state = []
@@ -141,9 +148,9 @@ class Rounds:
         samples = sum(int(c.n.sum()) for c in counts)
         own = sum(r.outcome.reward is not None for s in self._studies for r in s.rollouts)
         self.recycled = 1 - own / samples if samples else None
-        return allocate.next_round(state, tokens=tokens, batch=_BATCH, cap=c.rollouts)
+        return allocate.next_round(state, tokens=tokens, batch=BATCH, cap=c.rollouts)
 
-    def _spent(self) -> int:
+    def spent(self) -> int:
         """Generated tokens so far; a rollout that several traces use was paid for once."""
         used = {(r.item_key, r.replicate): r.n_tokens for s in self._studies for r in s.rollouts}
         return sum(used.values())
