@@ -29,7 +29,7 @@ from tracelab.errors import (
 from tracelab.methods import ablate
 from tracelab.runtime.attribution import Attribution, cut_of
 from tracelab.runtime.contexts import ChatTokenizer, ContextStudy
-from tracelab.runtime.explain import Explained, explain, test
+from tracelab.runtime.explain import Explained, ask_again, explain, test
 from tracelab.runtime.finish import Summary, run_row, session_row
 from tracelab.runtime.journal import Journal, deduplicated
 from tracelab.runtime.probes import ProbeSink
@@ -199,7 +199,9 @@ def rebuild(
     for part in deduplicated(journal.observations()):
         sink(part)
     results = Results(rejects=rejects, probes=sink.rows(studies))
-    results.explained = [test(explain(s, sink, config), sink, config) for s in studies]
+    for found in (explain(s, sink, config) for s in studies):
+        ask_again(found, sink, config)
+        results.explained.append(test(found, sink, config))
     return load(journal, record, database, results, sink, 30.0)
 
 

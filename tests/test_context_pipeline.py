@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from rich.console import Console
 
@@ -21,6 +22,7 @@ from tracelab.runtime.pool import LocalPool, Pool
 from tracelab.runtime.progress import RunProgress
 from tracelab.runtime.run import Run
 from tracelab.runtime.wiring import Wired, wire
+from tracelab.stats.surrogate import whole_logit
 
 NOTES = {
     "id": "kale",
@@ -41,7 +43,8 @@ def config(source: Path, **context: Any) -> RunConfig:
             "engine": {"kind": "transformers", "dtype": "float32", "device": "cpu",
                        "max_model_len": 256},
             "context": {"ablations": 16, "held_out": 4, "top_k": [1],
-                        "methods": ["ablate", "context-cite", "leave-one-out"],
+                        "methods": ["ablate", "context-cite", "leave-one-out", "shapley",
+                                    "sufficient", "pairs"],
                         "curve_points": 2, **context},
         },
         "t",
@@ -97,14 +100,30 @@ def test_from_a_file_to_sql_and_back(tmp_path: Path, wired: Wired, pool: LocalPo
     assert [(r["method"], r["metric"]) for r in found] == [
         ("ablate", "effect"), ("ablate", "weight"), ("context-cite", "weight"),
         ("leave-one-out", "effect"),
+        *(("pairs", f"interaction:{j}") for j in (1, 2, 3)),
+        ("shapley", "effect"), ("sufficient", "member"),
     ]  # fmt: skip
+    members = rows(
+        "SELECT unit_index, value FROM scores WHERE metric = 'member' AND value > 0 "
+        "AND target = (SELECT target FROM targets WHERE position = 0)"
+    )
+    assert [r["unit_index"] for r in members] == [0]  # "Kale costs 4." alone is enough
+    (shares,) = rows(
+        "SELECT sum(value) AS total, count(lo) AS sure FROM scores WHERE method = 'shapley' "
+        "AND target = (SELECT target FROM targets WHERE position = 0)"
+    )
+    (ends,) = rows("SELECT logprob_full, logprob_empty FROM targets WHERE position = 0")
+    odds = [whole_logit(np.array([v]))[0] for v in ends.values()]
+    assert shares["total"] == pytest.approx(odds[0] - odds[1], abs=1e-3)  # efficiency
+    assert shares["sure"] == 4
     roles = rows("SELECT role FROM units WHERE unit_kind = 'span' ORDER BY unit_index")
     assert [r["role"] for r in roles] == ["needed", "needed", None, "distractor"]
     (why,) = rows("SELECT reason FROM rejects WHERE reason LIKE '%absent%'")
     assert "is not in the response" in why["reason"]
     tests = rows("SELECT DISTINCT metric FROM faithfulness ORDER BY 1")
     assert [r["metric"] for r in tests] == [
-        "deletion", "insertion", "lds", "oof_lds", "parametric", "top_1_drop",
+        "deletion", "hold", "insertion", "lds", "necessity", "oof_lds", "parametric", "set_size",
+        "sufficiency", "top_1_drop",
     ]  # fmt: skip
     assert invoke("check").exit_code == 0
 

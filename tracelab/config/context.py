@@ -27,9 +27,14 @@ class ContextConfig(Section):
     itself writes there."""
     placeholder: str = "[...]"
     """The fixed text; also what an ablated tool result leaves behind."""
-    methods: list[Literal["ablate", "context-cite", "leave-one-out"]] = ["ablate"]
+    methods: list[
+        Literal["ablate", "context-cite", "leave-one-out", "shapley", "sufficient", "pairs"]
+    ] = ["ablate"]
     """What is computed. `ablate` gives effects with intervals, and the ranking; `context-cite` the
-    published weights from the same masks; `leave-one-out` needs a mask per source."""
+    published weights from the same masks; `leave-one-out` needs a mask per source. About each
+    target that the context raises, with masks of their own: `shapley` values with intervals
+    (`ablations` masks); `sufficient`, the smallest set found that alone holds the target within 1
+    nat (60 masks at most); `pairs`, which of the top 8 spans need or replace each other (37)."""
     ablations: int = Field(default=64, ge=8)
     """Most masks per context; ContextCite uses 64, and 32 already find what matters."""
     width: float | None = Field(default=None, gt=0)

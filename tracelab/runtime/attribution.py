@@ -17,7 +17,7 @@ from tracelab.errors import PlanError
 from tracelab.methods import ablate
 from tracelab.runtime.context_begin import Recipe, begin, prompt_of
 from tracelab.runtime.contexts import ChatTokenizer, ContextStudy
-from tracelab.runtime.explain import Explained, explain, seed_of, test
+from tracelab.runtime.explain import Explained, ask_again, explain, seed_of, test
 from tracelab.runtime.probes import Floats, ProbeSink
 from tracelab.segment import segment
 from tracelab.sources.base import Reject
@@ -193,6 +193,11 @@ class Attribution:
             first += s.ask(fresh, self.tokenizer, self.model)
         self._ask("held-out ablations", first, studies)
         found = [explain(s, self.sink, self.config) for s in studies]
+        while wants := [
+            (e, more) for e in found if (more := ask_again(e, self.sink, self.config)) is not None
+        ]:
+            again = [i for e, more in wants for i in e.study.ask(more, self.tokenizer, self.model)]
+            self._ask("questions", again, studies)
         tops = [i for e in found for i in e.study.ask(e.test_masks(c), self.tokenizer, self.model)]
         self._ask("top spans", tops, studies)
         return [test(e, self.sink, self.config) for e in found]

@@ -19,6 +19,7 @@ from tracelab.methods import ablate
 from tracelab.methods.ablate import METHOD
 from tracelab.runtime.contexts import ContextStudy
 from tracelab.runtime.probes import Bools, Floats, ProbeSink
+from tracelab.runtime.questions import METHODS, Answer, Asker, wanted
 from tracelab.stats.faithfulness import curve_area, curve_masks, lds, top_k_masks
 from tracelab.stats.masks import Design, Purpose, design
 from tracelab.targets import Target
@@ -27,6 +28,8 @@ from tracelab.work import Score
 
 TEST = "test"
 """Purpose of masks that test scores: without the top sources, and along the curves."""
+QUESTION = "question"
+"""Purpose of masks that a method asked for after seeing others."""
 EFFECT = "effect"
 MIN_HELD_OUT = 8
 """Fewest held-out masks for a rank correlation that says anything."""
@@ -41,17 +44,20 @@ class Explained:
         found: Attributions by target and method.
         targets: Rows of the database.
         faithfulness: Rows of the database; empty before `test`.
+        answers: Of the methods that ask again, about the targets that the context raises.
     """
 
     study: ContextStudy
     found: dict[str, dict[str, ablate.Attribution]] = field(default_factory=dict)
     targets: list[TargetRow] = field(default_factory=list)
     faithfulness: list[FaithfulnessRow] = field(default_factory=list)
+    answers: list[Answer] = field(default_factory=list)
 
     @property
     def all_scores(self) -> list[Score]:
         """Scores of all targets and methods."""
-        return [s for by in self.found.values() for a in by.values() for s in a.scores]
+        own = [s for by in self.found.values() for a in by.values() for s in a.scores]
+        return own + [s for a in self.answers for s in a.scores]
 
     def effects(self, target: str) -> list[Score]:
         """One score a source: the effect of keeping it, by index of the source."""
@@ -94,7 +100,7 @@ def explain(study: ContextStudy, sink: ProbeSink, config: RunConfig) -> Explaine
     rows = study.rows_for("design", "full", "empty", "leave_one_out")
     for position, t in enumerate(study.targets):
         measured = sink.measured(study, t, rows)
-        methods = dict.fromkeys([METHOD, *config.context.methods])
+        methods = [m for m in dict.fromkeys([METHOD, *config.context.methods]) if m not in METHODS]
         out.found[t.name] = {
             method: ablate.attribute(
                 trace,
@@ -132,6 +138,29 @@ def explain(study: ContextStudy, sink: ProbeSink, config: RunConfig) -> Explaine
     return out
 
 
+def ask_again(found: Explained, sink: ProbeSink, config: RunConfig) -> Design | None:
+    """Let the methods that ask again go as far as they can; fills `answers`.
+
+    Returns:
+        The masks that they need next; None when all have answered.
+    """
+    study, c = found.study, config.context
+    asker = Asker(study, sink, c, seed_of(study, config.seed))
+    answers: list[Answer] = []
+    missing: list[Bools] = []
+    for method in (m for m in METHODS if m in c.methods):
+        for position, (t, row) in enumerate(zip(study.targets, found.targets, strict=True)):
+            weights = found.weights(t.name)
+            if row.label in ("grounded", "diffuse") and np.isfinite(weights).any():
+                said = asker.answer(method, position, t, weights)
+                if isinstance(said, Answer):
+                    answers.append(said)
+                else:
+                    missing.append(said)
+    found.answers = answers
+    return wanted(study.n, missing, QUESTION) if missing else None
+
+
 def test(found: Explained, sink: ProbeSink, config: RunConfig) -> Explained:
     """Test the scores of a study on masks that did not make them; fills `faithfulness`."""
     study, c = found.study, config.context
@@ -167,7 +196,7 @@ def test(found: Explained, sink: ProbeSink, config: RunConfig) -> Explained:
                 values = [_sum(study, sink, t, m) for m in masks]
                 area = curve_area(np.array([np.nan if v is None else v for v in values]))
                 add(t, METHOD, name, area, len(values))
-    found.faithfulness = rows
+    found.faithfulness = rows + [r for a in found.answers for r in a.tests]
     return found
 
 
