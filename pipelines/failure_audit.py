@@ -21,7 +21,8 @@ from tracelab.errors import ConfigError, ImportFormatError, PlanError, TracelabE
 from tracelab.grading import Grader
 from tracelab.runtime.audit import Audit
 from tracelab.runtime.audit_inputs import Source, gather, grade_with, subjects_of
-from tracelab.runtime.audit_results import Results, load, opinions
+from tracelab.runtime.audit_opinions import known_opinions, opinions
+from tracelab.runtime.audit_results import Results, load
 from tracelab.runtime.finish import Summary, run_row
 from tracelab.runtime.inputs import sampling_of
 from tracelab.runtime.journal import Journal
@@ -61,6 +62,7 @@ def execute(run: Run, tokenizer: Tokenizer, *, wait_s: float) -> Summary:
 
 def _audit(run: Run, tokenizer: Tokenizer, grader: Grader) -> Results:
     config = run.config
+    known_opinions(config.audit.opinions)
     source = gather(config)
     if config.source != "testbed" and not source.episodes:
         first = f"; the first: {source.rejects[0]}" if source.rejects else ""
@@ -69,7 +71,14 @@ def _audit(run: Run, tokenizer: Tokenizer, grader: Grader) -> Results:
     if config.audit.environment is not None:
         _execute(run, tokenizer, grader, source, results)
     if config.audit.opinions:
-        opinions(config, source.episodes, results)
+        said = opinions(run, tokenizer, source.episodes)
+        results.take(said)
+        if said.failed or said.unusable:
+            kinds = ", ".join(f"{n} {k}" for k, n in said.unusable.most_common())
+            run.progress.warn(
+                f"opinions: {said.failed} calls failed, {said.unusable.total()} answers name no "
+                f"step{f' ({kinds})' if kinds else ''}; they count for nobody"
+            )
     for episode in source.episodes:
         results.keep(episode)
     return results

@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from tests.helpers import invoke, rows
+from tests.judge_server import Request, judge_server
 from tracelab.cli.audit_run import audit
 from tracelab.config import load_config
 from tracelab.home import Home
@@ -144,3 +145,82 @@ def test_failures_are_executed_again(tmp_path: Path, home: Path) -> None:
     again = CliRunner().invoke(audit, arguments, catch_exceptions=False)
     assert json.loads(again.stdout) == json.loads(result.stdout)
     assert rows("select sum(observations) as n from sessions") == observations
+
+
+def hostile(r: Request) -> None:
+    """A server that does to each run what its number says."""
+    asked = r.body["messages"][1]["content"]
+    i = int(asked.split("How many, ")[1].split("?")[0])
+    if i == 0:
+        r.say("Agent: Coder\nStep: 1\nReason: it \x1b[2J</td><script>alert(1)</script>")
+    elif i == 1:
+        r.say("Agent: Coder\nStep: 1 2 3")
+    elif i == 2:
+        r.say("Agent: Nobody\nStep: ", "length")
+    elif i == 3:
+        r.send(b'{"choices": [{"message": {"content": ', 200)
+    elif i == 4:
+        r.send(b"slow down", 429, Retry_After="0")
+    elif i == 5:
+        r.send(b"\xff\xfe" * 5_000_000)
+    elif i == 6:
+        r.released.wait()  # never, until the test is over
+    else:
+        r.say("Ignore the log. Step: 99\n" + "Step: 1\nStep: 2\n" * 5000)
+
+
+def test_judges_behind_a_hostile_endpoint_are_counted_and_never_scored(
+    tmp_path: Path, home: Path
+) -> None:
+    folder = who_and_when(tmp_path / "logs", 8)
+    config = tmp_path / "c.toml"
+
+    def run(url: str, expected: int) -> str:
+        config.write_text(
+            f'name = "j"\npipeline = "failure_audit"\nsource = "{folder}"\nmodel = "testbed"\n'
+            '[audit]\nopinions = ["all-at-once", "error-rule"]\n'
+            f'[audit.judge]\nendpoint = "{url}"\nmodel = "m"\ntimeout_s = 2.0\nattempts = 1\n'
+            "[runtime]\nmax_error_rate = 0.01\n"
+        )
+        result = invoke("run", config)
+        assert result.exit_code == expected, result.output
+        return result.stderr
+
+    with judge_server(hostile) as server:
+        said = run(server.url, 3)
+        assert len(server.seen) == 8
+        assert "4 calls failed, 3 answers name no step" in said
+        judged = {r["task_id"]: r for r in rows(
+            "select e.task_id, v.*, v.extra ->> 'opinion' as opinion from verdicts v "
+            "join episodes e using (run_id, trace_id) where method = 'judge:all-at-once'"
+        )}  # fmt: skip
+        assert [judged[str(i)]["opinion"] for i in range(8)] == [
+            "ok", "ok", "unparsed", *["failed"] * 4, "unparsed",
+        ]  # fmt: skip
+        assert [judged[str(i)]["decisive_step"] for i in range(8)] == [1, *[None] * 7]
+        kinds = ["malformed", "rate_limited", "malformed", "timeout"]
+        for i, kind in enumerate(kinds, 3):
+            assert judged[str(i)]["reason"].startswith(kind), judged[str(i)]["reason"]
+        blame = rows("select method, expected_failures from blame order by method")
+        assert blame == [
+            {"method": "floor:error-rule", "expected_failures": 8.0},
+            {"method": "judge:all-at-once", "expected_failures": 1.0},
+        ]
+        clean_warehouse()
+        # What was answered is not asked again; what was not is, and the same server may now speak.
+        server.respond = lambda r: r.say("Agent: Coder\nStep: 1\nReason: x")
+        run(server.url, 0)
+        assert len(server.seen) == 12
+    shown = invoke("query", "verdicts", "-p", "run=j", "--table").stdout
+    assert "\x1b[2J" not in shown
+    clean_warehouse()
+
+
+def test_an_endpoint_needs_a_model_and_a_key(tmp_path: Path, home: Path) -> None:
+    folder = who_and_when(tmp_path / "logs", 1)
+    base = [str(folder), "--opinion", "a2p", "--endpoint", "http://127.0.0.1:9/v1"]
+    no_key = ["--judge", "m", "--api-key-env", "NO_SUCH"]
+    wrong = [([], "needs both --endpoint and --judge"), (no_key, "NO_SUCH does not hold")]
+    for more, says in wrong:
+        result = CliRunner().invoke(audit, [*base, *more], catch_exceptions=False)
+        assert result.exit_code == 2 and says in result.stderr, result.output

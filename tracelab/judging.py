@@ -38,6 +38,8 @@ class JudgeSetup:
     prices: tuple[float, float] = (0.0, 0.0)
     show_reference: bool = False
     seed: int = 0
+    timeout_s: float = 120.0
+    attempts: int = 5
 
 
 async def judge(
@@ -134,6 +136,7 @@ def open_client(setup: JudgeSetup) -> Iterator[ChatClient]:
             if not key or not key.isascii() or not key.isprintable():
                 raise ConfigError(f"--api-key-env: {setup.api_key_env} does not hold a key")
         yield HttpChat(setup.endpoint, setup.model, setup.context or _ENDPOINT_CONTEXT, key,
+                       timeout_s=setup.timeout_s, attempts=setup.attempts,
                        concurrency=setup.concurrency, budget=budget)  # fmt: skip
         return
     from tracelab.config import parse_config

@@ -34,6 +34,10 @@ class AuditOptions:
     environment: str | None = None
     side_effects: bool = False
     opinions: tuple[str, ...] = ()
+    judge_model: str | None = None
+    endpoint: str | None = None
+    api_key_env: str | None = None
+    max_requests: int | None = None
     source_format: str = "auto"
     limit: int | None = None
     engine: str = "vllm"
@@ -56,6 +60,8 @@ def config_of(o: AuditOptions) -> RunConfig:
             "give --environment to execute the runs again, or --opinion (error-rule, a2p, ...) to "
             "guess without executing"
         )
+    if (o.endpoint is None) != (o.judge_model is None):
+        raise ConfigError("a judge at an endpoint needs both --endpoint and --judge")
     source: dict[str, Any] = {"format": o.source_format}
     if o.limit is not None:
         source["limit"] = o.limit
@@ -69,6 +75,10 @@ def config_of(o: AuditOptions) -> RunConfig:
             "audit": {
                 "environment": o.environment, "side_effects": o.side_effects,
                 "opinions": list(o.opinions), "rollouts": o.rollouts,
+                "judge": {
+                    "endpoint": o.endpoint, "model": o.judge_model, "api_key_env": o.api_key_env,
+                    "max_requests": o.max_requests,
+                },
             },
         },
         "audit",
@@ -82,11 +92,12 @@ def results_of(config: RunConfig, home: Home) -> Results:
 
 
 def run_audit(
-    options: AuditOptions, home: Home, form: str | None, tests: Path | None, back: Path | None
-) -> int:
+    options: AuditOptions, home: Home, form: str | None, tests: Path | None, back: Path | None,
+    *, fresh: bool = False,
+) -> int:  # fmt: skip
     """Run, print the verdicts, write what was asked for; returns the exit code."""
     config = config_of(options)
-    code = run_study(config, home)
+    code = run_study(config, home, fresh=fresh)
     results = results_of(config, home)
     rows = list(write_back(results))
     if back is not None:

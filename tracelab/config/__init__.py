@@ -15,6 +15,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field, ValidationError
 
+from tracelab.config.audit import AUDIT_MAY_CHANGE
+from tracelab.config.audit import AuditConfig as AuditConfig
 from tracelab.config.context import ContextConfig, Section
 from tracelab.errors import ConfigError
 from tracelab.grading import GradingConfig
@@ -128,56 +130,6 @@ class ResampleConfig(Section):
     """A longer trace is refused with a `rejects` row rather than half measured."""
 
 
-class AuditConfig(Section):
-    """Failure audits: what failed runs are re-executed in, and how much."""
-
-    environment: str | None = None
-    """`testbed`, `replay` (recorded tool results), `module:Class`, `command: PROGRAM ARGUMENTS`;
-    without one nothing can be executed, and `opinions` are all there is."""
-    side_effects: bool = False
-    """Acknowledges that the environment's steps change something, and are executed many times."""
-    opinions: list[str] = []
-    """Judges (`a2p`, ...) and floors (`error-rule`, ...) that guess without executing anything."""
-    controls: int = Field(default=4, ge=1)
-    """How often the recorded actions are executed again, unchanged, before anything else."""
-    initial: int = Field(default=4, ge=1)
-    """Re-executions from before every action in the first round, and what each later one adds."""
-    rollouts: int = Field(default=16, ge=1)
-    """Most re-executions from before one action."""
-    delta: float = Field(default=0.15, gt=0, lt=1)
-    """A step decides a failure only if it lowers the chance of success by more than this."""
-    confidence: float = Field(default=0.9, gt=0.5, lt=1)
-    """Posterior of one step above which the failure is `localized`."""
-    credible: float = Field(default=0.9, gt=0, lt=1)
-    """Posterior that the credible set of steps holds."""
-    level: float = Field(default=0.95, gt=0, lt=1)
-    """Nominal coverage of the intervals of scores."""
-    correct: bool = True
-    """Try corrections: what the model did better in a re-execution, or the environment offers."""
-    corrections: int = Field(default=3, ge=1)
-    """Most corrections tried a run."""
-    confirm: int = Field(default=8, ge=1)
-    """Fresh re-executions of each correction."""
-    theta: float = Field(default=0.5, gt=0, le=1)
-    """Chance of success that a correction must restore."""
-    evidence: bool = True
-    """Score the suspicious action without some of the messages: what did it depend on?"""
-    ablations: int = Field(default=32, ge=8)
-    """How often, each time without others; half of the messages are left out."""
-    max_turns: int = Field(default=100, ge=1)
-    """Turns after which a re-execution is scored as it stands."""
-    max_steps: int = Field(default=400, ge=1)
-    """A run with more model steps is not executed, and gets a `rejects` row."""
-    workers: int = Field(default=1, ge=1)
-    """Threads in which environments step; more help those that wait for something."""
-    max_live: int = Field(default=2048, ge=1)
-    """Environments held at once; each may be a process."""
-    timeout_s: float = Field(default=60.0, gt=0)
-    """Deadline of one answer of a command, seconds."""
-    reply_tokens: int = Field(default=1024, ge=16)
-    """Room for a judge's reply."""
-
-
 class RuntimeConfig(Section):
     """Ray, the journal, and when to give up."""
 
@@ -236,6 +188,8 @@ class RunConfig(Section):
             del data["resample"][key]
         if self.pipeline != "context_attribution":
             del data["context"]
+        for key in AUDIT_MAY_CHANGE:
+            del data["audit"][key]
         if self.pipeline != "failure_audit":
             del data["audit"]
         data["engine"] = {k: data["engine"][k] for k in ("kind", "dtype", "max_model_len")}

@@ -208,6 +208,10 @@ def conclude(
         extra["correction"] = {
             "source": correction.source, "wins": correction.wins, "n": correction.n,
         }  # fmt: skip
+    if evidence_messages:
+        cause = evidence_messages[0]
+        said = " ".join(str(cause["text"]).split())[:80]
+        reason += f'; because of a {cause["role"]} message: "{said}"'
     return Verdict(
         trace_id=trace_id,
         method=method,

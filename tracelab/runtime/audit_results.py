@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from duckdb import DuckDBPyConnection
 
-from tracelab import aio
-from tracelab.config import RunConfig
 from tracelab.environments.case import Case
 from tracelab.episode import SEGMENTER, Episode
-from tracelab.errors import ConfigError, LockedError
-from tracelab.judging import JudgeSetup, judge_all, open_client
-from tracelab.methods.floors import FLOORS
-from tracelab.methods.judge import PROTOCOLS, Opinion
+from tracelab.errors import LockedError
 from tracelab.methods.step import ESTIMATOR_VERSION
 from tracelab.methods.verdict import Verdict
 from tracelab.runtime.audit import Subject
 from tracelab.runtime.audit_context import AblatedContext
+from tracelab.runtime.audit_opinions import Opinions
 from tracelab.runtime.finish import Summary, run_row, session_row
 from tracelab.runtime.journal import Journal
 from tracelab.sources.base import Reject
@@ -39,8 +35,6 @@ from tracelab.warehouse.load import (
 )
 from tracelab.work import Score
 
-P_DECISIVE = "p_decisive"
-
 
 @dataclass(slots=True)
 class Results:
@@ -54,6 +48,12 @@ class Results:
     cases: list[Case] = field(default_factory=list)
     contexts: list[AblatedContext] = field(default_factory=list)
     failed_opinions: int = 0
+
+    def take(self, said: Opinions) -> None:
+        """Take opinions."""
+        self.verdicts += said.verdicts
+        self.scores += said.scores
+        self.failed_opinions += said.failed
 
     def keep(self, episode: Episode) -> None:
         """Load this episode too."""
@@ -143,68 +143,6 @@ def _case(verdict: Verdict, subject: Subject, environment: str) -> Case | None:
     if shown is None:
         return None
     return Case(environment, subject.run, x.action, shown, verdict.reason)
-
-
-def opinions(config: RunConfig, episodes: Sequence[Episode], results: Results) -> None:
-    """What floors and judges think of the episodes: evidence `judged`, whatever they claim.
-
-    Raises:
-        ConfigError: An opinion is unknown.
-    """
-    failed = [e for e in episodes if e.success is not True]
-    judges = []
-    for name in config.audit.opinions:
-        if name in FLOORS:
-            for episode, guess in zip(failed, FLOORS[name](failed), strict=True):
-                step = None if guess is None else guess.step
-                _opinion(results, episode, f"floor:{name}", step, "a rule that asks no model")
-        elif name in PROTOCOLS:
-            judges.append(name)
-        else:
-            raise ConfigError(
-                f"audit.opinions: there is no {name!r}; known are "
-                f"{', '.join([*FLOORS, *PROTOCOLS])}"
-            )
-    if not judges:
-        return
-    setup = JudgeSetup(
-        model=config.model, engine=config.engine.kind, context=config.engine.max_model_len,
-        reply_tokens=config.audit.reply_tokens, seed=config.seed,
-    )  # fmt: skip
-
-    async def ask(name: str, client: Any) -> list[tuple[Episode, Opinion]]:
-        found = judge_all(failed, name, client, reply_tokens=setup.reply_tokens, seed=setup.seed)
-        return [pair async for pair in found]
-
-    with open_client(setup) as client:
-        for name in judges:
-            for episode, said in aio.run(ask(name, client)):
-                results.failed_opinions += said.status == "failed"
-                _opinion(results, episode, f"judge:{name}", said.step, said.reason or "",
-                         agent=said.agent, status=said.status)  # fmt: skip
-
-
-def _opinion(
-    results: Results, episode: Episode, method: str, step: int | None, reason: str,
-    *, agent: str | None = None, status: str = "ok",
-) -> None:  # fmt: skip
-    trace = episode.to_trace().trace_id
-    named = step is not None and 0 <= step < len(episode.steps)
-    at = episode.steps[step] if named and step is not None else None
-    results.verdicts.append(
-        Verdict(
-            trace, method, "judged", "ambiguous" if named else "unidentifiable",
-            decisive_step=step if named else None,
-            agent=agent or (at.agent if at is not None else None),
-            tool=at.calls[0].name if at is not None and at.calls else None,
-            who="agent" if named else "unknown", reason=reason[:500],
-            extra={"opinion": status},
-        )
-    )  # fmt: skip
-    if named and step is not None:
-        results.scores.append(
-            Score(trace, "step", step, method, P_DECISIVE, 1.0, None, None, 0.9, 1, "ok", "judged")
-        )
 
 
 def load(

@@ -23,7 +23,7 @@ from tracelab.contexts.parts import Cut, from_messages
 from tracelab.contexts.place import place_sources
 from tracelab.environments.base import RecordedRun
 from tracelab.errors import PlanError
-from tracelab.grounding import label
+from tracelab.grounding import GAIN, label
 from tracelab.methods.ablate import attribute, plan
 from tracelab.runtime.rerun import Rerunner
 from tracelab.stats.masks import Design, anchors, concatenate
@@ -64,7 +64,8 @@ class Dependence:
 
     Attributes:
         messages: At most three of `{message, role, target, effect, lo, hi, text}`, the
-            largest effect first; empty where nothing could be scored.
+            largest effect first. Only what surely raised the action, by `GAIN` nats or more: an
+            empty list says that nothing in the context made the model err, or nothing was scored.
         context: The messages and their sources; None where there is none.
         units: The sources as units of kind `span`; characters are those of the rendered prompt.
         targets: The action, and the contrast to its correction.
@@ -201,7 +202,7 @@ class _Reader:
             contrast = logprobs[0] - logprobs[1]
             told = self._target(out, f"contrast:{step}", contrast, q.instead)
             effects = told if any(s.value is not None for s in told) else effects
-        known = [s for s in effects if s.value is not None and s.value > 0]
+        known = [s for s in effects if (s.value or 0) >= GAIN and s.lo is not None and s.lo > 0]
         best = sorted(known, key=lambda s: (-(s.value or 0.0), s.unit_index))[:_TOP]
         out.messages = [self._message(s) for s in best]
         return out

@@ -90,7 +90,7 @@ class Journal:
 
     def has(self, name: str) -> bool:
         """Whether a file of this name was written."""
-        return self.store.read(name) is not None
+        return self.store.exists(name)
 
     def write_lines(self, name: str, rows: Iterable[Any]) -> None:
         """Write a JSON Lines document, replacing the old one."""
@@ -163,9 +163,9 @@ class Journal:
         with contextlib.suppress(FileNotFoundError):  # somebody removed it meanwhile
             self.store.rename(name, name + ".damaged")
 
-    def has_observations(self) -> bool:
-        """Whether anything was ever recorded."""
-        return bool(self.store.list("observations", ".parquet"))
+    def has_results(self) -> bool:
+        """Whether anything was ever recorded; opinions of rules come without observations."""
+        return self.has("audit.jsonl") or bool(self.store.list("observations", ".parquet"))
 
     def sessions(self) -> list[dict[str, Any]]:
         """What each invocation that did some of the work has cost."""

@@ -106,7 +106,7 @@ class Run:
 
     def _open_record(self, versions: dict[str, str]) -> dict[str, Any]:
         old = self.journal.read_json("run.json")
-        if old is not None and not self.journal.has_observations():
+        if old is not None and not self.journal.has_results():
             old = None  # it never came to anything, so its config binds nobody
         if old is not None:
             self.config = continued(old, self.config, self.spec.model, self.progress.warn)
@@ -163,7 +163,7 @@ class Run:
         left = sum(i.replicates for i in owed)
         if not owed:
             return
-        self._check_stop()
+        self.check_stop()
         self._reopen()
         if self._pool is None:
             self.progress.say(f"starting {self.spec.kind} for {self.spec.model.name} ...")
@@ -181,7 +181,7 @@ class Run:
             with contextlib.suppress(OSError):
                 self.journal.flush()
                 self.save_session()
-        self._check_stop()
+        self.check_stop()
 
     def _reopen(self) -> None:
         """A finished run that is given more to do is not finished until that is done."""
@@ -229,7 +229,8 @@ class Run:
                 return
             yield item
 
-    def _check_stop(self) -> None:
+    def check_stop(self) -> None:
+        """Raise `InterruptedRunError` if the user has asked to stop."""
         if self._stop.is_set():
             raise InterruptedRunError(
                 f"stopped; everything finished so far is kept in {self.journal.store.root}. "

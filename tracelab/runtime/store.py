@@ -64,6 +64,10 @@ class Store:
         except FileNotFoundError:
             return None
 
+    def exists(self, name: str) -> bool:
+        """Whether a blob is there."""
+        return bool(self._fs.exists(self.path(name)))
+
     def list(self, folder: str, suffix: str) -> list[str]:
         """Names of the blobs of a folder, sorted."""
         try:
