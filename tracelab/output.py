@@ -25,6 +25,7 @@ from rich.text import Text
 
 Format = Literal["table", "json", "nl", "csv"]
 _CELL_CHARS = 160
+_FOLDED_CHARS = 12
 _PROSE_CHARS = 24
 _SUSPECT = re.compile(r"[^\x20-\x7e]")
 
@@ -128,7 +129,10 @@ def _csv(value: Any, show: Any) -> Any:
 
 
 def print_table(
-    names: Iterable[str], rows: Iterable[Iterable[Any]], numeric: Collection[int] = ()
+    names: Iterable[str],
+    rows: Iterable[Iterable[Any]],
+    numeric: Collection[int] = (),
+    fold: Collection[int] = (),
 ) -> None:
     """Print a table for a person to stdout; one record a block where a table would not fit.
 
@@ -136,17 +140,19 @@ def print_table(
         names: Column heads.
         rows: Cells.
         numeric: Columns of text that is to be aligned like numbers.
+        fold: Columns that may be broken over lines however short they are.
     """
     console = Console(markup=False, emoji=False, highlight=False)
     heads, cells = [clean(n) for n in names], [[_cell(v) for v in row] for row in rows]
     widths = [max([len(h), *(len(row[i]) for row in cells)]) for i, h in enumerate(heads)]
-    if sum(min(w, _PROSE_CHARS) + 3 for w in widths) > console.width:
+    most = [_FOLDED_CHARS if i in fold else _PROSE_CHARS for i in range(len(widths))]
+    if sum(min(w, m) + 3 for w, m in zip(widths, most, strict=True)) > console.width:
         _print_records(console, heads, cells)
         return
     table = Table(show_edge=False, pad_edge=False)
     for i, head in enumerate(heads):
         # Numbers and short words stay whole; what shrinks is prose.
-        short = widths[i] <= _PROSE_CHARS
+        short = widths[i] <= most[i]
         side: Literal["left", "right"] = "right" if i in numeric else _side(cells, i)
         table.add_column(Text(head), overflow="fold", no_wrap=short, justify=side)
     for row in cells:

@@ -180,7 +180,7 @@ class Judged:
             if estimate is None:
                 self.missing += 1
                 estimate = 0.0  # a method that cannot say is charged what it failed to see
-            elif s.lo is not None:
+            elif s.lo is not None and s.status == "ok":  # bounds hold by construction
                 self.covered.append(covers(s, ref.delta[i], ref.delta_se[i]))
             self.error2.append((estimate - ref.delta[i]) ** 2)
             self.noise2.append(ref.delta_se[i] ** 2)

@@ -15,6 +15,20 @@ from tracelab.home import Home
 _UNITS = {"": 1, "k": 1_000, "m": 1_000_000, "g": 1_000_000_000}
 
 
+_TOP = """
+SELECT
+    trace_name AS trace, unit_index AS "#", text AS sentence, printf('%+.2f', value) AS effect,
+    printf('%+.2f to %+.2f', lo, hi) AS interval, n, printf('%.2f', prob_matters) AS matters
+FROM anchors
+WHERE run_id = $run AND value IS NOT NULL AND method = (
+    SELECT coalesce(max(method) FILTER (method = 'resample-pooled'), 'resample')
+    FROM anchors WHERE run_id = $run
+)
+ORDER BY abs(value) DESC, trace_name, unit_index
+LIMIT 10
+"""
+
+
 class Amount(click.ParamType[int]):
     """A number of tokens: 200000, 200k, 1.5M."""
 
@@ -78,7 +92,30 @@ def anchors(source: str, dry_run: bool, as_json: bool, fresh: bool, quiet: bool,
         return
     from tracelab.runs import run_study
 
-    sys.exit(run_study(config, place, fresh=fresh, quiet=quiet))
+    code = run_study(config, place, fresh=fresh, quiet=quiet)
+    _show(config.name, place)
+    sys.exit(code)
+
+
+def _show(run: str, home: Home) -> None:
+    """Print the sentences with the largest effects, and where the rest is."""
+    from tracelab.output import default_format, print_arrow, print_table
+    from tracelab.warehouse import open_reader
+    from tracelab.warehouse.query import query
+
+    with open_reader(home.database) as con:
+        found = query(con, _TOP, {"run": run})
+    if default_format() == "table":
+        rows = [[*r.values()] for r in found.to_pylist()]
+        print_table(found.column_names, rows, numeric=(1, 3, 4, 5, 6), fold=(0, 2))
+    else:
+        print_arrow(found, default_format())
+    click.echo(
+        "effect: what writing the sentence did to the chance of a right answer (- lowered it);\n"
+        "matters: the probability that this is more than resample.delta\n"
+        f"next: tracelab report {run} --open; tracelab show TRACE; tracelab query",
+        err=True,
+    )
 
 
 def config_of(
