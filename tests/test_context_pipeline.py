@@ -208,6 +208,29 @@ def test_spans_are_tinted_on_a_terminal_and_plain_without_colour(
 
 
 @pytest.mark.usefixtures("lent")
+def test_what_is_enough_and_what_remains_of_the_answer_without_the_rest(tmp_path: Path) -> None:
+    """Two notes say what the shop adds: either will do, and neither alone is missed."""
+    context = " Kale costs 4. Item Fig takes 7. Shop Oak adds 2. Plum costs 5. Oak adds 2."
+    text = json.dumps({"context": context, "query": NOTES["query"], "template": NOTES["template"]})
+    options = citing.CiteOptions(
+        model="testbed", ablations=16, target="response", methods=("sufficient", "pairs"), prune=3
+    )
+    cited = citing.cite(text, options)
+    found = citing.to_json(cited)
+    by = {(s["metric"], s["span"]): s for s in found["targets"][0]["methods"]}
+    members = [i for i in range(5) if by["member", i]["value"] == 1]
+    assert members in ([0, 1, 2], [0, 1, 4]) and by["member", 0]["reached"]
+    assert by["interaction:4", 2]["kind"] == "redundant"
+    assert found["pruned"]["same"] is True and {0, 1} < set(found["pruned"]["kept"])
+    assert found["pruned"]["tokens_left"] < found["pruned"]["tokens"]
+    assert abs(found["pruned"]["logprob_change"]) < 1
+    out = io.StringIO()
+    citing.show(cited, as_json=False, console=Console(file=out, width=200))
+    assert "2 and 4 replace each other" in out.getvalue()
+    assert "the same answer" in out.getvalue()
+
+
+@pytest.mark.usefixtures("lent")
 @pytest.mark.parametrize(
     ("changes", "options", "says"),
     [

@@ -22,6 +22,7 @@ from tracelab.runtime.contexts import ChatTokenizer
 from tracelab.runtime.explain import Explained
 from tracelab.runtime.pool import LocalPool, Pool
 from tracelab.runtime.probes import ProbeSink
+from tracelab.runtime.prune import Pruned, prune
 from tracelab.runtime.wiring import wire
 from tracelab.sources.context import read_one
 from tracelab.targets import parse_targets
@@ -38,6 +39,8 @@ _LABELS = {
     "insufficient": "dim",
 }
 _TOP = 3
+_PART = 0.1
+"""Smaller interactions, as a share of all that the context does, are left to `--json`."""
 LARGE = 100 << 20
 """Bytes of weights from which on more than one thread pays."""
 
@@ -57,6 +60,8 @@ class CiteOptions:
         seed: Of the masks, and of a response that the model writes.
         dtype: Precision.
         max_tokens: Longest response that the model writes.
+        methods: `shapley`, `sufficient`, `pairs`, besides the effects.
+        prune: Answer again with so many spans; 0 does not.
     """
 
     model: str
@@ -68,9 +73,19 @@ class CiteOptions:
     seed: int = 0
     dtype: str = "float32"
     max_tokens: int = 512
+    methods: tuple[str, ...] = ()
+    prune: int = 0
 
 
-def cite(text: str, options: CiteOptions) -> Explained:
+@dataclass(frozen=True, slots=True)
+class Cited:
+    """The result: the explained context, and what the model says of a pruned one."""
+
+    found: Explained
+    pruned: Pruned | None = None
+
+
+def cite(text: str, options: CiteOptions) -> Cited:
     """Attribute the response of one record to its context.
 
     Args:
@@ -100,7 +115,10 @@ def cite(text: str, options: CiteOptions) -> Explained:
         studies = work.respond([record])
         if not studies:
             raise ImportFormatError(work.rejects[0].reason.removeprefix(f"{record.name}: "))
-        return work.measure(studies)[0]
+        (found,) = work.measure(studies)
+        return Cited(found, prune(work, found, options.prune) if options.prune else None)
+    except PlanError as e:
+        raise ImportFormatError(str(e)) from None
     finally:
         pool.close()
 
@@ -115,7 +133,7 @@ def config_of(options: CiteOptions) -> RunConfig:
             "sampling": {"temperature": 0.0, "max_tokens": options.max_tokens},
             "context": {
                 "ablations": options.ablations, "unit": options.unit, "mode": options.mode,
-                "top_k": [1],
+                "top_k": [1], "methods": ["ablate", *options.methods],
             },
         },
         "cite",
@@ -148,8 +166,9 @@ def _observer(pool: Pool) -> Any:
     return observe
 
 
-def to_json(found: Explained) -> dict[str, Any]:
+def to_json(cited: Cited) -> dict[str, Any]:
     """The result as one object; numbers that could not be measured are null."""
+    found = cited.found
     study = found.study
     quality = _quality(found)
     return {
@@ -168,10 +187,21 @@ def to_json(found: Explained) -> dict[str, Any]:
                      "status": s.status}
                     for s in found.effects(t.target)
                 ],
+                "methods": _others(found, t.target),
             }
             for t in found.targets
         ],
+        "pruned": None if cited.pruned is None else cited.pruned.to_json(),
     }  # fmt: skip
+
+
+def _others(found: Explained, target: str) -> list[dict[str, Any]]:
+    """What the methods that ask again say about one target."""
+    return [
+        {"method": s.method, "metric": s.metric, "span": s.unit_index, "value": s.value,
+         "lo": s.lo, "hi": s.hi, "status": s.status, **s.extra}
+        for a in found.answers for s in a.scores if s.target == target
+    ]  # fmt: skip
 
 
 def _quality(found: Explained) -> dict[str, dict[str, float | None]]:
@@ -181,18 +211,19 @@ def _quality(found: Explained) -> dict[str, dict[str, float | None]]:
     return out
 
 
-def show(found: Explained, *, as_json: bool, console: Console | None = None) -> None:
+def show(cited: Cited, *, as_json: bool, console: Console | None = None) -> None:
     """Print a result to stdout: one JSON object, or text for a person."""
     if as_json:
-        print(json.dumps(to_json(found), ensure_ascii=True, allow_nan=False))
+        print(json.dumps(to_json(cited), ensure_ascii=True, allow_nan=False))
         return
     console = console or Console(highlight=False, soft_wrap=True)
-    for line in lines(found):
+    for line in lines(cited):
         console.print(line)
 
 
-def lines(found: Explained) -> Iterator[Text]:
+def lines(cited: Cited) -> Iterator[Text]:
     """What a person reads: the context, tinted; each statement with what it rests on."""
+    found = cited.found
     study = found.study
     strength = [0.0] * study.n
     for t in found.targets:
@@ -211,6 +242,8 @@ def lines(found: Explained) -> Iterator[Text]:
     yield Text("response", style="bold")
     for t in found.targets:
         yield from _statement(found, t)
+    if cited.pruned is not None:
+        yield from _pruned(cited.pruned)
     yield Text("")
     yield Text(_footer(found), style="dim")
     for note in study.notes:
@@ -229,6 +262,33 @@ def _statement(found: Explained, t: TargetRow) -> Iterator[Text]:
             text = clean(found.study.units[s.unit_index].text.strip())
             interval = f"[{s.lo:+.1f}, {s.hi:+.1f}]"
             yield Text(f"{'':12}{s.value:+7.1f} {interval:<16} {s.unit_index:>3} {text}")
+
+    enough = [s for s in _others(found, t.target) if s["metric"] == "member"]
+    if enough:
+        spans = ", ".join(str(s["span"]) for s in enough if s["value"]) or "none"
+        yield Text(f"{'':12}enough: {spans}" + ("" if enough[0]["reached"] else " (not reached)"))
+    least = _PART * ((t.logprob_full or 0.0) - (t.logprob_empty or 0.0))
+    for s in _others(found, t.target):
+        if s.get("kind") in ("joint", "redundant") and abs(s["value"]) >= least:
+            how = "need each other" if s["kind"] == "joint" else "replace each other"
+            yield Text(f"{'':12}{s['span']} and {s['other']} {how} ({s['value']:+.1f})")
+        elif s["method"] == "shapley" and s["lo"] is not None and s["lo"] > 0:
+            yield Text(f"{'':12}Shapley {s['value']:+.1f} [{s['lo']:+.1f}, {s['hi']:+.1f}] "
+                       f"{s['span']:>3}")  # fmt: skip
+
+
+def _pruned(p: Pruned) -> Iterator[Text]:
+    yield Text("")
+    yield Text("pruned context", style="bold")
+    change = "not measured" if p.logprob_change is None else f"{p.logprob_change:+.2f} nats"
+    yield Text(
+        f"spans {', '.join(map(str, p.kept)) or 'none'}; {p.tokens_left} of {p.tokens} prompt "
+        f"tokens; log p of the response {change}"
+    )
+    if p.response is None:
+        yield Text(f"no answer: {clean(p.error or '')}", style="red")
+    else:
+        yield Text("the same answer" if p.same else f"now: {clean(p.response.strip())}")
 
 
 def _shown(score: Score) -> bool:

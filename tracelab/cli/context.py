@@ -23,6 +23,16 @@ _UNITS = ["word", "sentence", "paragraph", "document", "message"]
 @click.option("--mode", type=click.Choice(["delete", "placeholder", "resample"]),
               default="delete", show_default=True, help="What an ablated span is.")  # fmt: skip
 @click.option("--target", help="A text of the response, or: sentences, response, action.")
+@click.option(
+    "--method",
+    "methods",
+    multiple=True,
+    type=click.Choice(["shapley", "sufficient", "pairs"]),
+    help="Also: Shapley values; the smallest set found that is enough; which spans need "
+    "or replace each other. Repeatable.",
+)
+@click.option("--prune", type=click.IntRange(min=0), default=0, metavar="K",
+              help="Answer again with the K top spans, and say what changed.")  # fmt: skip
 @click.option("--dtype", type=click.Choice(["float32", "bfloat16", "float16"]), default="float32",
               show_default=True)  # fmt: skip
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
@@ -30,7 +40,7 @@ _UNITS = ["word", "sentence", "paragraph", "document", "message"]
 @guarded
 def cite(
     file: str, model: str, engine: str, ablations: int, unit: str, mode: str, target: str | None,
-    dtype: str, seed: int, as_json: bool,
+    methods: tuple[str, ...], prune: int, dtype: str, seed: int, as_json: bool,
 ) -> None:  # fmt: skip
     """Show which spans of a context each statement of a response rests on.
 
@@ -48,7 +58,7 @@ def cite(
 
     options = CiteOptions(
         model=model, engine=engine, ablations=ablations, unit=unit, mode=mode, target=target,
-        seed=seed, dtype=dtype,
+        seed=seed, dtype=dtype, methods=methods, prune=prune,
     )  # fmt: skip
     show(attribute(read_input(file, sys.stdin), options), as_json=as_json)
 

@@ -114,6 +114,16 @@ class ProbeSink:
         columns = TokenRange(target.name, 0, width, against)
         return Measured(study.design_of(rows), np.hstack(parts), columns, errors)
 
+    def has(self, study: ContextStudy, target: Target, row: int) -> bool:
+        """Whether a target was asked under one row's mask, be it in vain."""
+        place = (study.trace.trace_id, row)
+        used = [target.continuation, *([] if target.rather_than is None else [target.rather_than])]
+        return all((*place, c) in self._values or (*place, c) in self._errors for c in used)
+
+    def response(self, study: ContextStudy, row: int) -> Floats | None:
+        """Log-probabilities of the response under one row's mask [T]; None if it failed."""
+        return self._values.get((study.trace.trace_id, row, 0))
+
     def total_of(self, study: ContextStudy, target: Target, row: int) -> float | None:
         """Log-probability of a target (its difference, for a contrast) under one row's mask."""
         trace = study.trace.trace_id
