@@ -102,6 +102,7 @@ def _execute(
     rerunner = Rerunner(
         make, chat, run.spec.model, sampling_of(config), config.seed, run.observe,
         max_turns=c.max_turns, max_live=c.max_live, workers=c.workers,
+        context_length=run.spec.context_length,
     )  # fmt: skip
     rerunner.adopt(run.journal.read_lines(RERUNS))
     subjects = subjects_of(config, source, rerunner)

@@ -58,11 +58,12 @@ async def judge(
         method: A name in `PROTOCOLS`.
         client: Who answers.
         show_reference: Show the correct answer, where known.
-        reply_tokens: Room for each reply.
+        reply_tokens: Room for each reply, at most half of the context.
         seed: Sent with each request.
     """
     if not episode.steps:
         return Opinion(status="failed", error="empty: the run has no steps")
+    reply_tokens = min(reply_tokens, client.context_length // 2)
     room = client.context_length - reply_tokens - _CALLS_MARGIN
     options = JudgeOptions(client.count, room, show_reference)
     talk = PROTOCOLS[method](episode, options)

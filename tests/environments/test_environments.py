@@ -287,3 +287,31 @@ def test_an_exported_test_replays_the_failure_and_the_fix(tmp_path: Path) -> Non
                 code[name]()
             return
     raise AssertionError("no failure among the tasks")
+
+
+class Flimsy(Counting):
+    """Breaks where nobody looks: when it is made a second time, seeded, or closed."""
+
+    made = 0
+
+    def __init__(self) -> None:
+        Flimsy.made += 1
+        if Flimsy.made > 2:
+            raise OSError("no more connections")
+
+    def seed(self, n: int) -> None:
+        raise RuntimeError("no seeds")
+
+    def close(self) -> None:
+        raise RuntimeError("already closed")
+
+
+def test_what_breaks_around_a_step_fails_one_reexecution_too() -> None:
+    make = make_environment(f"{__name__}:Flimsy", lambda text, reference: None)
+    first, second = make(), make()
+    first.close()
+    with pytest.raises(EnvironmentFailure, match="seed raised RuntimeError: no seeds"):
+        first.seed(1)  # type: ignore[attr-defined]
+    with pytest.raises(EnvironmentFailure, match="cannot be made .OSError: no more connections"):
+        second.reset({"wanted": 1})
+    assert Flimsy.made == 3

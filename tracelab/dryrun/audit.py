@@ -37,7 +37,7 @@ def forecast_audit(config: RunConfig, wired: Wired) -> Forecast:
     sampling = sampling_of(config)
     rerunner = Rerunner(
         make, Chat(cast(ChatTemplate, wired.tokenizer)), wired.spec.model, sampling, config.seed,
-        lambda name, items, on: None,
+        lambda name, items, on: None, context_length=wired.spec.context_length,
     )  # fmt: skip
     scored = prompt = turns = read = wrote = steps = 0
     for s in subjects_of(config, source, rerunner):

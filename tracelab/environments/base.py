@@ -138,7 +138,7 @@ def require_safe(environment: Environment, acknowledged: bool, name: str) -> Non
     what = "has side effects" if declared else "does not say `side_effects = False`"
     raise ConfigError(
         f"environment {name!r} {what}, and an audit executes its steps many times; set "
-        "audit.side_effects = true if that is acceptable"
+        "audit.side_effects = true (--side-effects) if that is acceptable"
     )
 
 

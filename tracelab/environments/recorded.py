@@ -6,6 +6,7 @@ Pure. `spell` is the model's chat template: what a message looks like as the mod
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from tracelab.environments.base import Message, RecordedRun
 from tracelab.environments.messages import call, definitions, plain
@@ -28,7 +29,8 @@ def recorded_run(episode: Episode, spell: Spell) -> RecordedRun:
     score = episode.reward if episode.reward is not None else episode.success
     if score is None:
         raise PlanError("the log does not say whether the run succeeded")
-    before = [tuple(_input(episode, s)) for s in written]
+    made: dict[int, dict[str, Any]] = {}
+    before = [tuple(_input(episode, s, made)) for s in written]
     offered = [_offered(episode, s) for s in written]
     actions = [spell(b, _assistant(s), o) for b, s, o in zip(before, written, offered, strict=True)]
     last = written[-1]
@@ -50,8 +52,14 @@ def recorded_run(episode: Episode, spell: Spell) -> RecordedRun:
     )  # fmt: skip
 
 
-def _input(episode: Episode, step: Step) -> list[Message]:
+def _input(episode: Episode, step: Step, made: dict[int, dict[str, Any]]) -> list[Message]:
     """What a step's model was given: as recorded, or the conversation before the step.
+
+    Args:
+        episode: The run.
+        step: The step.
+        made: Messages in the form of templates by the identity of the episode's, filled on the
+            way: inputs share most of theirs.
 
     Raises:
         PlanError: It holds what is no text.
@@ -59,7 +67,10 @@ def _input(episode: Episode, step: Step) -> list[Message]:
     recorded = episode.model_input(step.index) or []
     if recorded and all(isinstance(m, dict) and "role" in m for m in recorded):
         try:
-            return [plain(m) for m in recorded]
+            for m in recorded:
+                if id(m) not in made:
+                    made[id(m)] = plain(m)
+            return [made[id(m)] for m in recorded]
         except PlanError as e:
             raise PlanError(f"the input of step {step.index} cannot be made again: {e}") from None
     # Token ids alone say nothing to an environment, so they are reconstructed too.

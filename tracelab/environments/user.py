@@ -7,6 +7,7 @@ they raise fails the one re-execution. Code that may hang belongs behind
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import sys
@@ -33,9 +34,12 @@ class UserEnvironment:
         self._inner = inner
         self.side_effects: bool = getattr(inner, "side_effects", True) is not False
         if hasattr(inner, "seed"):
-            self.seed = inner.seed
+            self.seed = self._seed
         if hasattr(inner, "correction"):
             self.correction = inner.correction
+
+    def _seed(self, n: int) -> None:
+        self._call("seed", n)
 
     def reset(self, task: Mapping[str, Any]) -> State:
         """See `Environment.reset`."""
@@ -56,13 +60,33 @@ class UserEnvironment:
     def close(self) -> None:
         """See `Environment.close`."""
         if hasattr(self._inner, "close"):
-            self._call("close")
+            with contextlib.suppress(EnvironmentFailure):  # what it did is done and scored
+                self._call("close")
 
     def _call(self, name: str, *args: Any) -> Any:
         try:
             return getattr(self._inner, name)(*args)
         except Exception as e:
             raise EnvironmentFailure(f"{name} raised {type(e).__name__}: {one_line(e)}") from e
+
+
+class _Unmade:
+    """Stands for an environment whose class raised when it was made."""
+
+    def __init__(self, why: str) -> None:
+        self._why = why
+
+    def reset(self, task: Mapping[str, Any]) -> State:
+        raise EnvironmentFailure(self._why)
+
+    def restore(self, run: RecordedRun, t: int) -> State:
+        raise EnvironmentFailure(self._why)
+
+    def step(self, action: str) -> State:
+        raise EnvironmentFailure(self._why)
+
+    def score(self) -> float:
+        raise EnvironmentFailure(self._why)
 
 
 def load_class(spec: str) -> type[Any]:
@@ -101,4 +125,13 @@ def user_environment(spec: str) -> MakeEnvironment:
         raise ConfigError(
             f"audit.environment = {spec!r} cannot be made ({type(e).__name__}: {one_line(e)})"
         ) from e
-    return lambda: UserEnvironment(found())
+
+    def make() -> UserEnvironment:
+        try:
+            return UserEnvironment(found())
+        except Exception as e:  # this one re-execution fails
+            return UserEnvironment(
+                _Unmade(f"it cannot be made ({type(e).__name__}: {one_line(e)})")
+            )
+
+    return make

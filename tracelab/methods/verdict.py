@@ -36,6 +36,7 @@ class Control:
         same_score: How often at least the score was.
         differs: The action whose reply differed first, most often; None if none did.
         ended: Why the last of them was over, as the environment says.
+        error: Why the first that could not be done could not; empty if all could.
     """
 
     replays: int
@@ -44,6 +45,7 @@ class Control:
     differs: int | None = None
     failed: int = 0
     ended: str = ""
+    error: str = ""
 
     @property
     def reproducible(self) -> bool:
@@ -275,7 +277,7 @@ def _not_reproduced(
     extra: dict[str, Any],
 ) -> Verdict:  # fmt: skip
     if control.replays == 0:
-        reason = "the recorded run could not be executed again"
+        reason = f"the recorded run could not be executed again: {control.error}"
     elif control.differs is None:
         reason = "the same actions got the same replies and another score"
     else:

@@ -103,7 +103,7 @@ class Audit:
 
     def _control(self, run: RecordedRun) -> Control:
         done = reproduced = same_score = failed = 0
-        ended = ""
+        ended = error = ""
         differs: list[int] = []
         for k in range(self.config.controls):
             env = self.rerunner.make()
@@ -119,8 +119,9 @@ class Audit:
                     if first is None and not follows(state, run, t):
                         first = t
                 score, ended = env.score(), state.ended
-            except EnvironmentFailure:
+            except EnvironmentFailure as e:
                 failed += 1
+                error = error or str(e)
                 continue
             finally:
                 env.close()
@@ -133,7 +134,7 @@ class Audit:
             if first is not None:
                 differs.append(first)
         most = max(set(differs), key=lambda t: (differs.count(t), -t)) if differs else None
-        return Control(done, reproduced, same_score, most, failed, ended)
+        return Control(done, reproduced, same_score, most, failed, ended, error)
 
     def score_actions(self, subjects: Sequence[Subject]) -> None:
         """The exact probability that the model repeats each action, where it can be had."""

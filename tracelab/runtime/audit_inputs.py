@@ -75,15 +75,16 @@ def subjects_of(config: RunConfig, source: Source, rerunner: Rerunner) -> list[S
     for episode in source.episodes:
         trace = episode.to_trace()
         try:
-            run = source.runs.get(trace.trace_id) or recorded_run(episode, rerunner.chat.spell)
-            if run.score >= 1.0:
+            if (episode.reward if episode.reward is not None else episode.success or 0.0) >= 1.0:
                 continue
-            if len(run.actions) > config.audit.max_steps:
+            written = sum(s.kind == "llm" for s in episode.steps)
+            if written > config.audit.max_steps:  # before the work that grows with its square
                 raise PlanError(
-                    f"has {len(run.actions)} model steps, more than audit.max_steps = "
+                    f"has {written} model steps, more than audit.max_steps = "
                     f"{config.audit.max_steps}"
                 )
-            rerunner.chat.prompt(run.before[-1], run.offered_at(len(run.actions) - 1))
+            run = source.runs.get(trace.trace_id) or recorded_run(episode, rerunner.chat.spell)
+            _fits(run, rerunner)
         except PlanError as e:
             place = episode.source, episode.line
             # A file's name and line say which run it is, unless several stand there.
@@ -92,6 +93,22 @@ def subjects_of(config: RunConfig, source: Source, rerunner: Rerunner) -> list[S
             continue
         subjects.append(Subject(trace.trace_id, run))
     return subjects
+
+
+def _fits(run: RecordedRun, rerunner: Rerunner) -> None:
+    """Refuse a run with an input that the model's context cannot hold.
+
+    Raises:
+        PlanError: It is too long, or the chat template refuses it.
+    """
+    room = rerunner.context_length
+    for t, before in enumerate(run.before):
+        size = len(rerunner.chat.prompt(before, run.offered_at(t)))
+        if room is not None and size >= room:
+            raise PlanError(
+                f"the input of step {run.steps[t]} has {size} tokens, but the model's context "
+                f"holds {room}"
+            )
 
 
 def _play(config: RunConfig, source: Source, rerunner: Rerunner) -> None:

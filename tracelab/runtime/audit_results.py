@@ -156,6 +156,8 @@ def load(
     run_id = record["run_id"]
     plain = [r for r in results.reruns if not r.forced]
     failed = sum(r.error is not None for r in results.reruns) + results.failed_opinions
+    # A run that could not be executed at all has no re-executions to count.
+    failed += (dead := sum(_not_executed(v) for v in results.verdicts))
     status = "complete_with_errors" if failed or results.rejects else "complete"
     traces = [e.to_trace() for e in results.episodes]
     spans = {c.trace_id: c.units for c in results.contexts}
@@ -196,11 +198,16 @@ def load(
         run_id=run_id,
         traces=len(results.episodes),
         rejected=len(results.rejects),
-        rollouts=len(plain) or len(results.verdicts),
+        rollouts=len(plain) + dead or len(results.verdicts),
         failed=failed,
         scores=len(results.scores),
         insufficient=sum(s.status == "insufficient" for s in results.scores),
     )
+
+
+def _not_executed(v: Verdict) -> bool:
+    control = v.extra.get("control")
+    return isinstance(control, Mapping) and control["replays"] == 0
 
 
 def write_back(results: Results) -> Iterator[dict[str, Any]]:

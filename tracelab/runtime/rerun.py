@@ -181,6 +181,7 @@ class Rerunner:
         observe: Asks engines.
         max_turns: Turns after which a re-execution is scored as it stands.
         max_live: Environments held at once.
+        context_length: Tokens that the model can hold; None is not checked.
         workers: Threads in which environments step; for those that wait.
         done: Finished re-executions by key, with the work items they took; filled on the way.
         tokens: Prompt and generated tokens so far.
@@ -195,6 +196,7 @@ class Rerunner:
     observe: Observe
     max_turns: int = 100
     max_live: int = 4096
+    context_length: int | None = None
     workers: int = 1
     done: dict[str, tuple[Rerun, tuple[str, ...]]] = field(default_factory=dict)
     tokens: int = 0

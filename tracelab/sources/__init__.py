@@ -15,7 +15,7 @@ from tracelab.sources.jsonl import read_jsonl
 from tracelab.sources.lines import first_bytes
 from tracelab.sources.openai_chat import read_openai_chat
 from tracelab.sources.otel import read_otel
-from tracelab.sources.sniff import agent_format
+from tracelab.sources.sniff import agent_format, damaged
 from tracelab.sources.thought_anchors import BASE, problem_folders, read_thought_anchors
 from tracelab.sources.who_and_when import read_who_and_when
 from tracelab.trace import Trace
@@ -103,6 +103,9 @@ def _plan_folder(path: Path, format: str) -> list[tuple[Importer, Path] | Reject
             maybe = format == "auto" and name.endswith(_AGENT_FILES)
             if maybe and (file.parent / BASE).is_file():
                 continue  # a file of a Thought Anchors folder
+            if maybe and name.endswith(".json") and (why := damaged(file)):
+                found.append(Reject(str(file), 0, why, ""))
+                continue
             try:
                 importer = _sniff(file, format)
             except ImportFormatError as e:  # the other files of the folder can be read

@@ -54,6 +54,21 @@ def agent_format(path: Path) -> str | None:
     return next((f for f, pattern in _PATTERNS if re.search(pattern, start, re.DOTALL)), None)
 
 
+def damaged(path: Path) -> str | None:
+    """Why a `.json` file holds no JSON at all: empty, or cut off. None for every other file.
+
+    A folder of logs may hold other JSON, which is nobody's loss; a log that was cut off is.
+    """
+    start = _head(path)
+    if not start:
+        return f"{path.name} is empty."
+    whole = len(start) < _HEAD and start.startswith((b"{", b"["))
+    lines = start.split(b"\n", 1)[:1]
+    if whole and _parsed([start]) is None and _parsed(lines) is None:
+        return f"{path.name} is not valid JSON; it may have been cut off."
+    return None
+
+
 def _head(path: Path) -> bytes:
     start = b""
     with contextlib.suppress(EOFError, OSError, zlib.error), open_bytes(path) as file:

@@ -1,4 +1,4 @@
--- Everything a run could not do, and why: failed and ungraded rollouts, rejected input.
+-- Everything a run could not do, and why: failed and ungraded rollouts and re-executions, rejected input, opinions of no use.
 -- param run: id or name of the run; the latest one when it is not given (default none)
 WITH picked AS (
     SELECT run_id
@@ -17,6 +17,22 @@ failures AS (
     FROM rollouts AS r
     INNER JOIN picked ON r.run_id = picked.run_id
     WHERE r.grade_status = 'ungraded'
+    GROUP BY ALL
+    UNION ALL
+    SELECT 'failed', x.error, count(*), min(x.trace_id)
+    FROM reruns AS x
+    INNER JOIN picked ON x.run_id = picked.run_id
+    WHERE x.error IS NOT NULL
+    GROUP BY ALL
+    UNION ALL
+    SELECT
+        CASE v.evidence WHEN 'judged' THEN 'no opinion' ELSE 'not executed' END,
+        v.reason,
+        count(*),
+        min(v.trace_id)
+    FROM verdicts AS v
+    INNER JOIN picked ON v.run_id = picked.run_id
+    WHERE v.extra ->> '$.opinion' <> 'ok' OR v.extra ->> '$.control.replays' = '0'
     GROUP BY ALL
     UNION ALL
     SELECT 'rejected', i.reason, i.records, concat(i.file, ':', i.first_line)
