@@ -27,6 +27,8 @@ RUN = "bench-anchors"
 SHARES = (0.03, 0.05, 0.08, 0.13, 0.25)
 """Budgets, as shares of what the published recipe costs."""
 
+_KEYS = ("rmse", "recall_5", "f1")
+
 
 def config_of(home: Home, engine: str, limit: int | None) -> RunConfig:
     """The published recipe over the reference traces, as a run of its own."""
@@ -160,12 +162,21 @@ def show(found: dict[str, Any]) -> None:
     if "published" in found:
         p = found["published"]
         ratio = p["cost_ratio_at_equal_rmse"]
-        last = p["points"][-1]
         reached = "not reached" if ratio is None else f"reached {ratio:.1f} times cheaper"
         click.echo(
-            f"published accuracies of {p['traces']} traces taken as truth: RMSE "
-            f"{p['published_rmse']:.4f} at 100 rollouts a boundary; {reached} (at "
-            f"{last['share']:.0%} of the cost: {last['rmse']:.4f})"
+            f"published accuracies of {p['traces']} traces taken as truth ({p['units']} changes); "
+            f"the published error is {reached}"
+        )
+        print_table(
+            ("variant", "share of tokens", "RMSE", "top-5 recall", "anchor F1", "coverage"),
+            [
+                ("published", "1.000", *(f"{p['published'][k]:.3f}" for k in _KEYS), ""),
+                *(
+                    ("all", f"{q['share']:.3f}", *(f"{q[k]:.3f}" for k in (*_KEYS, "coverage")))
+                    for q in p["points"]
+                ),
+            ],
+            numeric=(1, 2, 3, 4, 5),
         )
 
 
