@@ -102,7 +102,7 @@ def test_the_cheap_examples_run(
             continue
         for line in examples(command):
             said = line.partition("tracelab ")[2]
-            if said in SKIPPED:
+            if said in SKIPPED or re.search("--endpoint|my_module", said):
                 continue
             args = ["testbed" if w == "DIR" else w for w in words(line)]
             piped = re.match(r'echo "(.*?)" \|', line)

@@ -35,8 +35,8 @@ ORDER BY (role = 'plan_wrong') DESC, abs(value) DESC LIMIT 1"""
 TOP = """\
 SELECT rank, unit_index AS sentence, text, role, value, lo, hi, n
 FROM anchors
-WHERE run_id = 'demo' AND trace_id = '{trace}' AND method = 'resample-pooled'
-AND rank <= 3 ORDER BY rank"""
+WHERE run_id = 'demo' AND trace_id = '{trace}'
+AND method = 'resample-pooled' AND rank <= 3 ORDER BY rank"""
 
 QUESTION = """\
 SELECT turns.text, traces.answer, traces.reference FROM turns JOIN traces USING (run_id, trace_id)

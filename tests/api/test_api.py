@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import json
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from dataclasses import FrozenInstanceError
 from pathlib import Path
 from typing import Any
 
+import click
 import pyarrow as pa
 import pytest
 
@@ -17,6 +19,7 @@ import tracelab
 from tests.helpers import everything, invoke, rows, scripted_trace, write_jsonl
 from tests.test_audit_command import who_and_when
 from tracelab import api
+from tracelab.cli import main
 from tracelab.engines.scripted import Script
 from tracelab.errors import ConfigError, ImportFormatError, QueryError, WarehouseError
 
@@ -47,6 +50,19 @@ def test_importing_tracelab_imports_nothing_else() -> None:
     assert out.stdout.strip() == "[] []"
     with pytest.raises(AttributeError, match="no attribute 'anchor'"):
         tracelab.anchor  # type: ignore[attr-defined]  # noqa: B018
+
+
+@pytest.mark.parametrize("name", ["anchors", "cite", "audit"])
+def test_a_function_has_the_options_of_its_command(name: str) -> None:
+    options = {p.name for p in main.commands[name].params if isinstance(p, click.Option)}
+    # How to print, a dry run, and a second answer that no run keeps.
+    options -= {"form", "as_json", "dry_run", "write_back", "prune"}
+    known = inspect.signature(getattr(tracelab, name)).parameters
+    assert options <= known.keys()
+    for p in main.commands[name].params:
+        if p.name in options and isinstance(p.default, str | int | float):
+            given = known[p.name or ""].default
+            assert given == p.default or given is None, p.name
 
 
 def test_it_measures_what_the_command_measures(
@@ -210,7 +226,9 @@ def test_an_audit_in_memory(home: Path) -> None:
     assert [v.trace_name for v in found] == ["run-1", "run-2"]
     v = found[0]
     assert (v.trace_name, v.status, v.decisive_step) == ("run-1", "ambiguous", 3)
-    assert [s.text for s in found.steps if s.p_decisive == 1.0] == ["It is <b>lost</b>."] * 2
+    assert [s.text for s in found.steps if s.p_decisive == 1.0] == [
+        "assistant: It is <b>lost</b>.\n\n"
+    ] * 2
     assert found.to_df("arrow")["credible_set"].type == pa.list_(pa.int64())
     html = found._repr_html_()
     assert "It is &lt;b&gt;lost&lt;/b&gt;." in html
@@ -231,6 +249,7 @@ def test_a_citation_in_memory(home: Path) -> None:
     found = tracelab.cite(CONTEXT, "testbed", ablations=16, target="Kale costs 4.", quiet=True)
     [statement] = found.statements
     assert (statement.statement, statement.label) == ("Kale costs 4.", "grounded")
+    assert statement.trace_name == "record-0"
     assert statement.top_index == 0
     best = found[0]
     assert best.rank == 1 and best.span.strip() == "Kale costs 4."

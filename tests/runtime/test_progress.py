@@ -78,3 +78,12 @@ def test_no_color_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     out = io.StringIO()
     played(Console(file=out, width=140, force_terminal=True))
     assert not re.search(r"\x1b\[[\d;]*3[0-9][\d;]*m|\x1b\[38", out.getvalue())
+
+
+def test_in_a_notebook_it_is_text_too(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    RunProgress().say("hello")
+    shown = capsys.readouterr()
+    assert (shown.out, shown.err) == ("", "hello\n")

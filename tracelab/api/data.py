@@ -115,6 +115,8 @@ def _parsed(text: str) -> list[Record]:
 
 
 def _keep(records: Sequence[Record], home: Home, documents: bool) -> str:
+    if not documents:  # a name of its own rather than that of a file nobody knows
+        records = [{"id": f"record-{i}"} | dict(r) for i, r in enumerate(records)]
     lines = [_line(i, r) for i, r in enumerate(records)]
     home.require_writable()
     folder = home.path / "inputs"

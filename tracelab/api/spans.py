@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -92,6 +93,7 @@ def cite(
     unit: str = "sentence",
     mode: str = "delete",
     target: Any = None,
+    methods: Sequence[str] = (),
     engine: str = "transformers",
     dtype: str = "float32",
     seed: int = 0,
@@ -115,6 +117,7 @@ def cite(
         mode: What stands in the place of an ablated span: `delete`, `placeholder`, `resample`.
         target: A text of the response, or what else a record's `target` can be; needs data in
             memory.
+        methods: `shapley`, `sufficient`, `pairs`, besides the effects.
         engine: `transformers` or `vllm`.
         dtype: Precision of weights and arithmetic.
         seed: Of the masks, and of a response that the model writes.
@@ -133,7 +136,7 @@ def cite(
     at = Home.at(home)
     options = CiteOptions(
         model=str(model), engine=engine, ablations=ablations, unit=unit, mode=mode, seed=seed,
-        dtype=dtype, max_tokens=max_tokens,
+        dtype=dtype, max_tokens=max_tokens, methods=tuple(methods),
     )  # fmt: skip
     config = config_of(options).model_dump(mode="json")
     del config["name"]

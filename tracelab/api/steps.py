@@ -87,6 +87,10 @@ def audit(
     environment: str | None = None,
     side_effects: bool = False,
     opinions: Sequence[str] = (),
+    judge_model: str | None = None,
+    endpoint: str | None = None,
+    api_key_env: str | None = None,
+    max_requests: int | None = None,
     source_format: str = "auto",
     limit: int | None = None,
     engine: str = "vllm",
@@ -112,6 +116,10 @@ def audit(
         environment: `testbed`, `replay`, `module:Class` or `command: PROGRAM ARGUMENTS`.
         side_effects: Execute steps although they change something.
         opinions: Judges or rules that guess without executing.
+        judge_model: Model of the judges at `endpoint`; by default `model`, here.
+        endpoint: OpenAI-compatible, up to /chat/completions.
+        api_key_env: Environment variable that holds its key.
+        max_requests: Cap on requests to judges.
         source_format: As for `tracelab ingest`.
         limit: Most runs.
         engine: `vllm` or `transformers`.
@@ -137,9 +145,10 @@ def audit(
     source, in_memory = place(data, at, documents=True)
     options = AuditOptions(
         paths=(source,), model=str(model), environment=environment, side_effects=side_effects,
-        opinions=tuple(opinions), source_format=source_format, limit=limit, engine=engine,
-        dtype=dtype, temperature=temperature, max_tokens=max_tokens, rollouts=rollouts,
-        name=name or "audit", seed=seed,
+        opinions=tuple(opinions), judge_model=judge_model, endpoint=endpoint,
+        api_key_env=api_key_env, max_requests=max_requests, source_format=source_format,
+        limit=limit, engine=engine, dtype=dtype, temperature=temperature, max_tokens=max_tokens,
+        rollouts=rollouts, name=name or "audit", seed=seed,
     )  # fmt: skip
     config = config_of(options).model_dump(mode="json")
     if in_memory and name is None:

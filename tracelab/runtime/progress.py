@@ -36,7 +36,8 @@ class RunProgress:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Create it; `quiet` says nothing but warnings. `clock` gives seconds."""
-        self.console = console or Console(stderr=True)
+        # In a notebook, too, lines of text: rich would show each as an output of its own.
+        self.console = console or Console(stderr=True, force_jupyter=False)
         self._quiet = quiet
         self._clock = clock
         self._live = self.console.is_terminal and not quiet
