@@ -95,6 +95,21 @@ def test_every_format_has_an_example() -> None:
     assert {form for _, form, _ in EXAMPLES} == {*FORMATS, "questions", "contexts"}
 
 
+PYTHON = blocks("python.md", "python")
+
+
+@pytest.mark.parametrize("code", PYTHON, ids=range(len(PYTHON)))
+def test_python_runs_where_it_needs_no_model(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str
+) -> None:
+    compiled = compile(code, "python.md", "exec")
+    if '"DIR"' in code:
+        return
+    world.small(home / "tracelab.duckdb")
+    monkeypatch.chdir(tmp_path)
+    exec(compiled, {})
+
+
 PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
 
 

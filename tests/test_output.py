@@ -109,6 +109,15 @@ def test_tables_fit_the_terminal(monkeypatch: pytest.MonkeyPatch, capsys) -> Non
     assert "NULL" in out
 
 
+def test_no_color_is_kept_and_colour_tells_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = pa.table({"name": ["a"], "value": [0.5]})
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("NO_COLOR", "1")
+    plain = printed(monkeypatch, table, "table", terminal=True)
+    assert "38;" not in plain and "\x1b[3" not in plain
+    assert "0.5" in plain
+
+
 @pytest.mark.parametrize("shown", [["query", "select text from turns", "--table"], ["check"]])
 def test_traces_cannot_reach_the_terminal_through_a_command(
     home: Path, tmp_path: Path, shown: list[str]
