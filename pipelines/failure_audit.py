@@ -20,9 +20,10 @@ from tracelab.environments import make_environment, require_safe
 from tracelab.errors import ConfigError, ImportFormatError, PlanError, TracelabError, WarehouseError
 from tracelab.grading import Grader
 from tracelab.runtime.audit import Audit
-from tracelab.runtime.audit_inputs import Source, gather, grade_with, subjects_of
+from tracelab.runtime.audit_inputs import Source, grade_with, play_runs, read_runs, subjects_of
 from tracelab.runtime.audit_opinions import known_opinions, opinions
 from tracelab.runtime.audit_results import Results, load
+from tracelab.runtime.episodes import Episodes
 from tracelab.runtime.finish import Summary, run_row
 from tracelab.runtime.inputs import sampling_of
 from tracelab.runtime.journal import Journal
@@ -61,17 +62,19 @@ def execute(run: Run, tokenizer: Tokenizer, *, wait_s: float) -> Summary:
 
 
 def _audit(run: Run, tokenizer: Tokenizer, grader: Grader) -> Results:
-    config = run.config
+    config, episodes = run.config, Episodes(run.journal)
     known_opinions(config.audit.opinions)
-    source = gather(config)
-    if config.source != "testbed" and not source.episodes:
-        first = f"; the first: {source.rejects[0]}" if source.rejects else ""
-        raise ImportFormatError(f"{config.source}: holds no run of an agent{first}")
+    source = Source(episodes)
     results = Results(rejects=source.rejects)
+    if config.source != "testbed":
+        episodes.write(read_runs(config, source.rejects))
+        if not len(episodes):
+            first = f"; the first: {source.rejects[0]}" if source.rejects else ""
+            raise ImportFormatError(f"{config.source}: holds no run of an agent{first}")
     if config.audit.environment is not None:
-        _execute(run, tokenizer, grader, source, results)
+        _execute(run, tokenizer, grader, source, episodes, results)
     if config.audit.opinions:
-        said = opinions(run, tokenizer, source.episodes)
+        said = opinions(run, tokenizer, episodes)
         results.take(said)
         if said.failed or said.unusable:
             kinds = ", ".join(f"{n} {k}" for k, n in said.unusable.most_common())
@@ -79,15 +82,14 @@ def _audit(run: Run, tokenizer: Tokenizer, grader: Grader) -> Results:
                 f"opinions: {said.failed} calls failed, {said.unusable.total()} answers name no "
                 f"step{f' ({kinds})' if kinds else ''}; they count for nobody"
             )
-    for episode in source.episodes:
-        results.keep(episode)
     return results
 
 
 def _execute(
-    run: Run, tokenizer: Tokenizer, grader: Grader, source: Source, results: Results
-) -> None:
-    """Re-execute what can be re-executed; fills `results`, and `source` for the testbed."""
+    run: Run, tokenizer: Tokenizer, grader: Grader, source: Source, episodes: Episodes,
+    results: Results,
+) -> None:  # fmt: skip
+    """Re-execute what can be re-executed; fills `results`, and `episodes` for the testbed."""
     config = run.config
     if not hasattr(tokenizer, "chat_text"):
         raise ConfigError(
@@ -105,6 +107,8 @@ def _execute(
         context_length=run.spec.context_length,
     )  # fmt: skip
     rerunner.adopt(run.journal.read_lines(RERUNS))
+    if config.source == "testbed":
+        episodes.write(play_runs(config, rerunner, source.runs))
     subjects = subjects_of(config, source, rerunner)
     if not subjects and not c.opinions:
         why = f"; the first: {source.rejects[0]}" if source.rejects else ""
@@ -115,9 +119,11 @@ def _execute(
     finally:
         # What came of external environments is not in the observations.
         run.journal.write_lines(RERUNS, rerunner.rows())
-    named = {e.to_trace().trace_id: e for e in source.episodes}
-    for s, v in zip(subjects, verdicts, strict=True):
-        results.add(v, audit.scores(s), s, name, named[s.trace_id])
+    done = {s.trace_id: (s, v) for s, v in zip(subjects, verdicts, strict=True)}
+    for trace, episode in episodes:
+        if trace in done:
+            s, v = done[trace]
+            results.add(v, audit.scores(s), s, name, episode)
 
 
 def rebuild(
@@ -125,7 +131,7 @@ def rebuild(
 ) -> Summary:
     """Load a finished run from its journal alone: no model, no engine, no environment."""
     parse_config(record["config"], "run.json")
-    results = Results.of(journal.read_lines("audit.jsonl"), journal.read_lines("rejects.jsonl"))
+    results = Results.of(journal.lines("audit.jsonl"), journal.lines("rejects.jsonl"))
     return load(journal, record, database, results, 30.0)
 
 

@@ -67,7 +67,7 @@ def episodes(draw: st.DrawFn) -> Episode:
     )
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 @given(episodes())
 def test_round_trips(episode: Episode) -> None:
     assert Episode.from_json(json.loads(json.dumps(episode.to_json()))) == episode
@@ -75,7 +75,7 @@ def test_round_trips(episode: Episode) -> None:
     assert Episode.of(Trace.from_json(json.loads(json.dumps(trace.to_json())))) == episode
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 @given(episodes())
 def test_units_tile_the_transcript(episode: Episode) -> None:
     response, units = episode.to_trace().response, episode.step_units()

@@ -76,8 +76,9 @@ def test_rules(name: str, steps: tuple[str, ...], step: int) -> None:
     assert guess.agents == {steps[step].rstrip("*!>"): 1.0}
 
 
+@settings(deadline=None)
 @given(st.lists(st.none() | st.integers(0, 3), max_size=8))
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 def test_leave_one_out_is_what_it_says(labels: Sequence[int | None]) -> None:
     cases = [run("a", "a", "a", label=v) for v in labels]
     for i, guess in enumerate(FLOORS["step-mode"](cases)):
@@ -95,6 +96,7 @@ def test_llm_step_mode_counts_llm_steps() -> None:
     assert only("step-mode", run("a", "b", "c"), *others).step == 2
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from(["a", "b", "t*", "a!", "o>", "t*!"]), max_size=6))
 def test_every_floor_is_a_distribution(steps: list[str]) -> None:
     cases = [run(*steps, label=0)] * 2

@@ -17,6 +17,7 @@ from tracelab.home import Home
 from tracelab.output import Format, default_format, print_arrow
 from tracelab.runs import run_study
 from tracelab.runtime.audit_results import Results, write_back
+from tracelab.runtime.episodes import Episodes
 from tracelab.runtime.journal import Journal
 
 _SHOWN = (
@@ -88,7 +89,7 @@ def config_of(o: AuditOptions) -> RunConfig:
 def results_of(config: RunConfig, home: Home) -> Results:
     """What a finished audit came to, from its journal."""
     with Journal(config.runtime.journal or str(home.runs), config.name) as journal:
-        return Results.of(journal.read_lines("audit.jsonl"), [])
+        return Results.of(journal.lines("audit.jsonl"), [])
 
 
 def run_audit(
@@ -98,8 +99,9 @@ def run_audit(
     """Run, print the verdicts, write what was asked for; returns the exit code."""
     config = config_of(options)
     code = run_study(config, home, fresh=fresh)
-    results = results_of(config, home)
-    rows = list(write_back(results))
+    with Journal(config.runtime.journal or str(home.runs), config.name) as journal:
+        results = Results.of(journal.lines("audit.jsonl"), [])
+        rows = list(write_back(results, Episodes(journal)))
     if back is not None:
         back.write_text("".join(json.dumps(r) + "\n" for r in rows), encoding="utf-8")
     if tests is not None:

@@ -12,7 +12,7 @@ from tracelab.config import RunConfig
 from tracelab.dryrun import LONGEST, SHORTEST, Forecast, Stage
 from tracelab.environments import make_environment
 from tracelab.methods.certify import exact_under
-from tracelab.runtime.audit_inputs import gather, subjects_of
+from tracelab.runtime.audit_inputs import Source, read_runs, subjects_of
 from tracelab.runtime.inputs import sampling_of
 from tracelab.runtime.rerun import Chat, ChatTemplate, Rerunner
 from tracelab.runtime.wiring import Wired
@@ -29,8 +29,9 @@ def forecast_audit(config: RunConfig, wired: Wired) -> Forecast:
     if config.source == "testbed":
         found.base_traces_missing = config.source_options.problems
         return found
-    source = gather(config)
-    found.rejects = source.rejects
+    found.rejects = []
+    episodes = {e.to_trace().trace_id: e for e in read_runs(config, found.rejects)}
+    source = Source(list(episodes.items()), found.rejects)
     if c.environment is None:
         return found
     make = make_environment(c.environment, lambda text, reference: None)

@@ -79,6 +79,9 @@ def error_rule(episode: Episode) -> Guess | None:
 
     Workers are models that do not only hand work to others. The report of an error is any step
     after the first that matches `ERRORS`; who is blamed is the last worker before it.
+
+    The pattern, and the second step where there is no error, were chosen with the odd-numbered
+    files of Who&When at hand, so its accuracy there is partly in-sample.
     """
     workers = [i for i in llm_steps(episode) if "coordinator" not in episode.steps[i].flags]
     workers = workers or llm_steps(episode)
@@ -127,6 +130,10 @@ FLOORS: dict[str, Callable[[Sequence[Episode]], list[Guess | None]]] = {
     "error-rule": _each(error_rule),
 }
 """Every floor by name: cases in, one guess a case; None where the rule does not apply."""
+
+
+LEARNT = ("step-mode", "llm-step-mode")
+"""Floors that learn from the labels of other runs; all others look at one run alone."""
 
 
 def llm_steps(episode: Episode) -> list[int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from tracelab.config import RunConfig
@@ -22,45 +22,41 @@ from tracelab.sources.base import Reject
 
 @dataclass(slots=True)
 class Source:
-    """Episodes by trace, and what could not be used."""
+    """Where runs come from, and what could not be used.
 
-    episodes: list[Episode] = field(default_factory=list)
+    Attributes:
+        episodes: Trace ids and runs; gone through more than once.
+        rejects: What could not be used.
+        runs: Runs of the testbed, by trace: they need no reconstruction.
+    """
+
+    episodes: Iterable[tuple[str, Episode]]
     rejects: list[Reject] = field(default_factory=list)
     runs: dict[str, RecordedRun] = field(default_factory=dict)
-    """Runs of the testbed, by the episode's trace: they need no reconstruction."""
 
 
-def gather(config: RunConfig) -> Source:
-    """Read the source; the testbed has nothing before it is played.
+def read_runs(config: RunConfig, rejects: list[Reject]) -> Iterator[Episode]:
+    """Read the source, one run at a time; what is none is added to `rejects`.
 
     Several paths are separated by line breaks.
 
     Raises:
         ImportFormatError: It cannot be read.
     """
-    out = Source()
-    if config.source == "testbed":
-        return out
-    limit, seen = config.source_options.limit, set[str]()
+    limit, count = config.source_options.limit, 0
     for found in read(config.source.splitlines(), config.source_options.format):
         if isinstance(found, Reject):
-            out.rejects.append(found)
+            rejects.append(found)
             continue
-        if limit is not None and len(out.episodes) >= limit:
+        if limit is not None and count >= limit:
             break
         episode = Episode.of(found)
-        if episode is None:
-            reason = f"{found.name}: is no run of an agent: it has no steps"
-        elif found.trace_id in seen:
-            reason = f"{found.name}: the same as an earlier run"
-        elif not episode.steps:
-            reason = f"{found.name}: has no steps"
-        else:
-            seen.add(found.trace_id)
-            out.episodes.append(episode)
+        if episode is not None and episode.steps:
+            count += 1
+            yield episode
             continue
-        out.rejects.append(Reject(found.source, found.line, reason, ""))
-    return out
+        why = "has no steps" if episode is not None else "is no run of an agent: it has no steps"
+        rejects.append(Reject(found.source, found.line, f"{found.name}: {why}", ""))
 
 
 def subjects_of(config: RunConfig, source: Source, rerunner: Rerunner) -> list[Subject]:
@@ -68,12 +64,9 @@ def subjects_of(config: RunConfig, source: Source, rerunner: Rerunner) -> list[S
 
     A run that succeeded is no failure and no reject: there is nothing to explain.
     """
-    if config.source == "testbed":
-        _play(config, source, rerunner)
     subjects = []
-    alone = Counter((e.source, e.line) for e in source.episodes)
-    for episode in source.episodes:
-        trace = episode.to_trace()
+    alone = Counter((e.source, e.line) for _, e in source.episodes)
+    for trace, episode in source.episodes:
         try:
             if (episode.reward if episode.reward is not None else episode.success or 0.0) >= 1.0:
                 continue
@@ -83,7 +76,7 @@ def subjects_of(config: RunConfig, source: Source, rerunner: Rerunner) -> list[S
                     f"has {written} model steps, more than audit.max_steps = "
                     f"{config.audit.max_steps}"
                 )
-            run = source.runs.get(trace.trace_id) or recorded_run(episode, rerunner.chat.spell)
+            run = source.runs.get(trace) or recorded_run(episode, rerunner.chat.spell)
             _fits(run, rerunner)
         except PlanError as e:
             place = episode.source, episode.line
@@ -91,7 +84,7 @@ def subjects_of(config: RunConfig, source: Source, rerunner: Rerunner) -> list[S
             reason = str(e) if alone[place] == 1 else f"{episode.name}: {e}"
             source.rejects.append(Reject(*place, reason, episode.name))
             continue
-        subjects.append(Subject(trace.trace_id, run))
+        subjects.append(Subject(trace, run))
     return subjects
 
 
@@ -111,17 +104,16 @@ def _fits(run: RecordedRun, rerunner: Rerunner) -> None:
             )
 
 
-def _play(config: RunConfig, source: Source, rerunner: Rerunner) -> None:
+def play_runs(config: RunConfig, rerunner: Rerunner, runs: dict[str, RecordedRun]) -> list[Episode]:
+    """Let the testbed's model play; returns the failures, and fills `runs` by trace."""
     tasks = testbed_tasks(config.source_options.problems, seed=config.seed, split="evaluation")
     played = play(
         tasks, rerunner.chat, rerunner.model, rerunner.sampling, config.seed, rerunner.observe
     )
-    for p in played:
-        if p.run.score >= 1.0:
-            continue
-        episode = as_episode(p.run)
-        source.episodes.append(episode)
-        source.runs[episode.to_trace().trace_id] = p.run
+    failed = [as_episode(p.run) for p in played if p.run.score < 1.0]
+    named = {p.run.name: p.run for p in played}
+    runs |= {e.to_trace().trace_id: named[e.name] for e in failed}
+    return failed
 
 
 def grade_with(grader: Grader) -> Callable[[str, str], float | None]:

@@ -7,7 +7,7 @@ missing; an answer that could not be had (a failed call, a spent budget) is aske
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -18,10 +18,10 @@ from tracelab.config import RunConfig
 from tracelab.engines.base import Counters, Tokenizer
 from tracelab.engines.chat import Budget, ChatClient
 from tracelab.engines.chat_local import EngineChat
-from tracelab.episode import Episode
+from tracelab.episode import Arguments, Episode, Step, ToolCall
 from tracelab.errors import ConfigError
 from tracelab.judging import JudgeSetup, judge_all, open_client
-from tracelab.methods.floors import FLOORS
+from tracelab.methods.floors import FLOORS, LEARNT, Guess
 from tracelab.methods.judge import PROTOCOLS, Opinion
 from tracelab.methods.verdict import Verdict
 from tracelab.runtime.run import Run
@@ -94,57 +94,78 @@ def known_opinions(names: Iterable[str]) -> None:
             )
 
 
-def opinions(run: Run, tokenizer: Tokenizer, episodes: Sequence[Episode]) -> Opinions:
+def opinions(run: Run, tokenizer: Tokenizer, episodes: Iterable[tuple[str, Episode]]) -> Opinions:
     """What floors and judges think of the runs that are not known to have succeeded.
+
+    Runs are gone through one at a time, as often as needed; of all of them together only what
+    rules that learn from others need is held.
 
     Raises:
         ConfigError: An opinion is unknown, or the judge's endpoint lacks a model or key.
     """
-    config, out = run.config, Opinions()
-    known_opinions(config.audit.opinions)
-    failed = {e.to_trace().trace_id: e for e in episodes if e.success is not True}
-    judges = []
-    for name in dict.fromkeys(config.audit.opinions):
-        if name in PROTOCOLS:
-            judges.append(name)
-            continue
-        for (trace, e), guess in zip(failed.items(), FLOORS[name](list(failed.values())),
-                                     strict=True):  # fmt: skip
-            step = None if guess is None else guess.step
-            out.add(trace, e, f"floor:{name}", Opinion(step, reason="a rule that asks no model"))
-    if judges:
-        _judge(run, tokenizer, judges, failed, out)
+    names, out = list(dict.fromkeys(run.config.audit.opinions)), Opinions()
+    known_opinions(names)
+    judges = [n for n in names if n in PROTOCOLS]
+    together = [n for n in names if n in LEARNT]
+    kept = _judged(run, tokenizer, judges, episodes) if judges else {}
+    slim: dict[str, Episode] = {}
+    for trace, e in _failed(episodes):
+        for name in names:
+            if name in judges:
+                said = kept[_key(run.config, trace, name)]
+                failures = Counter(said["parse_failures"])
+                said = said | {"parse_failures": failures, "notes": tuple(said["notes"])}
+                out.add(trace, e, f"judge:{name}", Opinion(**said))
+            elif name not in LEARNT:
+                out.add(trace, e, f"floor:{name}", _rule(FLOORS[name]([e])[0]))
+        if together:
+            slim[trace] = _slim(e)
+    for name in together:
+        guesses = FLOORS[name](list(slim.values()))
+        for (trace, e), guess in zip(slim.items(), guesses, strict=True):
+            out.add(trace, e, f"floor:{name}", _rule(guess))
     return out
 
 
-def _judge(
-    run: Run, tokenizer: Tokenizer, judges: Sequence[str], failed: Mapping[str, Episode],
-    out: Opinions,
-) -> None:  # fmt: skip
+def _failed(episodes: Iterable[tuple[str, Episode]]) -> Iterator[tuple[str, Episode]]:
+    return ((trace, e) for trace, e in episodes if e.success is not True)
+
+
+def _rule(guess: Guess | None) -> Opinion:
+    return Opinion(None if guess is None else guess.step, reason="a rule that asks no model")
+
+
+def _slim(e: Episode) -> Episode:
+    """What rules that learn from other runs look at: labels, kinds, agents and tools."""
+    steps = tuple(
+        Step(s.index, s.kind, s.agent, tool=s.tool,
+             calls=tuple(ToolCall(c.name, Arguments("")) for c in s.calls[:1]), flags=s.flags)
+        for s in e.steps
+    )  # fmt: skip
+    return Episode(e.name, steps, e.format, label=e.label)
+
+
+def _judged(
+    run: Run, tokenizer: Tokenizer, judges: Sequence[str],
+    episodes: Iterable[tuple[str, Episode]],
+) -> dict[str, dict[str, Any]]:  # fmt: skip
+    """Everything judges said, by key; asks for what is not known yet."""
     config = run.config
-    kept = {row["key"]: row["opinion"] for row in run.journal.read_lines(OPINIONS)}
-    keys = {(t, name): _key(config, t, name) for t in failed for name in judges}
-    owed = {n: [t for t in failed if keys[t, n] not in kept] for n in judges}
-    if any(owed.values()):
-        with _client(run, tokenizer) as client:
-            try:
-                for name in judges:
-                    found: dict[str, dict[str, Any]] = {}
-                    try:
-                        aio.run(_ask(config, client, name, {t: failed[t] for t in owed[name]},
-                                     found))  # fmt: skip
-                    finally:
-                        kept |= {keys[t, name]: said for t, said in found.items()}
-                    run.check_stop()
-            finally:  # what was answered, and perhaps paid for, is kept
-                rows = ({"key": k, "opinion": o} for k, o in kept.items() if _final(o))
-                run.journal.write_lines(OPINIONS, rows)
-    for name in judges:
-        for trace, episode in failed.items():
-            said = dict(kept[keys[trace, name]])
-            said["parse_failures"] = Counter(said["parse_failures"])
-            said["notes"] = tuple(said["notes"])
-            out.add(trace, episode, f"judge:{name}", Opinion(**said))
+    kept = {row["key"]: row["opinion"] for row in run.journal.lines(OPINIONS)}
+    traces = [trace for trace, _ in _failed(episodes)]
+    owed = {n: {t for t in traces if _key(config, t, n) not in kept} for n in judges}
+    if not any(owed.values()):
+        return kept
+    with _client(run, tokenizer) as client:
+        try:
+            for name in judges:
+                asked = ((t, e) for t, e in _failed(episodes) if t in owed[name])
+                aio.run(_ask(config, client, name, asked, kept))
+                run.check_stop()
+        finally:  # what was answered, and perhaps paid for, is kept
+            rows = ({"key": k, "opinion": o} for k, o in kept.items() if _final(o))
+            run.journal.write_lines(OPINIONS, rows)
+    return kept
 
 
 def _final(opinion: Mapping[str, Any]) -> bool:
@@ -152,18 +173,25 @@ def _final(opinion: Mapping[str, Any]) -> bool:
 
 
 async def _ask(
-    config: RunConfig, client: ChatClient, name: str, owed: Mapping[str, Episode],
-    found: dict[str, dict[str, Any]],
+    config: RunConfig, client: ChatClient, name: str, owed: Iterable[tuple[str, Episode]],
+    kept: dict[str, dict[str, Any]],
 ) -> None:  # fmt: skip
-    """Ask about runs; fills `found` as opinions come."""
-    judge, traces = config.audit.judge, iter(owed)
+    """Ask about runs; fills `kept` as opinions come."""
+    judge, waiting = config.audit.judge, deque[str]()
+
+    def runs() -> Iterator[Episode]:
+        for trace, e in owed:
+            waiting.append(trace)
+            yield e
+
     try:
         async for _, said in judge_all(
-            owed.values(), name, client, show_reference=judge.show_reference,
+            runs(), name, client, show_reference=judge.show_reference,
             reply_tokens=judge.reply_tokens, seed=config.seed,
         ):  # fmt: skip
             # `asdict` makes a Counter anew, of pairs.
-            found[next(traces)] = asdict(said) | {"parse_failures": dict(said.parse_failures)}
+            row = asdict(said) | {"parse_failures": dict(said.parse_failures)}
+            kept[_key(config, waiting.popleft(), name)] = row
     finally:
         await client.close()
 

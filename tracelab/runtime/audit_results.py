@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,11 @@ from tracelab.methods.verdict import Verdict
 from tracelab.runtime.audit import Subject
 from tracelab.runtime.audit_context import AblatedContext
 from tracelab.runtime.audit_opinions import Opinions
+from tracelab.runtime.episodes import Brief, Episodes
 from tracelab.runtime.finish import Summary, run_row, session_row
 from tracelab.runtime.journal import Journal
 from tracelab.sources.base import Reject
-from tracelab.trace import TokenizedTrace
+from tracelab.trace import TokenizedTrace, Unit
 from tracelab.warehouse import open_writer, transaction
 from tracelab.warehouse.audit import EpisodeRow, RerunRow, StepRow, load_audit_rows, load_verdicts
 from tracelab.warehouse.context import load_context_rows
@@ -35,13 +37,14 @@ from tracelab.warehouse.load import (
 )
 from tracelab.work import Score
 
+_BATCH = 256
+
 
 @dataclass(slots=True)
 class Results:
     """Verdicts and the numbers behind them, by trace."""
 
     rejects: list[Reject] = field(default_factory=list)
-    episodes: list[Episode] = field(default_factory=list)
     verdicts: list[Verdict] = field(default_factory=list)
     scores: list[Score] = field(default_factory=list)
     reruns: list[RerunRow] = field(default_factory=list)
@@ -54,10 +57,6 @@ class Results:
         self.verdicts += said.verdicts
         self.scores += said.scores
         self.failed_opinions += said.failed
-
-    def keep(self, episode: Episode) -> None:
-        """Load this episode too."""
-        self.episodes.append(episode)
 
     def add(
         self,
@@ -88,7 +87,6 @@ class Results:
     def lines(self) -> Iterator[dict[str, Any]]:
         """As JSON lines; `of` inverts it."""
         for kind, values in (
-            ("episode", [e.to_json() for e in self.episodes]),
             ("verdict", map(asdict, self.verdicts)),
             ("score", map(asdict, self.scores)),
             ("rerun", map(asdict, self.reruns)),
@@ -107,9 +105,7 @@ class Results:
         out = cls(rejects=[Reject(**r) for r in rejects])
         for line in lines:
             value = line["value"]
-            if line["kind"] == "episode":
-                out.episodes.append(Episode.from_json(value))
-            elif line["kind"] == "verdict":
+            if line["kind"] == "verdict":
                 out.verdicts.append(
                     Verdict(**{**value, "credible_set": tuple(value["credible_set"])})
                 )
@@ -148,55 +144,42 @@ def _case(verdict: Verdict, subject: Subject, environment: str) -> Case | None:
 def load(
     journal: Journal, record: dict[str, Any], database: Path, results: Results, wait_s: float
 ) -> Summary:
-    """Load a finished audit in one transaction; loading it again changes nothing.
+    """Load a finished audit; loading it again changes nothing.
+
+    Runs are loaded some at a time, so that few are in memory; what was concluded of them comes in
+    one transaction after them.
 
     Raises:
         LockedError: The database was held for `wait_s` seconds; the journal has everything.
     """
-    run_id = record["run_id"]
+    run_id, episodes = record["run_id"], Episodes(journal)
     plain = [r for r in results.reruns if not r.forced]
     failed = sum(r.error is not None for r in results.reruns) + results.failed_opinions
     # A run that could not be executed at all has no re-executions to count.
     failed += (dead := sum(_not_executed(v) for v in results.verdicts))
     status = "complete_with_errors" if failed or results.rejects else "complete"
-    traces = [e.to_trace() for e in results.episodes]
-    spans = {c.trace_id: c.units for c in results.contexts}
-
-    def rows(con: DuckDBPyConnection) -> None:
-        load_run(con, run_row(record, status))
-        for session in journal.sessions():
-            load_session(con, run_id, session_row(session))
-        load_traces(
-            con, run_id,
-            [
-                LoadedTrace(
-                    TokenizedTrace(t, (), (), ()), [*e.step_units(), *spans.get(t.trace_id, ())],
-                    SEGMENTER,
-                )
-                for t, e in zip(traces, results.episodes, strict=True)
-            ],
-        )  # fmt: skip
-        pairs = list(zip(traces, results.episodes, strict=True))
-        load_audit_rows(con, run_id, [EpisodeRow.of(t.trace_id, e) for t, e in pairs])
-        load_audit_rows(con, run_id, [StepRow.of(t.trace_id, s) for t, e in pairs for s in e.steps])
-        load_audit_rows(con, run_id, results.reruns)
-        load_context_rows(con, run_id, [s for c in results.contexts for s in c.spans])
-        load_context_rows(con, run_id, [t for c in results.contexts for t in c.targets])
-        load_verdicts(con, run_id, results.verdicts)
-        rejects = [RejectRow(r.file, r.line, r.reason, r.excerpt) for r in results.rejects]
-        load_rejects(con, run_id, rejects, instead_of=None)
-        load_scores(con, run_id, results.scores, estimator_version=str(ESTIMATOR_VERSION))
-
+    units = {c.trace_id: c.units for c in results.contexts}
+    count = 0
     try:
-        with open_writer(database, wait_s=wait_s) as con, transaction(con):
-            rows(con)
+        with open_writer(database, wait_s=wait_s) as con:
+            runs = iter(episodes)
+            while batch := list(islice(runs, _BATCH)):
+                count += len(batch)
+                with transaction(con):
+                    load_run(con, run_row(record, "running"))
+                    _load_runs(con, run_id, batch, units)
+            with transaction(con):
+                load_run(con, run_row(record, status))
+                for session in journal.sessions():
+                    load_session(con, run_id, session_row(session))
+                _load_conclusions(con, run_id, results)
     except LockedError as e:
         raise LockedError(
             f"{e} Everything is safe in {journal.store.root}; the same command loads it."
         ) from None
     return Summary(
         run_id=run_id,
-        traces=len(results.episodes),
+        traces=count,
         rejected=len(results.rejects),
         rollouts=len(plain) + dead or len(results.verdicts),
         failed=failed,
@@ -205,19 +188,42 @@ def load(
     )
 
 
+def _load_runs(
+    con: DuckDBPyConnection, run_id: str, batch: Sequence[tuple[str, Episode]],
+    units: Mapping[str, Sequence[Unit]],
+) -> None:  # fmt: skip
+    traces = [
+        LoadedTrace(
+            TokenizedTrace(e.to_trace(), (), (), ()), [*e.step_units(), *units.get(t, ())],
+            SEGMENTER,
+        )
+        for t, e in batch
+    ]  # fmt: skip
+    load_traces(con, run_id, traces)
+    load_audit_rows(con, run_id, [EpisodeRow.of(t, e) for t, e in batch])
+    load_audit_rows(con, run_id, [StepRow.of(t, s) for t, e in batch for s in e.steps])
+
+
+def _load_conclusions(con: DuckDBPyConnection, run_id: str, results: Results) -> None:
+    load_audit_rows(con, run_id, results.reruns)
+    load_context_rows(con, run_id, [s for c in results.contexts for s in c.spans])
+    load_context_rows(con, run_id, [t for c in results.contexts for t in c.targets])
+    load_verdicts(con, run_id, results.verdicts)
+    rejects = [RejectRow(r.file, r.line, r.reason, r.excerpt) for r in results.rejects]
+    load_rejects(con, run_id, rejects, instead_of=None)
+    load_scores(con, run_id, results.scores, estimator_version=str(ESTIMATOR_VERSION))
+
+
 def _not_executed(v: Verdict) -> bool:
     control = v.extra.get("control")
     return isinstance(control, Mapping) and control["replays"] == 0
 
 
-def write_back(results: Results) -> Iterator[dict[str, Any]]:
+def write_back(results: Results, episodes: Episodes) -> Iterator[dict[str, Any]]:
     """One JSON object a verdict, for whatever keeps the traces."""
-    named = {e.to_trace().trace_id: e for e in results.episodes}
     for v in results.verdicts:
-        e = named.get(v.trace_id)
+        e = episodes.briefs.get(v.trace_id, Brief("", None, None))
         yield {
-            "trace": None if e is None else e.name,
-            "task_id": None if e is None else e.task_id,
-            "version": None if e is None else e.version,
+            "trace": e.name or None, "task_id": e.task_id, "version": e.version,
             **asdict(replace(v, extra=dict(v.extra))),
-        }
+        }  # fmt: skip

@@ -94,11 +94,16 @@ class Journal:
 
     def write_lines(self, name: str, rows: Iterable[Any]) -> None:
         """Write a JSON Lines document, replacing the old one."""
-        self.store.write(name, b"".join(json.dumps(r).encode() + b"\n" for r in rows))
+        self.store.write(name, (json.dumps(r).encode() + b"\n" for r in rows))
 
     def read_lines(self, name: str) -> list[Any]:
         """Read it back; empty if it is not there."""
         return [json.loads(line) for line in (self.store.read(name) or b"").splitlines()]
+
+    def lines(self, name: str) -> Iterator[Any]:
+        """Read it back one line at a time."""
+        for line in self.store.lines(name):
+            yield json.loads(line)
 
     def append(self, observations: Sequence[Observation]) -> None:
         """Add observations; they are durable after the next `flush`, which is automatic."""

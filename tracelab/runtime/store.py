@@ -7,6 +7,7 @@ store a put is atomic by itself.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Iterator
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -32,21 +33,28 @@ class Store:
         """Where a blob is."""
         return f"{self.root}/{name}"
 
-    def write(self, name: str, data: bytes) -> None:
-        """Write a blob so that a crash leaves the old one or the new one."""
+    def write(self, name: str, data: bytes | Iterable[bytes]) -> None:
+        """Write a blob so that a crash leaves the old one or the new one.
+
+        Args:
+            name: Of the blob.
+            data: It, or its parts in order; on a local disk they are never held together.
+        """
         target = self.path(name)
         self._fs.makedirs(str(PurePosixPath(target).parent), exist_ok=True)
+        parts = [data] if isinstance(data, bytes) else data
         if not self.is_local:
-            self._fs.pipe_file(target, data)
+            self._fs.pipe_file(target, b"".join(parts))
             return
         temporary = f"{target}.{os.getpid()}.tmp"
         try:
             with open(temporary, "wb") as f:
-                f.write(data)
+                for part in parts:
+                    f.write(part)
                 f.flush()
                 os.fsync(f.fileno())
             os.replace(temporary, target)
-        except OSError:
+        except BaseException:
             # A full disk must not also be left with half a file on it.
             if os.path.exists(temporary):
                 os.unlink(temporary)
@@ -63,6 +71,14 @@ class Store:
             return bytes(self._fs.cat_file(self.path(name)))
         except FileNotFoundError:
             return None
+
+    def lines(self, name: str) -> Iterator[bytes]:
+        """A blob's lines, one at a time; none if it is not there."""
+        try:
+            with self._fs.open(self.path(name), "rb") as f:
+                yield from f
+        except FileNotFoundError:
+            return
 
     def exists(self, name: str) -> bool:
         """Whether a blob is there."""
