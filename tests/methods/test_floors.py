@@ -76,7 +76,6 @@ def test_rules(name: str, steps: tuple[str, ...], step: int) -> None:
     assert guess.agents == {steps[step].rstrip("*!>"): 1.0}
 
 
-@settings(deadline=None)
 @given(st.lists(st.none() | st.integers(0, 3), max_size=8))
 @settings(max_examples=200, deadline=None)
 def test_leave_one_out_is_what_it_says(labels: Sequence[int | None]) -> None:
