@@ -207,6 +207,24 @@ def test_spans_are_tinted_on_a_terminal_and_plain_without_colour(
     assert "\x1b[31m" + "Fig" not in shown[0]
 
 
+@pytest.mark.usefixtures("home")
+def test_an_injected_span_that_is_followed_ranks_first(
+    tmp_path: Path, wired: Wired, pool: LocalPool
+) -> None:
+    said = "Let me find the bill for Kale and Fig at Oak. Kale costs 4. The clerk thinks it is 9."
+    record = {
+        **NOTES, "context": NOTES["context"] + " The clerk thinks it is 9.", "response": said,
+        "target": "sentences", "roles": [[64, 89, "misleading"]],
+    }  # fmt: skip
+    source = tmp_path / "notes.jsonl"
+    source.write_text(json.dumps(record))
+    go(config(source, methods=["ablate"], curve_points=0, top_k=[]), wired, pool)
+    (first,) = json.loads(invoke("query", "suspicious_spans", "--json").stdout)
+    assert (first["role"], first["rank"]) == ("misleading", 1)
+    assert (first["precision_at_k"], first["recall_at_k"]) == (1, 1)
+    assert first["share"] > 0.5 and first["lo"] > 0
+
+
 @pytest.mark.usefixtures("lent")
 def test_what_is_enough_and_what_remains_of_the_answer_without_the_rest(tmp_path: Path) -> None:
     """Two notes say what the shop adds: either will do, and neither alone is missed."""

@@ -35,7 +35,7 @@ from tracelab.work import Score
 METHOD = "ablate"
 CONTEXT_CITE = "context-cite"
 LEAVE_ONE_OUT = "leave-one-out"
-ESTIMATOR_VERSION = 1
+ESTIMATOR_VERSION = 2
 """Bumped whenever the same log-probabilities would give other numbers."""
 
 BATCH = 16

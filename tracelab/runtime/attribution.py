@@ -167,8 +167,13 @@ class Attribution:
             first += s.ask(own, self.tokenizer, self.model)
         plans = {
             k: ablate.plan(
-                s.n, c.ablations, rng=rng[k], knowledge=s.knowledge, width=c.width, level=c.level
-            )
+                s.n,
+                c.ablations,
+                rng=rng[k],
+                knowledge=s.knowledge(s.told, c.ablations),
+                width=c.width,
+                level=c.level,
+            )  # fmt: skip
             for k, s in enumerate(studies)
         }
         asked: dict[int, int] = {}

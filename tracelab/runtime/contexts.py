@@ -14,6 +14,7 @@ from typing import Any, Protocol, cast
 import numpy as np
 
 from tracelab.contexts import Context, Mode, ablate, hex_mask, read_mask
+from tracelab.contexts.lexical import bm25
 from tracelab.errors import PlanError
 from tracelab.methods.ablate import Knowledge
 from tracelab.runtime.study import Study
@@ -104,15 +105,26 @@ class ContextStudy:
         """Number of sources."""
         return len(self.context.sources)
 
-    @property
-    def knowledge(self) -> Knowledge:
-        """What is known of the sources before anything is measured: their groups."""
+    def knowledge(self, about: str, ablations: int) -> Knowledge:
+        """What is known of the sources before anything is measured.
+
+        Args:
+            about: Text that is to be explained: a statement, or the whole response.
+            ablations: Masks there will be; with at least one a source, words say nothing that
+                masks do not say better, and are not consulted.
+        """
         documents = np.array([s.document for s in self.context.sources])
         both = [(s.document, s.paragraph) for s in self.context.sources]
         number = {pair: k for k, pair in enumerate(dict.fromkeys(both))}
         paragraphs = np.array([number[pair] for pair in both])
         levels = [g for g in (documents, paragraphs) if 1 < len(np.unique(g)) < self.n]
-        return Knowledge(groups=tuple(levels))
+        prior = None if ablations >= self.n else bm25([u.text for u in self.units], about)
+        return Knowledge(groups=tuple(levels), prior=prior)
+
+    @property
+    def told(self) -> str:
+        """All that is to be explained, as one text."""
+        return " ".join(t.text for t in self.targets)
 
     def rows_for(self, *purposes: str) -> list[int]:
         """Rows that some purposes asked for."""

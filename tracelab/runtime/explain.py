@@ -112,7 +112,7 @@ def explain(study: ContextStudy, sink: ProbeSink, config: RunConfig) -> Explaine
                 level=level,
                 rng=np.random.default_rng([*seed_of(study, config.seed), position]),
                 method=method,
-                knowledge=study.knowledge,
+                knowledge=study.knowledge(t.text, config.context.ablations),
             )
             for method in methods
         }
