@@ -87,3 +87,18 @@ def test_in_a_notebook_it_is_text_too(
     RunProgress().say("hello")
     shown = capsys.readouterr()
     assert (shown.out, shown.err) == ("", "hello\n")
+
+
+def test_the_turns_of_one_stage_are_one_stage() -> None:
+    """An audit asks for a turn of every run at once, many times over."""
+    out, clock = io.StringIO(), Clock()
+    with RunProgress(Console(file=out, width=80), clock=clock) as progress:
+        for _ in range(30):
+            progress.stage("re-executions", 10, 2)
+            clock.now += 1
+            progress.advance(batch(8))
+        progress.stage("evidence", 5)
+    said = out.getvalue().splitlines()
+    assert said[0] == "re-executions: 10 rollouts, 2 already in the journal"
+    assert said[1].startswith("re-executions: 10/10") and said[2].startswith("re-executions: 120/")
+    assert len(said) <= 6 and said[-1] == "evidence: 5 rollouts"

@@ -23,7 +23,6 @@ import os
 import threading
 import time
 from collections import Counter
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 import httpx
@@ -38,6 +37,7 @@ from tenacity import (
 )
 from tenacity.wait import wait_exponential, wait_random
 
+from tracelab.engines.chat import retry_after
 from tracelab.errors import GradingError
 from tracelab.outcomes.cache import OutcomeCache
 from tracelab.outcomes.config import JudgeConfig
@@ -207,10 +207,10 @@ class JudgeClient:
             raise JudgeError("refused", f"The judge cannot be asked ({why}).") from None
         status = reply.status_code
         if status == 429:
-            wait = _retry_after(reply.headers.get("retry-after"))
+            wait = retry_after(reply.headers.get("retry-after"))
             raise JudgeError("rate_limited", "The judge has no time for us (429).", wait)
         if status == 408 or status >= 500:
-            wait = _retry_after(reply.headers.get("retry-after"))
+            wait = retry_after(reply.headers.get("retry-after"))
             raise JudgeError("server_error", f"The judge's endpoint failed ({status}).", wait)
         if status != 200:
             said = " ".join(content[:300].decode("utf-8", "replace").split())
@@ -235,20 +235,6 @@ def _text(content: bytes) -> str:
     if not isinstance(text, str):
         raise JudgeError("malformed", "The judge's completion has no text.")
     return text
-
-
-def _retry_after(header: str | None) -> float | None:
-    """Seconds of a Retry-After header, which is a number or a date; None without one."""
-    if header is None:
-        return None
-    try:
-        return float(int(header.strip()[:10]))
-    except ValueError:
-        pass
-    try:
-        return parsedate_to_datetime(header).timestamp() - time.time()
-    except (ValueError, TypeError, OverflowError):
-        return None
 
 
 def _asked_to_wait(state: RetryCallState) -> float:

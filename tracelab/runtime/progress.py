@@ -51,6 +51,7 @@ class RunProgress:
             disable=not self._live,
         )
         self._task: object = None
+        self._goes_on = False
         self._name = ""
         self._total = self._done = self._fresh = self._tokens = 0
         self._prompt = self._cached = 0
@@ -87,7 +88,17 @@ class RunProgress:
         self.console.print(Text(clean(text), style=style or ""), soft_wrap=soft)
 
     def stage(self, name: str, total: int, done: int = 0) -> None:
-        """Begin a stage of `total` rollouts, `done` of which the journal already has."""
+        """Begin a stage of `total` rollouts, `done` of which the journal already has.
+
+        One of the name of the last goes on with it: an audit asks for a turn of every run at once,
+        hundreds of times.
+        """
+        self._goes_on = name == self._name and self._done >= self._total > 0
+        if self._goes_on:
+            self._total, self._done = self._total + total, self._done + done
+            if self._live:
+                self._bar.update(self._task, total=self._total, completed=self._done)  # type: ignore[arg-type]
+            return
         self._name, self._total, self._done = name, total, done
         self._fresh = self._tokens = 0
         self._errors.clear()
@@ -125,7 +136,9 @@ class RunProgress:
         now = self._clock()
         if self._live:
             self._bar.update(self._task, completed=self._done, facts=self._facts(now))  # type: ignore[arg-type]
-        elif now - self._spoke > _PLAIN_SECONDS or self._done >= self._total:
+        elif now - self._spoke > _PLAIN_SECONDS or (
+            self._done >= self._total and not self._goes_on
+        ):
             self._spoke = now
             self.say(f"{self._name}: {self._facts(now)}{self._study()}")
 
