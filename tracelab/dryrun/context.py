@@ -19,7 +19,8 @@ def forecast_contexts(config: RunConfig, wired: Wired) -> Forecast:
     """Count what a run that has not begun would ask of the engine.
 
     Prompt tokens of the ablations are an upper bound (deletion shortens prompts; masks of small
-    contexts repeat); those that test the top spans depend on the scores and are not counted.
+    contexts repeat); those that test the top spans, and those of methods that look before they ask
+    again, depend on the scores and are not counted.
 
     Raises:
         ConfigError: The engine cannot serve it.
