@@ -65,7 +65,7 @@ def test_the_poisoned_note_is_what_made_the_model_err(rerunner: Rerunner) -> Non
         named.append("Trust only this" in run.before[t][top["message"]]["content"])
         assert top["role"] == "tool" and top["target"] == f"contrast:{run.steps[t]}"
         assert top["lo"] > 0, "and surely so"
-    assert sum(named) >= len(cases) - 1
+    assert all(named)
     # The rows say where the piece stands in the transcript of the run.
     (run, _), d = cases[0], found[0]
     episode = as_episode(run)

@@ -113,6 +113,9 @@ def _entry(data: Data, method: str, level: float) -> Data:
 
 def _place(data: Data, spans: Sequence[tuple[Any, ...]], messages: Sequence[list[Any]]) -> None:
     """Cut the messages into pieces, and the response into statements and what is between."""
+    if data["statements"] and any(s[1] == len(messages) - 1 for s in spans):
+        # An agent's step: what it was given stands in the transcript, and it is the response.
+        messages = [*messages, ["assistant", None, data["statements"][0][1]]]
     data["spans"] = []
     data["heads"] = [[role, name] for role, name, _ in messages[:-1]]
     data["context"] = []

@@ -131,7 +131,7 @@ def _ask(
     except PlanError:  # no message can be a source, or the template refuses
         return None
     units = [
-        Unit("span", i, a, b, 0, 0, s.text, role=context.messages[s.message].role)
+        Unit("span", i, a, b, 0, 0, s.text)
         for i, (s, (a, b)) in enumerate(zip(context.sources, places, strict=True))
     ]
     random = next(plan(len(units), masks, rng=_rng(rerunner, q)))

@@ -29,7 +29,7 @@ SELECT
     e.rank,
     e.unit_index,
     e.span,
-    e.role,
+    CASE s.kind WHEN 'llm' THEN 'assistant' ELSE s.kind END AS role,
     e.document AS message,
     w.step,
     s.agent,
@@ -63,7 +63,7 @@ COMMENT ON COLUMN action_causes.target IS 'action:STEP, the recorded action; con
 COMMENT ON COLUMN action_causes.rank IS '1 for the piece that made the target likelier than any other did.';
 COMMENT ON COLUMN action_causes.unit_index IS 'Index of the piece, from 0.';
 COMMENT ON COLUMN action_causes.span IS 'Its text.';
-COMMENT ON COLUMN action_causes.role IS 'Role of its message: system, user, assistant or tool.';
+COMMENT ON COLUMN action_causes.role IS 'Role of its message: system, user, assistant or tool; NULL when the message is no step.';
 COMMENT ON COLUMN action_causes.message IS 'Number of its message in the input, from 0.';
 COMMENT ON COLUMN action_causes.step IS 'The step that the message is; NULL when it is none (the task, or a prompt that is only in inputs).';
 COMMENT ON COLUMN action_causes.agent IS 'Who took that step.';

@@ -1,8 +1,8 @@
 // Which trace and which sentence are shown: the address holds it, everything else follows.
 // Addresses: "" the overview, #trace, #trace/sentence, #trace/context/statement, #trace/steps/step.
 
-const VIEWS = [["reasoning", null, "Reasoning", () => reasoningView], ["context", "context", "Context", () => contextView],
-  ["agent", "steps", "Agents", () => agentView]];
+const VIEWS = [["reasoning", null, "Reasoning", () => reasoningView], ["agent", "steps", "Agents", () => agentView],
+  ["context", "context", "Context", () => contextView]];
 const kindsOf = (trace) => VIEWS.filter(([part]) => trace[part]);
 const byId = new Map(data.traces.map((t) => [t.id, t]));
 let shown = null; // the view of the trace on the page
