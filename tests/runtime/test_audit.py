@@ -122,7 +122,9 @@ def test_an_environment_that_fails_gives_no_verdict_about_a_step(make: type[Mark
     audit, policy, cases = failures(2, make=make)
     for verdict in audited(audit, cases):
         assert (verdict.status, verdict.who) == ("nonreproducible", "unknown")
-        assert verdict.reason.endswith("again: " + ("broken" if make is Breaking else "no way back"))
+        assert verdict.reason.endswith(
+            "again: " + ("broken" if make is Breaking else "no way back")
+        )
         assert verdict.decisive_step is None
     assert policy.drawn == []
 
