@@ -479,7 +479,8 @@ def test_every_named_query_runs_and_documents_its_parameters(
         found_rows = query(world, name, given).num_rows
         # The world has no contexts and no executed blame; pipelines run these on real runs.
         unseen = (
-            "context_effects", "grounding", "suspicious_spans", "action_causes", "blame", "verdicts",
+            "context_effects", "grounding", "suspicious_spans", "action_causes", "blame",
+            "verdicts",
         )  # fmt: skip
         assert found_rows > 0 or name in unseen, name
 
