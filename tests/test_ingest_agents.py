@@ -28,6 +28,7 @@ def test_a_folder_of_agent_logs(tmp_path: Path, home: Path) -> None:
     units = rows("select * from units order by trace_id, unit_index")
     assert len(units) == 80 and {u["unit_kind"] for u in units} == {"step"}
     assert {u["segmenter"] for u in units} == {"steps-v1"}
+    assert {u["category"] for u in units} == {None}, "categories are of reasoning"
     (reject,) = rows("select * from rejects")
     assert "no steps" in reject["reason"] and reject["file"].endswith("empty.json")
     (trace,) = rows("select * from traces where name = 'run-7'")

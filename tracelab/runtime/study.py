@@ -45,6 +45,8 @@ class Study:
     def loaded(self) -> LoadedTrace:
         """As rows of the database."""
         total = len(self.units)
+        if any(u.kind != "sentence" for u in self.units):  # categories are of reasoning
+            return LoadedTrace(self.tokens, self.units, self.segmenter)
         kinds = [categorize(u.text, index=u.index, total=total) for u in self.units]
         return LoadedTrace(self.tokens, self.units, self.segmenter, kinds)
 
