@@ -97,6 +97,7 @@ class Cover:
                 f"{level:g} at {m}": _share(v) for (level, m), v in sorted(self.placebo.items())
             },
             "distractor_effect": {
+                "effects": len(idle),
                 "median_size": float(np.median(idle)) if len(idle) else None,
                 "above_0.1_nat": float((idle > 0.1).mean()) if len(idle) else None,
             },

@@ -254,7 +254,7 @@ def _show_planted(p: dict[str, Any]) -> None:
         *((f"placebos whose interval holds 0, {k}", v["share"], v["intervals"])
           for k, v in e["placebo"].items()),
         ("distractors with an exact average effect above 0.1 nat",
-         e["distractor_effect"]["above_0.1_nat"], e["effects"]),
+         e["distractor_effect"]["above_0.1_nat"], e["distractor_effect"]["effects"]),
     ]  # fmt: skip
     print_table(
         ("figure", "share", "n"), [(a, _three(b), str(n)) for a, b, n in lines], numeric=(1, 2)
