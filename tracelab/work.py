@@ -201,8 +201,8 @@ class Rollout:
             when it never leaves, or was not cut into sentences.
         similarity: Similarity of `own_sentence` and the unit it replaces, in [-1, 1]; None when
             not computed.
-        echoes: Bit j is set when the part of the rollout after `own_sentence` says something
-            similar to unit j of the trace (j after the unit it replaced); None when not computed.
+        echoes: Bit j is set when `own_sentence`, or what follows it, says something similar to unit
+            j of the trace (j after the unit it replaced); None when not computed.
     """
 
     item_key: str

@@ -15,6 +15,7 @@ from tracelab.methods import counterfactual
 from tracelab.methods.counterfactual import median_threshold
 from tracelab.methods.distribution import distribution_scores
 from tracelab.stats.divergence import entropy, js, kl, tv
+from tracelab.trace import Unit
 from tracelab.work import Outcome, Rollout, Score
 
 
@@ -233,3 +234,33 @@ def test_the_default_threshold_is_the_median_of_distinct_cosines() -> None:
     assert median_threshold([0.1, 0.2, 0.4, 0.9]) == pytest.approx(0.3)
     assert median_threshold([np.nan]) is None
     assert median_threshold([]) is None
+
+
+@pytest.mark.parametrize(("at", "behind"), [(100, 20), (100, 100), (40, 400)])
+def test_where_rollouts_were_spent_does_not_move_the_value(at: int, behind: int) -> None:
+    """One sentence: written exactly .1 (then .9 succeed), alike .6 (.2), differently .3 (.2)."""
+    unit = Unit("sentence", 0, 0, 4, 0, 4, "s")
+    rng, found = np.random.default_rng(at), []
+
+    def rollout(k: int, start: int, leaves: int, mean: float, cosine: float | None) -> Rollout:
+        reward = float(rng.random() < mean)
+        return Rollout(
+            f"b{start}", k, 0, start, leaves, Outcome(str(reward), reward, "graded"), 8,
+            None if cosine is None else f"o{cosine}", cosine, None,
+        )  # fmt: skip
+
+    for _ in range(60):
+        kinds = rng.choice(3, at, p=[0.1, 0.6, 0.3])
+        made = [
+            rollout(k, 0, 4, 0.9, None) if kind == 0
+            else rollout(k, 0, 0, 0.2, 0.9 if kind == 1 else 0.1)
+            for k, kind in enumerate(kinds)
+        ] + [rollout(k, 4, 4, 0.9, None) for k in range(behind)]  # fmt: skip
+        by = counterfactual.estimate(
+            "t", [unit], made, similarity_name="planted", rng=rng, threshold=0.5
+        )
+        [s] = [s for s in by if s.metric == "delta_value"]
+        found.append((s.value, s.lo <= 0.1 <= s.hi))
+    values, inside = zip(*found, strict=True)
+    assert np.mean(values) == pytest.approx(0.1, abs=0.04)
+    assert np.mean(inside) >= 0.88

@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 from tests.helpers import scripted_trace, sentences
 from tests.methods.anchors import case
 from tracelab.engines.scripted import Script, ScriptTokenizer
-from tracelab.methods import resample
+from tracelab.methods import pooled, resample
 from tracelab.runtime.estimates import with_fdr
+from tracelab.stats.value_curve import Prior
+from tracelab.trace import Unit
 from tracelab.work import ModelRef, Outcome, Rollout, Sampling
 
 REF = ModelRef("scripted", "planted-1", "float64")
@@ -233,3 +235,35 @@ def test_false_discoveries_on_traces_of_filler_stay_below_the_rate(n: int) -> No
         wrong += any(s.extra.get("p_adjusted", 1.0) <= 0.1 for s in scores)
     # With nothing to find, the false discovery rate is the share of traces with a discovery.
     assert wrong / traces <= 0.12
+
+
+def tally_of(left: list[int], n: list[int], keep: list[float], *, exact: bool) -> resample.Tally:
+    counts, zero = np.array(n), np.zeros(len(n), np.int64)
+    return resample.Tally(
+        counts / 2.0, counts, zero, zero, np.array(left) / 2.0, np.array(left),
+        np.array(keep), np.full(len(keep), exact),
+    )  # fmt: skip
+
+
+THREE = [Unit("sentence", i, 8 * i, 8 * i + 8, 2 * i, 2 * i + 2, f"s{i}") for i in range(3)]
+
+
+def test_what_no_rollout_replaced_has_no_value() -> None:
+    few = tally_of([0, 4, 4, 4], [12, 12, 12, 12], [1.0, 0.5, 0.5], exact=False)
+    many = tally_of([0, 4, 4, 4], [90, 90, 90, 90], [1.0, 0.5, 0.5], exact=False)
+    for counts, status in ((few, "insufficient"), (many, "certified")):
+        found = resample.estimate("t", THREE, counts, certify_below=0.1)
+        [s] = [s for s in found if s.metric == "delta_value" and s.unit_index == 0]
+        assert (s.status, s.value) == (status, None)
+        assert s.extra["reason"] == "no rollout wrote anything else"
+
+
+def test_a_pooled_certificate_bounds_and_is_no_estimate_without_rollouts() -> None:
+    nothing = tally_of([0, 0, 0, 0], [0, 0, 0, 0], [0.95, 0.95, 0.95], exact=True)
+    for s in pooled.estimate("t", THREE, nothing, Prior(), delta=0.1):
+        if s.metric == "delta_value":
+            assert (s.status, s.value) == ("certified", None)
+            assert (s.lo, s.hi) == pytest.approx((-0.05, 0.05))
+        else:
+            assert s.status == "insufficient"
+    assert pooled.estimate("t", [], tally_of([0], [0], [], exact=True), Prior(), delta=0.1) == []

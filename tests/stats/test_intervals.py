@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 from statsmodels.stats.proportion import confint_proportions_2indep, proportion_confint
 
-from tracelab.stats.intervals import difference, jeffreys, wilson
+from tracelab.stats.intervals import difference, jeffreys, two_sample_p, wilson
 from tracelab.testbed import truth
 
 TRUTH = truth.OUT / "boundaries.parquet"
@@ -110,3 +110,25 @@ def test_wilson_is_conservative_for_partial_rewards() -> None:
     totals = rng.beta(2, 3, (20_000, 12)).sum(1)
     lo, hi = wilson(totals, 12)
     assert np.mean((lo <= 0.4) & (0.4 <= hi)) > 0.95
+
+
+@pytest.mark.parametrize("mean", [0.5, 0.95])
+def test_p_of_partial_rewards_is_valid_where_one_group_is_tiny(mean: float) -> None:
+    """Two equal groups, of 1 to 3 and of 40, rewards 0 and 1 but for 5 % that are a half."""
+    rng = np.random.default_rng(5)
+    n = rng.integers(1, 4, 3_000)
+    half_a, half_b = rng.binomial(n, 0.05), rng.binomial(40, 0.05, 3_000)
+    a = rng.binomial(n - half_a, mean) + 0.5 * half_a
+    b = rng.binomial(40 - half_b, mean) + 0.5 * half_b
+    p = two_sample_p(a, n, b, np.full(3_000, 40), whole=False)
+    for rate in (0.01, 0.05, 0.2):
+        assert np.mean(p <= rate) <= rate + 3 * np.sqrt(rate / 3_000)
+    far = two_sample_p([0.5], [20], [19.5], [20], whole=False)
+    assert far[0] < 1e-6
+
+
+@given(st.integers(1, 30), st.integers(1, 30), st.data())
+def test_p_of_whole_rewards_needs_no_rounding(n: int, m: int, data: st.DataObject) -> None:
+    a, b = data.draw(st.integers(0, n)), data.draw(st.integers(0, m))
+    exact, rounded = (two_sample_p([a], [n], [b], [m], whole=w)[0] for w in (True, False))
+    assert rounded == pytest.approx(exact)

@@ -8,7 +8,7 @@ import pytest
 from tests.methods.anchors import case
 from tracelab.engines.scripted import Script
 from tracelab.methods import pooled, resample
-from tracelab.stats.value_curve import Prior, as_data, fit, posterior
+from tracelab.stats.value_curve import Prior, as_data, fit, keep_nodes, posterior
 
 
 def simulated(rng: np.random.Generator, size: int, n: int, jumps: int, keep: float):
@@ -122,6 +122,28 @@ def test_pooled_intervals_cover_the_closed_form_of_another_process(n: int) -> No
                 hits.append(s.lo - 1e-9 <= true <= s.hi + 1e-9)
     assert len(hits) > 150
     assert 0.92 <= np.mean(hits) <= 0.99
+
+
+def test_intervals_carry_the_uncertainty_of_an_estimated_keep() -> None:
+    """One sentence decides all, and how often it is written is only estimated: p decides V."""
+    rng = np.random.default_rng(1)
+    draws, n = [], 30
+    for _ in range(120):
+        p, end = rng.uniform(0.3, 0.7, 3), float(rng.integers(0, 2))
+        other = np.array([p[1] * end + (1 - p[1]) * (1 - end), 1 - end, end])
+        kept = np.array([rng.binomial(n, q) for q in p])
+        left = n - kept
+        data = as_data(
+            [*rng.binomial(left, other), end * n], [*left, n],
+            keep_nodes(kept, np.full(3, n)),
+        )  # fmt: skip
+        draws.append((data, (1 - p[1]) * (end - other[1])))
+    prior = fit([d for d, _ in draws])
+    inside = []
+    for data, true in draws:
+        _, lo, hi = posterior(data, prior).importances(0.95)
+        inside.append(lo[1] - 1e-9 <= true <= hi[1] + 1e-9)
+    assert 0.91 <= np.mean(inside) <= 0.99
 
 
 def test_it_refuses_data_that_do_not_fit_together() -> None:

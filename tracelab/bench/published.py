@@ -4,9 +4,10 @@ The accuracies that Thought Anchors published for its chunks are taken as true v
 from b are coins with that chance. Nothing is known of where rollouts leave the trace, so there is
 no recycling and no certificate here: pooling and allocation alone. A rollout costs the characters
 that the trace has left. Those accuracies are estimates from up to 100 rollouts themselves: they
-jump by about .04 from boundary to boundary by chance (their changes have a lag-1 correlation of -.33,
-where the values of a sampled trace, a martingale, have none). Taken as truth, these jumps are what a
-method that pools neighbouring boundaries takes for noise, so its error cannot fall below them.
+jump by about .04 from boundary to boundary by chance (their changes have a lag-1 correlation of
+-.33, where the values of a sampled trace, a martingale, have none). Taken as truth, these jumps are
+what a method that pools neighbouring boundaries takes for noise, so its error cannot fall below
+them.
 """
 
 from __future__ import annotations

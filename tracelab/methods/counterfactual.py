@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -23,12 +24,12 @@ from numpy.typing import ArrayLike, NDArray
 from tracelab.methods.grouping import Grouped, group
 from tracelab.methods.scoring import INSIDE_TOKEN, Answers, Maker, adjusted, distance_scores
 from tracelab.stats.divergence import entropy, log_odds_difference
-from tracelab.stats.intervals import difference, wilson
+from tracelab.stats.intervals import jeffreys, wilson
 from tracelab.trace import Unit
 from tracelab.work import Rollout, Score
 
 METHOD = "counterfactual"
-ESTIMATOR_VERSION = 1
+ESTIMATOR_VERSION = 2
 """Bumped whenever the same rollouts would give other numbers."""
 
 MIN_ROLLOUTS = 4
@@ -77,7 +78,7 @@ def estimate(
     """Counterfactual scores of every unit of one trace.
 
     Metrics, each one score a unit:
-        delta_value: mean reward of kept minus different, in [-1, 1]; Newcombe interval. With 0/1
+        delta_value: mean reward of kept minus different, in [-1, 1]. With 0/1
             rewards `extra` has the difference of log-odds (nats, Haldane-Anscombe) too.
         tv, js: distance of the two groups' answer distributions (`stats.contrast`); `extra` has
             the permutation `p` and `p_adjusted`, over the trace's units (Benjamini-Hochberg).
@@ -89,8 +90,10 @@ def estimate(
         entropy_before: Entropy (nats) of the sentence written at i, Miller-Madow; low where many
             sentences were seen once, and without an interval for that reason.
 
-    Kept rollouts are pooled as they come, so where similar replacements behave otherwise than the
-    sentence itself, `delta_value` weighs the two by how many there are (as in the paper).
+    "Kept" is what the model writes at i that is the sentence or like it, in the proportion in which
+    it writes them: rollouts from after the sentence, however many there are, weigh as much as the
+    sentence itself is written among the two. (Pooled as they come, as in the paper, the number
+    would depend on where rollouts were spent.)
 
     Args:
         trace_id: The trace.
@@ -115,12 +118,13 @@ def estimate(
         known = left[~np.isnan(cosine[left])] if cut is not None else left[:0]
         near = known[cosine[known] >= cut] if cut is not None else known
         far = np.setdiff1d(known, near, assume_unique=True)
-        kept = np.concatenate([after, near])
+        share = exact.size / (exact.size + near.size) if exact.size + near.size else 1.0
+        kept = _in_proportion(after, near, share)
         make = Maker(trace_id, u.kind, u.index, METHOD, level)
         base: dict[str, object] = {
             "threshold": cut,
             "similarity": similarity_name,
-            "n_kept": int(kept.size),
+            "n_kept": int(after.size + near.size),
             "n_different": int(far.size),
             "n_similar": int(near.size),
             "n_unplaced": int(left.size - known.size),
@@ -129,13 +133,14 @@ def estimate(
         if not whole:
             base["reason"] = INSIDE_TOKEN
         both = whole and min(kept.size, far.size) >= least
-        scores += _value(make, g, kept, far, both, base)
+        groups = Groups(g.reward[far], g.reward[after], g.reward[near], share, exact.size)
+        scores += _value(make, groups, both, base)
         scores += distance_scores(make, answers.compare(kept, far, both, level, rng), base)
         n = int(exact.size + known.size)
         lo, hi = (float(v) for v in wilson(far.size, n, level))
-        share = float(far.size / n) if n else None
+        fraction = float(far.size / n) if n else None
         ok = whole and (cut is not None or not left.size) and n >= least
-        scores.append(make("different_fraction", n, ok, share, lo, hi, base))
+        scores.append(make("different_fraction", n, ok, fraction, lo, hi, base))
         scores += _diversity(make, g, u, left, int(exact.size), least)
     return adjusted(scores)
 
@@ -151,19 +156,65 @@ def _similarities(g: Grouped) -> Floats:
     return out
 
 
-def _value(
-    make: Maker, g: Grouped, kept: Ints, far: Ints, enough: bool, base: dict[str, object]
-) -> list[Score]:
-    a, b = g.reward[far], g.reward[kept]
-    extra = dict(base)
-    if not enough:
-        return [make("delta_value", a.size + b.size, False, None, None, None, extra)]
-    arms = (float(a.sum()), a.size, float(b.sum()), b.size, make.level)
-    if np.isin(np.concatenate([a, b]), (0.0, 1.0)).all():
+@dataclass(frozen=True, slots=True)
+class Groups:
+    """Rewards of what the value of a sentence is computed from.
+
+    Attributes:
+        far: Of rollouts that wrote something different at i.
+        after: Of samples from behind the sentence.
+        near: Of rollouts that wrote something like it.
+        share: The sentence's own among what is kept, `n_exact / (n_exact + near.size)`; 1 if the
+            model wrote neither.
+        n_exact: Rollouts at i that wrote exactly the sentence.
+    """
+
+    far: Floats
+    after: Floats
+    near: Floats
+    share: float
+    n_exact: int
+
+
+def _in_proportion(after: Ints, near: Ints, share: float) -> Ints:
+    """Samples of both kinds of which `after` is a share; what there is too much of is thinned."""
+    if share in (0.0, 1.0) or not (after.size and near.size):
+        return after if share > 0 else near
+    most = min(after.size / share, near.size / (1 - share))
+    wanted = (max(1, round(most * share)), max(1, round(most * (1 - share))))
+    parts = (a[np.linspace(0, a.size - 1, k).astype(np.int64)]
+             for a, k in zip((after, near), wanted, strict=True))  # fmt: skip
+    return np.concatenate(list(parts))
+
+
+def _value(make: Maker, x: Groups, enough: bool, base: dict[str, object]) -> list[Score]:
+    n = x.far.size + x.after.size + x.near.size
+    extra = {**base, "share_exact": x.share}
+    parts = [(x.after, x.share), (x.near, 1 - x.share)]
+    parts = [(rewards, w) for rewards, w in parts if w > 0]
+    if not enough or any(not rewards.size for rewards, _ in parts):
+        return [make("delta_value", n, False, None, None, None, extra)]
+    means = [float(rewards.mean()) for rewards, _ in parts]
+    kept = sum(w * m for m, (_, w) in zip(means, parts, strict=True))
+    gap = kept - float(x.far.mean())
+    # Each part's own interval, in quadrature (Zou and Donner 2008), and what the share adds.
+    far_lo, far_hi = jeffreys(x.far.sum(), x.far.size, make.level)
+    below, above = float(far_hi - x.far.mean()) ** 2, float(x.far.mean() - far_lo) ** 2
+    for mean, (rewards, w) in zip(means, parts, strict=True):
+        lo, hi = jeffreys(rewards.sum(), rewards.size, make.level)
+        below, above = below + (w * float(mean - lo)) ** 2, above + (w * float(hi - mean)) ** 2
+    if len(parts) == 2:
+        lo, hi = jeffreys(x.n_exact, x.n_exact + x.near.size, make.level)
+        low, high = (x.share - float(lo)), (float(hi) - x.share)
+        slope = means[0] - means[1]
+        below += (slope * (low if slope > 0 else high)) ** 2
+        above += (slope * (high if slope > 0 else low)) ** 2
+    if np.isin(np.concatenate([x.far, x.after, x.near]), (0.0, 1.0)).all():
+        size = sum(rewards.size for rewards, _ in parts)
+        arms = (float(x.far.sum()), x.far.size, kept * size, size, make.level)
         extra["log_odds"] = [float(v) for v in log_odds_difference(*arms)]
-    lo, hi = (float(v) for v in difference(*arms))
-    gap = float(b.mean() - a.mean())
-    return [make("delta_value", a.size + b.size, True, gap, lo, hi, extra)]
+    ends = max(gap - below**0.5, -1.0), min(gap + above**0.5, 1.0)
+    return [make("delta_value", n, True, gap, *ends, extra)]
 
 
 def _diversity(

@@ -27,7 +27,7 @@ from tracelab.work import Link, Rollout
 
 METHOD = "resample"
 METRIC = "link"
-ESTIMATOR_VERSION = 1
+ESTIMATOR_VERSION = 2
 """Bumped whenever the same rollouts would give other numbers."""
 
 MIN_ROLLOUTS = 4

@@ -14,6 +14,7 @@ Pure.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import isnan
 
 import numpy as np
 
@@ -45,13 +46,16 @@ def estimate(
         delta: A sentence matters if |ΔV| exceeds this.
         level: Coverage of the credible intervals.
         min_rollouts: A sentence of which fewer rollouts were seen, alternatives to it or
-            continuations of it, is `insufficient`, unless 1 - p_i < `delta` (`certified`).
+            continuations of it, is `insufficient`, unless 1 - p_i < `delta`: then it is
+            `certified`, and its bounds are those that p_i alone gives, -(1 - p_i) and 1 - p_i.
 
     Returns:
         `value` of every boundary and `delta_value` of every sentence; the latter's `extra` has
         `prob_matters` = P(|ΔV_i| > delta), and `prob_decisive`, the posterior of which sentence
         has the largest effect.
     """
+    if not units:
+        return []
     fitted = posterior(counts.curve(), prior)
     return scores(trace_id, units, counts, fitted, delta, level, min_rollouts)
 
@@ -71,7 +75,8 @@ def scores(
     # A boundary is informed by its own rollouts and, through exact p_i, by those after it.
     seen = np.cumsum(counts.left_n[::-1])[::-1]
     for b in range(len(value)):
-        ok = seen[b] >= min_rollouts or counts.n[b] >= min_rollouts
+        linked = counts.n[b] > 0 or (b < len(units) and bool(counts.exact[b]))
+        ok = linked and (seen[b] >= min_rollouts or counts.n[b] >= min_rollouts)
         found.append(
             _score(
                 trace_id, "boundary", b, "value", "ok" if ok else "insufficient",
@@ -97,6 +102,9 @@ def scores(
             status = "insufficient"
         n = int(counts.left_n[i] + counts.n[i + 1])
         ends = (change[i], lo[i], hi[i])
+        if status == "certified":
+            most = float(1 - counts.keep[i])
+            ends = (change[i] if n else np.nan, -most, most)
         found.append(_score(trace_id, u.kind, i, "delta_value", status, ends, level, n, extra))
     return found
 
@@ -120,7 +128,7 @@ def _score(
         unit_index=index,
         method=METHOD,
         metric=metric,
-        value=min(max(value, lo), hi) if known else None,
+        value=min(max(value, lo), hi) if known and not isnan(value) else None,
         lo=lo if known else None,
         hi=hi if known else None,
         level=level,

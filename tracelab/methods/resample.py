@@ -39,7 +39,7 @@ from tracelab.trace import TokenizedTrace, Unit
 from tracelab.work import ModelRef, Rollout, Sampling, Score, ScoreStatus, WorkItem
 
 METHOD = "resample"
-ESTIMATOR_VERSION = 2
+ESTIMATOR_VERSION = 3
 """Bumped whenever the same rollouts would give other numbers."""
 
 MIN_ROLLOUTS = 4
@@ -284,8 +284,8 @@ def estimate(
     # Always written so far: its share is 0 of n, and its alternatives may be worth anything.
     most = jeffreys(np.zeros(len(share)), c.n[:-1], level)[1]
     lo, hi = np.where(never, most * (v_lo[1:] - 1), lo), np.where(never, most * v_hi[1:], hi)
-    change = np.where(never, 0.0, share * (value[1:] - other[:-1]))
-    measured = enough[:-1] & enough[1:] & ((c.left_n[:-1] > 0) | never)
+    change = share * (value[1:] - other[:-1])
+    measured = enough[:-1] & enough[1:] & (c.left_n[:-1] > 0)
     for u in units:
         i = u.index
         extra: dict[str, object] = {"n_replaced": int(c.left_n[i]), "n_after": int(c.n[i + 1])}
@@ -304,6 +304,10 @@ def estimate(
                 status = "certified"
                 after = (v_lo[i + 1], v_hi[i + 1]) if c.n[i + 1] else (0.0, 1.0)
                 ends = share[i] * (after[0] - 1), share[i] * after[1]
+            elif never[i]:
+                extra["reason"] = "no rollout wrote anything else"
+                if enough[i + 1] and most[i] < certify_below:
+                    status = "certified"
         scores.append(
             _score(
                 trace_id, u.kind, i, "delta_value", status, change[i],

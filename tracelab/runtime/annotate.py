@@ -52,7 +52,7 @@ class Annotator:
             pieces = [] if unit is None else self._pieces(study, rollout, o.text, unit)
             left.append(unit)
             own.append(pieces[0][:_SENTENCE_CHARS] if pieces else None)
-            rests.append(pieces[1:])
+            rests.append(pieces)  # what stands in place of one unit may say a later one
             if pieces and unit is not None:
                 pairs.append((pieces[0][:_SENTENCE_CHARS], study.units[unit].text))
         cosines = iter(() if self.similarity is None else self.similarity.cosine(pairs))
@@ -78,7 +78,7 @@ class Annotator:
         return [s.text for s in segment(rest, study.segmenter)]
 
     def _heard(self, study: Study, rest: Sequence[str], unit: int) -> int:
-        """Bit j: some sentence of `rest` is like unit j, j after `unit`."""
+        """Bit j: some sentence that it wrote is like unit j, j after `unit`."""
         later = study.units[unit + 1 :]
         if not later or not rest:
             return 0

@@ -96,7 +96,12 @@ def _resampled(
     )
     found = with_fdr(scores)
     found += distribution.distribution_scores(
-        trace, units, study.rollouts, rng=rng, p_keep=study.keep, level=r.level
+        trace,
+        units,
+        study.rollouts,
+        rng=rng,
+        level=r.level,
+        p_keep=study.keep if r.certificates else None,
     )
     if prior is not None:
         found += pooled.estimate(trace, units, counts, prior, delta=r.delta, level=r.level)

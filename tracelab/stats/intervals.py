@@ -15,6 +15,8 @@ from scipy.stats import fisher_exact
 
 Floats = NDArray[np.float64]
 
+_ROUNDING = 1e-9  # totals of whole rewards may be off by what adding up loses
+
 
 def wilson(total: ArrayLike, n: ArrayLike, level: float = 0.95) -> tuple[Floats, Floats]:
     """Wilson score interval of a mean reward.
@@ -138,7 +140,8 @@ def two_sample_p(
     """Two-sided p-value that two independent groups of rewards have one mean.
 
     Fisher's exact test for 0/1 rewards: valid at any n, conservative at small n. For rewards in
-    between, the score test with the largest variance that rewards in [0, 1] of that mean can have.
+    between, the same after each total is rounded to a whole number towards the other group's mean:
+    of all rewards in [0, 1] with one mean, 0/1 rewards vary most.
 
     Args:
         total_a: Sum of rewards in group a, shape [units].
@@ -153,12 +156,16 @@ def two_sample_p(
     a, n, b, m = (np.asarray(x, dtype=np.float64) for x in (total_a, n_a, total_b, n_b))
     found = np.full(a.shape, np.nan)
     for i in np.flatnonzero((n > 0) & (m > 0)):
-        if whole:
-            table = [[a[i], n[i] - a[i]], [b[i], m[i] - b[i]]]
-            found[i] = fisher_exact(np.round(table).astype(np.int64)).pvalue
-        else:
-            mean = (a[i] + b[i]) / (n[i] + m[i])
-            sd = np.sqrt(mean * (1 - mean) * (1 / n[i] + 1 / m[i]))
-            z = (b[i] / m[i] - a[i] / n[i]) / sd if sd > 0 else 0.0
-            found[i] = 2 * NormalDist().cdf(-abs(z))
+        hits = np.array([a[i], b[i]])
+        if not whole:
+            less = a[i] / n[i] <= b[i] / m[i]
+            ends = (np.ceil, np.floor) if less else (np.floor, np.ceil)
+            hits = np.array([ends[0](a[i] - _ROUNDING), ends[1](b[i] + _ROUNDING)])
+            if not less:
+                hits = np.array([ends[0](a[i] + _ROUNDING), ends[1](b[i] - _ROUNDING)])
+            if (hits[0] / n[i] <= hits[1] / m[i]) != less:  # rounded past each other
+                found[i] = 1.0
+                continue
+        first, second = np.round(hits).astype(np.int64)
+        found[i] = fisher_exact([[first, int(n[i]) - first], [second, int(m[i]) - second]]).pvalue
     return found
