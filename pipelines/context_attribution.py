@@ -28,6 +28,7 @@ from tracelab.errors import (
 )
 from tracelab.methods import ablate
 from tracelab.runtime.attribution import Attribution, cut_of
+from tracelab.runtime.context_heads import Looker
 from tracelab.runtime.contexts import ChatTokenizer, ContextStudy
 from tracelab.runtime.explain import Explained, ask_again, explain, test
 from tracelab.runtime.finish import Summary, run_row, session_row
@@ -105,10 +106,11 @@ def execute(run: Run, tokenizer: Tokenizer, *, wait_s: float) -> Summary:
                 f"{work.rejects[0]}"
             )
         tell_rejects(work.rejects, run.progress.warn)
-        for chunk in work.chunks(studies):
-            results.explained += work.measure(chunk)
-            results.probes += work.sink.rows(chunk)
-            work.sink.forget(chunk)
+        with contextlib.closing(Looker(config, run.journal, run.progress.say)) as work.look:
+            for chunk in work.chunks(studies):
+                results.explained += work.measure(chunk)
+                results.probes += work.sink.rows(chunk)
+                work.sink.forget(chunk)
     except TracelabError as e:
         status = "interrupted" if isinstance(e, InterruptedRunError) else "failed"
         with contextlib.suppress(WarehouseError), open_writer(database, wait_s=1.0) as con:
@@ -130,7 +132,7 @@ def attribution(config: RunConfig, run: Run, tokenizer: Tokenizer) -> Attributio
     if not hasattr(tokenizer, "chat_text"):
         raise ConfigError(
             f"engine.kind = {config.engine.kind!r} cannot serve pipeline context_attribution; "
-            "use vllm or transformers"
+            "use vllm, transformers or openai"
         )
     return Attribution(
         config, cast(ChatTokenizer, tokenizer), run.spec.model, run.spec.context_length,
@@ -199,7 +201,9 @@ def rebuild(
     for part in deduplicated(journal.observations()):
         sink(part)
     results = Results(rejects=rejects, probes=sink.rows(studies))
+    inside = Looker(config, journal)
     for found in (explain(s, sink, config) for s in studies):
+        inside.place(found)
         ask_again(found, sink, config)
         results.explained.append(test(found, sink, config))
     return load(journal, record, database, results, sink, 30.0)

@@ -22,6 +22,10 @@ class Request(BaseHTTPRequestHandler):
     def log_message(self, format: str, *args: Any) -> None:
         pass
 
+    def do_GET(self) -> None:
+        server: Any = self.server
+        server.respond_get(self)
+
     def do_POST(self) -> None:
         server: Any = self.server
         self.body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -63,6 +67,7 @@ def judge_server(respond: Respond) -> Iterator[Any]:
     server.daemon_threads = True
     server.respond, server.seen, server.lock = respond, [], threading.Lock()
     server.busy = server.busiest = 0
+    server.respond_get = lambda r: r.send(b"no", 404)
     server.released = threading.Event()
     server.url = f"http://127.0.0.1:{server.server_address[1]}/v1"
     thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)

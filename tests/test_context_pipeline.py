@@ -44,7 +44,7 @@ def config(source: Path, **context: Any) -> RunConfig:
                        "max_model_len": 256},
             "context": {"ablations": 16, "held_out": 4, "top_k": [1],
                         "methods": ["ablate", "context-cite", "leave-one-out", "shapley",
-                                    "sufficient", "pairs"],
+                                    "sufficient", "pairs", "attention", "at2"],
                         "curve_points": 2, **context},
         },
         "t",
@@ -98,10 +98,19 @@ def test_from_a_file_to_sql_and_back(tmp_path: Path, wired: Wired, pool: LocalPo
     assert (contrast["label"], contrast["top_index"]) == ("grounded", 0)
     found = rows("SELECT DISTINCT method, metric FROM scores ORDER BY ALL")
     assert [(r["method"], r["metric"]) for r in found] == [
-        ("ablate", "effect"), ("ablate", "weight"), ("context-cite", "weight"),
+        ("ablate", "effect"), ("ablate", "weight"), ("at2", "weight"),
+        ("attention", "attention"), ("context-cite", "weight"),
         ("leave-one-out", "effect"),
         *(("pairs", f"interaction:{j}") for j in (1, 2, 3)),
         ("shapley", "effect"), ("sufficient", "member"),
+    ]  # fmt: skip
+    looked = rows(
+        "SELECT method, count(lo) AS sure, arg_max(unit_index, value) AS top, "
+        "any_value(evidence) AS evidence FROM scores WHERE method IN ('attention', 'at2') "
+        "AND target = (SELECT target FROM targets WHERE position = 0) GROUP BY method ORDER BY 1"
+    )
+    assert [tuple(r.values()) for r in looked] == [
+        ("at2", 0, 0, "scored"), ("attention", 0, 0, "scored")
     ]  # fmt: skip
     members = rows(
         "SELECT unit_index, value FROM scores WHERE metric = 'member' AND value > 0 "

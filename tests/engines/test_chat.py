@@ -11,8 +11,9 @@ import pytest
 
 from tests.judge_server import Request, judge_server
 from tracelab.engines.base import EngineSpec
-from tracelab.engines.chat import Budget, ChatReply, ChatRequest, HttpChat, retry_after
+from tracelab.engines.chat import Budget, ChatReply, ChatRequest, HttpChat
 from tracelab.engines.chat_local import EngineChat
+from tracelab.engines.http import retry_after
 from tracelab.engines.scripted import ScriptTokenizer
 from tracelab.episode import Episode, Step
 from tracelab.judging import judge, judge_all

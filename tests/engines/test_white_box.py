@@ -116,6 +116,24 @@ def test_attention_agrees_with_eager_outputs(model: Any, ids: list[int]) -> None
     assert len(found) == len(weights)
 
 
+def test_span_attention_agrees_with_eager_outputs(model: Any, ids: list[int]) -> None:
+    spans, targets = [(0, 6), (6, 6), (9, 17), (30, 36)], [(18, 30), (30, 31), (41, 41)]
+    found = white_box.span_attention(model, ids, spans, targets, block_bytes=SMALL)
+    with eager(model), torch.no_grad():
+        weights = torch.cat(model(input_ids=torch.tensor([ids]), output_attentions=True).attentions)
+    weights = weights.flatten(0, 1)  # heads of all layers in turn
+    assert found.shape == (len(targets), len(weights), len(spans))
+    for i, (a, b) in enumerate(targets):
+        for j, (c, d) in enumerate(spans):
+            if a == b or c == d:
+                assert np.isnan(found[i, :, j]).all()
+            else:
+                # The row that predicts a token is the one before it.
+                want = weights[:, a - 1 : b - 1, c:d].sum(2).mean(1).numpy()
+                np.testing.assert_allclose(found[i, :, j], want, atol=1e-5)
+    assert (found[0, :, 3] == 0).all()  # what comes later cannot be seen
+
+
 @pytest.mark.parametrize("where", ["everywhere", "layers", "heads"])
 def test_suppression_agrees_with_one_masked_pass_a_variant(
     model: Any, ids: list[int], where: str

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import replace
 from typing import Any
 
@@ -16,9 +17,11 @@ import pytest
 
 from tracelab.config import RunConfig, parse_config
 from tracelab.contexts.parts import Document, from_documents
+from tracelab.engines.base import build
 from tracelab.engines.tokenizer import HFTokenizer
 from tracelab.errors import PlanError
 from tracelab.runtime.attribution import Attribution, cut_of
+from tracelab.runtime.context_heads import Looker
 from tracelab.runtime.contexts import ContextStudy
 from tracelab.runtime.explain import Explained, explain
 from tracelab.runtime.explain import test as tested
@@ -112,6 +115,41 @@ def test_planted_facts_are_found_at_32_ablations(work: Work) -> None:
         assert auc(best[others], [others.index(i) for i in needed]) in (1.0, None)
         assert all(s.status == "ok" for s in e.all_scores)
         assert {r.metric for r in e.faithfulness} == {"lds", "oof_lds", "parametric", "top_1_drop"}
+
+
+def test_attention_plain_and_learned_puts_planted_facts_before_distractors(work: Work) -> None:
+    w = work(methods=["ablate", "attention", "at2"])
+    with closing(Looker(w.config)) as w.look:
+        found = run(w, *contexts(6, cut_of(config()), seed=31))
+    areas: dict[str, list[float]] = {"attention": [], "at2": []}
+    learned = []
+    for e in found:
+        roles = [u.role for u in e.study.units]
+        needed = [i for i, r in enumerate(roles) if r == "needed"]
+        others = [i for i, r in enumerate(roles) if r != "redundant"]
+        grounded = [t.target for t in e.targets if t.label == "grounded"]
+        for method, seen in areas.items():
+            best = np.max([e.found[t][method].weights for t in grounded], axis=0)
+            seen.append(auc(best[others], [others.index(i) for i in needed]) or 0.0)
+        scores = [s for t in grounded for s in e.found[t]["at2"].scores]
+        assert {(s.lo, s.evidence, s.status) for s in scores} == {(None, "scored", "ok")}
+        learned += [s.extra["oof_r"] for s in scores]
+        metrics = {(r.method, r.metric) for r in e.faithfulness}
+        assert {("attention", "lds"), ("at2", "lds"), ("at2", "oof_lds")} <= metrics
+    assert np.mean(areas["attention"]) > 0.95 and np.mean(areas["at2"]) > 0.95
+    assert np.mean(learned) > 0.7
+
+
+def test_a_context_that_cannot_be_looked_into_says_why(work: Work) -> None:
+    w = work(methods=["attention", "at2"])
+    with closing(Looker(w.config)) as look:
+        w.look = look
+        look._engine = build(replace(wire(w.config).spec, context_length=64))
+        (e,) = run(w, notes())
+    scores = [s for by in e.found.values() for m in ("attention", "at2") for s in by[m].scores]
+    assert {s.status for s in scores} == {"insufficient"}
+    assert all(s.extra["reason"].startswith("overlong: the trace has") for s in scores)
+    assert e.effects(e.targets[0].target)[0].status == "ok"
 
 
 def test_statements_are_grounded_in_their_fact_or_the_models_own(work: Work) -> None:

@@ -117,7 +117,7 @@ def cite(
         mode: What stands in the place of an ablated span: `delete`, `placeholder`, `resample`.
         target: A text of the response, or what else a record's `target` can be; needs data in
             memory.
-        methods: `shapley`, `sufficient`, `pairs`, besides the effects.
+        methods: `shapley`, `sufficient`, `pairs`, `attention`, `at2`, besides the effects.
         engine: `transformers` or `vllm`.
         dtype: Precision of weights and arithmetic.
         seed: Of the masks, and of a response that the model writes.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Iterator, Sequence
@@ -9,15 +10,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 from rich.console import Console
 from rich.text import Text
 
 from tracelab.config import RunConfig, parse_config
 from tracelab.engines.base import EngineSpec
 from tracelab.errors import ConfigError, ImportFormatError, PlanError
+from tracelab.methods import heads
 from tracelab.output import clean
 from tracelab.runs import hush_transformers
 from tracelab.runtime.attribution import Attribution, cut_of
+from tracelab.runtime.context_heads import Looker
 from tracelab.runtime.contexts import ChatTokenizer
 from tracelab.runtime.explain import Explained
 from tracelab.runtime.pool import LocalPool, Pool
@@ -25,6 +29,7 @@ from tracelab.runtime.probes import ProbeSink
 from tracelab.runtime.prune import Pruned, prune
 from tracelab.runtime.wiring import wire
 from tracelab.sources.context import read_one
+from tracelab.stats.faithfulness import ranking
 from tracelab.targets import parse_targets
 from tracelab.warehouse.context import TargetRow
 from tracelab.work import Score, WorkItem
@@ -51,7 +56,7 @@ class CiteOptions:
 
     Attributes:
         model: `testbed`, a directory or a hub id.
-        engine: `transformers` or `vllm`.
+        engine: `transformers`, `vllm` or `openai`.
         ablations: Masks.
         unit: How finely the context is cut.
         mode: What stands in the place of an ablated span.
@@ -60,8 +65,11 @@ class CiteOptions:
         seed: Of the masks, and of a response that the model writes.
         dtype: Precision.
         max_tokens: Longest response that the model writes.
-        methods: `shapley`, `sufficient`, `pairs`, besides the effects.
+        methods: `shapley`, `sufficient`, `pairs`, `attention`, `at2`, besides the effects.
         prune: Answer again with so many spans; 0 does not.
+        endpoint: For `openai`: the server, up to and without `/completions`.
+        served: The server's name for the model; default: `model`.
+        api_key_env: Environment variable that holds its key.
     """
 
     model: str
@@ -75,6 +83,9 @@ class CiteOptions:
     max_tokens: int = 512
     methods: tuple[str, ...] = ()
     prune: int = 0
+    endpoint: str | None = None
+    served: str | None = None
+    api_key_env: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +115,7 @@ def cite(text: str, options: CiteOptions) -> Cited:
             raise ImportFormatError(str(e)) from None
     wired = wire(config)
     if not hasattr(wired.tokenizer, "chat_text"):
-        raise ConfigError("`tracelab cite` needs engine transformers or vllm")
+        raise ConfigError("`tracelab cite` needs engine transformers, vllm or openai")
     hush_transformers()
     pool = _pool(config, wired)
     try:
@@ -115,7 +126,8 @@ def cite(text: str, options: CiteOptions) -> Cited:
         studies = work.respond([record])
         if not studies:
             raise ImportFormatError(work.rejects[0].reason.removeprefix(f"{record.name}: "))
-        (found,) = work.measure(studies)
+        with contextlib.closing(Looker(config)) as work.look:
+            (found,) = work.measure(studies)
         return Cited(found, prune(work, found, options.prune) if options.prune else None)
     except PlanError as e:
         raise ImportFormatError(str(e)) from None
@@ -129,7 +141,13 @@ def config_of(options: CiteOptions) -> RunConfig:
         {
             "name": "cite", "pipeline": "context_attribution", "source": "-",
             "model": options.model, "seed": options.seed,
-            "engine": {"kind": options.engine, "dtype": options.dtype},
+            "engine": {
+                "kind": options.engine, "dtype": options.dtype,
+                "server": {
+                    "endpoint": options.endpoint, "model": options.served,
+                    "api_key_env": options.api_key_env,
+                },
+            },
             "sampling": {"temperature": 0.0, "max_tokens": options.max_tokens},
             "context": {
                 "ablations": options.ablations, "unit": options.unit, "mode": options.mode,
@@ -196,18 +214,22 @@ def to_json(cited: Cited) -> dict[str, Any]:
 
 
 def _others(found: Explained, target: str) -> list[dict[str, Any]]:
-    """What the methods that ask again say about one target."""
+    """What the methods besides the effects say about one target."""
+    looked = [s for m in heads.METHODS if m in found.found[target]
+              for s in found.found[target][m].scores]  # fmt: skip
+    asked = [s for a in found.answers for s in a.scores if s.target == target]
     return [
         {"method": s.method, "metric": s.metric, "span": s.unit_index, "value": s.value,
          "lo": s.lo, "hi": s.hi, "status": s.status, **s.extra}
-        for a in found.answers for s in a.scores if s.target == target
+        for s in looked + asked
     ]  # fmt: skip
 
 
 def _quality(found: Explained) -> dict[str, dict[str, float | None]]:
     out: dict[str, dict[str, float | None]] = {t.target: {} for t in found.targets}
     for row in found.faithfulness:
-        out[row.target][row.metric] = row.value
+        if row.method not in heads.METHODS:
+            out[row.target][row.metric] = row.value
     return out
 
 
@@ -267,11 +289,15 @@ def _statement(found: Explained, t: TargetRow) -> Iterator[Text]:
     if enough:
         spans = ", ".join(str(s["span"]) for s in enough if s["value"]) or "none"
         yield Text(f"{'':12}enough: {spans}" + ("" if enough[0]["reached"] else " (not reached)"))
+    best = {m: ranking(a.weights)[:1] for m, a in found.found[t.target].items()
+            if m in heads.METHODS and np.isfinite(a.weights).any()}  # fmt: skip
     least = _PART * ((t.logprob_full or 0.0) - (t.logprob_empty or 0.0))
     for s in _others(found, t.target):
         if s.get("kind") in ("joint", "redundant") and abs(s["value"]) >= least:
             how = "need each other" if s["kind"] == "joint" else "replace each other"
             yield Text(f"{'':12}{s['span']} and {s['other']} {how} ({s['value']:+.1f})")
+        elif s["span"] in best.get(s["method"], ()):
+            yield Text(f"{'':12}{s['method']:<10}{s['value']:+.3f} {s['span']:>3}")
         elif s["method"] == "shapley" and s["lo"] is not None and s["lo"] > 0:
             yield Text(f"{'':12}Shapley {s['value']:+.1f} [{s['lo']:+.1f}, {s['hi']:+.1f}] "
                        f"{s['span']:>3}")  # fmt: skip

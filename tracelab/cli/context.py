@@ -15,8 +15,11 @@ _UNITS = ["word", "sentence", "paragraph", "document", "message"]
 @click.command()
 @click.argument("file")
 @click.option("--model", required=True, metavar="DIR", help="testbed, a directory or a hub id.")
-@click.option("--engine", type=click.Choice(["transformers", "vllm"]), default="transformers",
-              show_default=True)  # fmt: skip
+@click.option("--engine", type=click.Choice(["transformers", "vllm", "openai"]),
+              default="transformers", show_default=True)  # fmt: skip
+@click.option("--endpoint", metavar="URL", help="For openai: the server, up to /completions.")
+@click.option("--served", metavar="NAME", help="Its name for the model [default: --model].")
+@click.option("--api-key-env", metavar="VAR", help="Environment variable that holds its key.")
 @click.option("--ablations", type=click.IntRange(min=8), default=64, show_default=True)
 @click.option("--unit", type=click.Choice(_UNITS), default="sentence", show_default=True,
               help="How finely the context is cut.")  # fmt: skip
@@ -27,9 +30,9 @@ _UNITS = ["word", "sentence", "paragraph", "document", "message"]
     "--method",
     "methods",
     multiple=True,
-    type=click.Choice(["shapley", "sufficient", "pairs"]),
+    type=click.Choice(["shapley", "sufficient", "pairs", "attention", "at2"]),
     help="Also: Shapley values; the smallest set found that is enough; which spans need "
-    "or replace each other. Repeatable.",
+    "or replace each other; attention to each span, and with learned heads. Repeatable.",
 )
 @click.option("--prune", type=click.IntRange(min=0), default=0, metavar="K",
               help="Answer again with the K top spans, and say what changed.")  # fmt: skip
@@ -39,7 +42,8 @@ _UNITS = ["word", "sentence", "paragraph", "document", "message"]
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @guarded
 def cite(
-    file: str, model: str, engine: str, ablations: int, unit: str, mode: str, target: str | None,
+    file: str, model: str, engine: str, endpoint: str | None, served: str | None,
+    api_key_env: str | None, ablations: int, unit: str, mode: str, target: str | None,
     methods: tuple[str, ...], prune: int, dtype: str, seed: int, as_json: bool,
 ) -> None:  # fmt: skip
     """Show which spans of a context each statement of a response rests on.
@@ -59,6 +63,7 @@ def cite(
     options = CiteOptions(
         model=model, engine=engine, ablations=ablations, unit=unit, mode=mode, target=target,
         seed=seed, dtype=dtype, methods=methods, prune=prune,
+        endpoint=endpoint, served=served, api_key_env=api_key_env,
     )  # fmt: skip
     show(attribute(read_input(file, sys.stdin), options), as_json=as_json)
 

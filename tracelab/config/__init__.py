@@ -18,6 +18,7 @@ from pydantic import BaseModel, Field, ValidationError
 from tracelab.config.audit import AUDIT_MAY_CHANGE
 from tracelab.config.audit import AuditConfig as AuditConfig
 from tracelab.config.context import ContextConfig, Section
+from tracelab.config.server import ServerConfig
 from tracelab.errors import ConfigError
 from tracelab.grading import GradingConfig
 from tracelab.resources import resource_dir
@@ -30,8 +31,9 @@ RUN_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,80}$"
 class EngineConfig(Section):
     """Which engine serves the model, and how much of the machine it may use."""
 
-    kind: Literal["vllm", "transformers", "scripted"] = "vllm"
-    """`vllm` for real runs; `transformers` is the slow reference; `scripted` is for tests."""
+    kind: Literal["vllm", "transformers", "openai", "scripted"] = "vllm"
+    """`vllm` for real runs; `transformers` is the slow reference; `openai` a server that runs
+    elsewhere (see `server`); `scripted` is for tests."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """`auto` takes the GPU if this machine has one."""
     dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
@@ -50,6 +52,7 @@ class EngineConfig(Section):
     """CPU only: GiB for the key-value cache of each replica."""
     cpu_threads: int = Field(default=1, ge=1)
     """CPU only: compute threads per replica; 1 is fastest for models of a few million weights."""
+    server: ServerConfig = ServerConfig()
 
 
 class SamplingConfig(Section):

@@ -28,13 +28,24 @@ class ContextConfig(Section):
     placeholder: str = "[...]"
     """The fixed text; also what an ablated tool result leaves behind."""
     methods: list[
-        Literal["ablate", "context-cite", "leave-one-out", "shapley", "sufficient", "pairs"]
+        Literal[
+            "ablate",
+            "context-cite",
+            "leave-one-out",
+            "shapley",
+            "sufficient",
+            "pairs",
+            "attention",
+            "at2",
+        ]
     ] = ["ablate"]
     """What is computed. `ablate` gives effects with intervals, and the ranking; `context-cite` the
     published weights from the same masks; `leave-one-out` needs a mask per source. About each
     target that the context raises, with masks of their own: `shapley` values with intervals
     (`ablations` masks); `sufficient`, the smallest set found that alone holds the target within 1
-    nat (60 masks at most); `pairs`, which of the top 8 spans need or replace each other (37)."""
+    nat (60 masks at most); `pairs`, which of the top 8 spans need or replace each other (37).
+    Cheap baselines that load the model once more, with transformers: `attention` of the target to
+    each span, mean over heads; `at2`, a weight a head learned from the run's own ablations."""
     ablations: int = Field(default=64, ge=8)
     """Most masks per context; ContextCite uses 64, and 32 already find what matters."""
     width: float | None = Field(default=None, gt=0)

@@ -27,7 +27,9 @@ def forecast_contexts(config: RunConfig, wired: Wired) -> Forecast:
         ImportFormatError: Nothing could be studied.
     """
     if not hasattr(wired.tokenizer, "chat_text"):
-        raise ConfigError("pipeline context_attribution needs engine.kind vllm or transformers")
+        raise ConfigError(
+            "pipeline context_attribution needs engine.kind vllm, transformers or openai"
+        )
     tokenizer = cast(ChatTokenizer, wired.tokenizer)
     records, rejects = recipe.gather(config)
     c = config.context

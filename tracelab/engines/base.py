@@ -23,9 +23,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from tracelab.methods.attend import AttentionMaps, Head
+    from tracelab.methods.heads import SpanAttention
     from tracelab.methods.suppress import Suppressed
 
-EngineKind = Literal["vllm", "transformers", "scripted"]
+EngineKind = Literal["vllm", "transformers", "openai", "scripted"]
+Range = tuple[int, int]
+"""Half-open token positions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +112,12 @@ class WhiteBox(Protocol):
         heads: Sequence[Head] = (),
     ) -> AttentionMaps:
         """Vertical scores of all heads, mean attention, and the matrices of some `heads`."""
+        ...
+
+    async def span_attention(
+        self, ids: Sequence[int], spans: Sequence[Range], targets: Sequence[Range]
+    ) -> SpanAttention:
+        """Attention of every head from each target to each span; ranges of positions in `ids`."""
         ...
 
     async def suppressed(
@@ -205,6 +214,10 @@ def build(spec: EngineSpec) -> Engine:
             f"engine.kind = {spec.kind!r} needs a package that cannot be imported here ({e}); "
             f"`tracelab doctor` says what is installed and how to get the rest"
         ) from e
+    if spec.kind == "openai":
+        from tracelab.engines.openai import OpenAIEngine
+
+        return OpenAIEngine(spec)
     from tracelab.engines.scripted import ScriptedEngine
 
     return ScriptedEngine(spec)

@@ -2,11 +2,8 @@
 
 A client never raises for one request: what cannot be had is a reply with `error`, `kind: sentence`.
 
-    rate_limited   429, to the last attempt          server_error   408, 5xx, to the last attempt
-    timeout        nothing whole within `timeout_s`  connection     no connection, or it broke
-    refused        any other status; not retried     malformed      not the API's JSON; no retry
-    overlong       the prompt exceeds the context    budget         a cap is reached; none is sent
-    engine         the local engine failed
+    budget         a cap is reached; none is sent          overlong   the prompt exceeds the context
+    engine         the local engine failed                 and the kinds of `tracelab.engines.http`
 
 The kinds are those of `tracelab.outcomes.judge`, which grades outcomes with the same API.
 `tracelab.engines.chat_local` is the client of a local engine.
@@ -16,20 +13,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 from collections import Counter
 from dataclasses import dataclass, field
-from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Protocol
 
+from tracelab.engines.http import HttpError, JsonPost
 from tracelab.trace import Role
-
-if TYPE_CHECKING:
-    import httpx
-
-_MOST_BYTES = 4 << 20
-_LONGEST_WAIT = 60.0
-_AGAIN = frozenset({"rate_limited", "server_error", "timeout", "connection"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,12 +126,6 @@ class ChatClient(Protocol):
         ...
 
 
-class _ChatError(Exception):
-    def __init__(self, kind: str, message: str, retry_after: float | None = None) -> None:
-        super().__init__(f"{kind}: {message}")
-        self.kind, self.retry_after = kind, retry_after
-
-
 @dataclass(slots=True)
 class HttpChat:
     """An OpenAI-compatible `/chat/completions` endpoint.
@@ -170,7 +153,7 @@ class HttpChat:
     budget: Budget = field(default_factory=Budget)
     failures: Counter[str] = field(default_factory=Counter)
     retried: Counter[str] = field(default_factory=Counter)
-    _http: httpx.AsyncClient | None = field(default=None, repr=False)
+    _http: JsonPost | None = field(default=None, repr=False)
     _gate: asyncio.Semaphore | None = field(default=None, repr=False)
 
     def count(self, text: str) -> int:
@@ -186,7 +169,7 @@ class HttpChat:
         reply = ChatReply(None)
         try:
             async with self._gate:
-                reply = await self._retried(request)
+                reply = await self._asked(request)
         finally:
             self.budget.settle(prompt, request.max_tokens, reply)
         return reply
@@ -194,44 +177,10 @@ class HttpChat:
     async def close(self) -> None:
         """See `ChatClient.close`."""
         if self._http is not None:
-            await self._http.aclose()
+            await self._http.close()
         self._http = self._gate = None
 
-    async def _retried(self, request: ChatRequest) -> ChatReply:
-        from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt
-        from tenacity.wait import wait_exponential, wait_random
-
-        doubling = wait_exponential(multiplier=self.backoff_s, max=_LONGEST_WAIT)
-        backoff = doubling + wait_random(0, self.backoff_s)
-
-        def wait(state: RetryCallState) -> float:
-            error = state.outcome.exception() if state.outcome is not None else None
-            asked = error.retry_after if isinstance(error, _ChatError) else None
-            return max(backoff(state), min(max(asked or 0.0, 0.0), _LONGEST_WAIT))
-
-        attempts = 0
-        try:
-            async for attempt in AsyncRetrying(
-                retry=retry_if_exception(lambda e: isinstance(e, _ChatError) and e.kind in _AGAIN),
-                wait=wait,
-                stop=stop_after_attempt(self.attempts),
-                reraise=True,
-            ):
-                with attempt:
-                    attempts += 1
-                    try:
-                        return await self._once(request, attempts)
-                    except _ChatError as e:
-                        if e.kind in _AGAIN and attempts < self.attempts:
-                            self.retried[e.kind] += 1
-                        raise
-        except _ChatError as e:
-            return no_reply(self.failures, e.kind, str(e).partition(": ")[2], attempts=attempts)
-        raise AssertionError("tenacity ends by returning or raising")
-
-    async def _once(self, request: ChatRequest, attempts: int) -> ChatReply:
-        import httpx
-
+    async def _asked(self, request: ChatRequest) -> ChatReply:
         body = {
             "model": self.name,
             "messages": [{"role": r, "content": t} for r, t in request.messages],
@@ -242,46 +191,18 @@ class HttpChat:
         if request.json_schema:
             shape = {"name": "reply", "strict": True, "schema": json.loads(request.json_schema)}
             body["response_format"] = {"type": "json_schema", "json_schema": shape}
-        late = f"no whole reply within {self.timeout_s:g} s"
+        self._http = self._http or JsonPost(
+            f"{self.base_url.rstrip('/')}/chat/completions", self.api_key, self.timeout_s,
+            self.attempts, self.backoff_s, self.concurrency, retried=self.retried,
+        )  # fmt: skip
         try:
-            async with asyncio.timeout(self.timeout_s):  # httpx's own is for each part
-                status, headers, content = await self._post(body)
-        except (TimeoutError, httpx.TimeoutException):
-            raise _ChatError("timeout", late) from None
-        except (httpx.TransportError, httpx.DecodingError, httpx.StreamError) as e:
-            raise _ChatError("connection", type(e).__name__) from None
-        except (httpx.InvalidURL, httpx.RequestError, UnicodeError) as e:
-            raise _ChatError("refused", type(e).__name__) from None
-        said = " ".join(content[:300].decode("utf-8", "replace").split())
-        if status == 429 or status == 408 or status >= 500:
-            kind = "rate_limited" if status == 429 else "server_error"
-            raise _ChatError(kind, f"{status} {said}", retry_after(headers.get("retry-after")))
-        if status != 200:
-            raise _ChatError("refused", f"{status} {said}")
-        return _reply(content, attempts)
-
-    async def _post(self, body: dict[str, Any]) -> tuple[int, Any, bytes]:
-        import httpx
-
-        if self._http is None:
-            headers = {
-                "Accept-Encoding": "identity"
-            }  # a small reply must not unpack to a large one
-            if self.api_key is not None:
-                headers["Authorization"] = f"Bearer {self.api_key}"
-            self._http = httpx.AsyncClient(
-                headers=headers,
-                timeout=self.timeout_s,
-                limits=httpx.Limits(max_connections=self.concurrency),
-            )
-        url = f"{self.base_url.rstrip('/')}/chat/completions"
-        content = b""
-        async with self._http.stream("POST", url, json=body) as reply:
-            async for part in reply.aiter_bytes():
-                content += part
-                if len(content) > _MOST_BYTES:
-                    raise _ChatError("malformed", f"more than {_MOST_BYTES >> 20} MiB")
-        return reply.status_code, reply.headers, content
+            content, attempts = await self._http.post(body)
+        except HttpError as e:
+            return no_reply(self.failures, e.kind, e.why, attempts=e.attempts)
+        try:
+            return _reply(content, attempts)
+        except HttpError as e:
+            return no_reply(self.failures, e.kind, e.why, attempts=attempts)
 
 
 def _reply(content: bytes, attempts: int) -> ChatReply:
@@ -290,11 +211,11 @@ def _reply(content: bytes, attempts: int) -> ChatReply:
         choice = data["choices"][0]
         text = choice["message"]["content"]
     except (ValueError, LookupError, TypeError, RecursionError):
-        raise _ChatError("malformed", "not a completion") from None
+        raise HttpError("malformed", "not a completion") from None
     if text is None:
         text = ""
     if not isinstance(text, str):
-        raise _ChatError("malformed", "the completion has no text")
+        raise HttpError("malformed", "the completion has no text")
     usage = data.get("usage")
     usage = usage if isinstance(usage, dict) else {}
     reason = choice.get("finish_reason")
@@ -310,16 +231,3 @@ def no_reply(failures: Counter[str], kind: str, why: str, *, attempts: int = 1) 
     """Count a failure and say it."""
     failures[kind] += 1
     return ChatReply(None, error=f"{kind}: {why}", attempts=attempts)
-
-
-def retry_after(header: str | None) -> float | None:
-    """Seconds of a Retry-After header, a number or a date; None for anything else."""
-    try:
-        text = (header or "").strip()[:64]
-        return float(int(text)) if text.isdigit() else _until(text)
-    except (ValueError, TypeError, OverflowError):
-        return None
-
-
-def _until(date: str) -> float:
-    return parsedate_to_datetime(date).timestamp() - time.time()

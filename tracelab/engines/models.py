@@ -30,12 +30,14 @@ class FoundModel:
     max_context: int
 
 
-def find_model(name: str, dtype: str) -> FoundModel:
+def find_model(name: str, dtype: str, *, weights: bool = True) -> FoundModel:
     """Check a model before any engine starts.
 
     Args:
         name: `testbed` (the bundled model), a directory, or a hub id.
         dtype: Precision it will be run in.
+        weights: Whether they must be there; a model that a server runs needs only its tokenizer
+            and config here.
 
     Raises:
         ModelLoadError: It does not exist, cannot be read, or is not a causal language model.
@@ -47,7 +49,7 @@ def find_model(name: str, dtype: str) -> FoundModel:
     else:
         path = Path(name).expanduser()
     if path.is_dir():
-        config, revision = _read_config(path, name), _revision(path, name)
+        config, revision = _read_config(path, name), _revision(path, name, weights)
         location = str(path)
     elif path.exists():
         raise ModelLoadError(f"model {name!r} is a file; give the directory that holds config.json")
@@ -112,10 +114,10 @@ def _require_whole(file: Path, name: str) -> None:
         ) from e
 
 
-def _revision(path: Path, name: str) -> str:
+def _revision(path: Path, name: str, required: bool) -> str:
     """Hash of the weights and config; large weight files by size and a sample of each end."""
     weights = sorted(p for pattern in ("*.safetensors", "*.bin") for p in path.glob(pattern))
-    if not weights:
+    if not weights and required:
         raise ModelLoadError(f"model {name!r}: the directory has no weights (*.safetensors, *.bin)")
     digest = hashlib.blake2b(digest_size=8)
     for file in weights:

@@ -11,10 +11,11 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from tracelab.engines.base import Counters, EngineSpec, Hidden, failed, overlong
+from tracelab.engines.base import Counters, EngineSpec, Hidden, Range, failed, overlong
 from tracelab.engines.tokenizer import HFTokenizer
 from tracelab.errors import EngineError, ModelLoadError, one_line
 from tracelab.methods.attend import MIN_DISTANCE, AttentionMaps, Head
+from tracelab.methods.heads import SpanAttention
 from tracelab.methods.suppress import Suppressed
 from tracelab.trace import TokenizedTrace, Unit
 from tracelab.work import FinishReason, Observation, Sampling, WorkItem
@@ -103,11 +104,23 @@ class TransformersEngine:
         from tracelab.engines import white_box
 
         return self._look(
-            tokens,
+            _size(tokens),
             lambda: white_box.attention_maps(
                 self._model, tokens, units, min_distance, depth_control, heads
             ),
             lambda why: AttentionMaps(tokens.trace.trace_id, error=why),
+        )
+
+    async def span_attention(
+        self, ids: Sequence[int], spans: Sequence[Range], targets: Sequence[Range]
+    ) -> SpanAttention:
+        """See `WhiteBox.span_attention`."""
+        from tracelab.engines import white_box
+
+        return self._look(
+            len(ids),
+            lambda: SpanAttention(white_box.span_attention(self._model, ids, spans, targets)),
+            lambda why: SpanAttention(error=why),
         )
 
     async def suppressed(
@@ -123,7 +136,7 @@ class TransformersEngine:
         from tracelab.engines import white_box
 
         return self._look(
-            tokens,
+            _size(tokens),
             lambda: white_box.suppressed(
                 self._model, tokens, units, sources, layers, heads, self._max_batch
             ),
@@ -137,7 +150,7 @@ class TransformersEngine:
         from tracelab.engines import white_box
 
         return self._look(
-            tokens,
+            _size(tokens),
             lambda: white_box.hidden_states(self._model, tokens, units, layers),
             lambda why: Hidden(tokens.trace.trace_id, error=why),
         )
@@ -155,11 +168,9 @@ class TransformersEngine:
         except Exception as e:  # one bad item is data
             return failed(item, "engine", f"{type(e).__name__}: {e}")
 
-    def _look(
-        self, tokens: TokenizedTrace, look: Callable[[], _T], refused: Callable[[str], _T]
-    ) -> _T:
-        """Look inside the model at one trace; a trace that cannot be done is data."""
-        need, holds = len(tokens.prompt_ids) + len(tokens.response_ids), self.spec.context_length
+    def _look(self, need: int, look: Callable[[], _T], refused: Callable[[str], _T]) -> _T:
+        """Look inside the model at a trace of `need` tokens; what cannot be done is data."""
+        holds = self.spec.context_length
         if need > holds:
             return refused(
                 f"overlong: the trace has {need} tokens but the model's context holds {holds}"
@@ -288,6 +299,10 @@ def _processed(logits: torch.Tensor, s: Sampling) -> torch.Tensor:
         drop = (before >= s.top_p).scatter(1, index, before >= s.top_p)
         logits = logits.masked_fill(drop, float("-inf"))
     return logits.log_softmax(-1)
+
+
+def _size(tokens: TokenizedTrace) -> int:
+    return len(tokens.prompt_ids) + len(tokens.response_ids)
 
 
 def _eos_ids(model: Any) -> frozenset[int]:

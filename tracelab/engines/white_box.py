@@ -138,14 +138,81 @@ def sentence_attention(
     cells = torch.zeros(len(ids), len(ranges), device=device)
     for j, (start, end) in enumerate(ranges):
         cells[start:end, j] = 1 / max(end - start, 1)
-    first = min((s for s, e in ranges if e > s), default=0)
-    last = max((e for s, e in ranges if e > s), default=0)
     unseen = torch.ones(len(ranges), len(ranges), dtype=torch.bool).triu(1)
     unseen |= (sizes == 0)[:, None] | (sizes == 0)[None]
 
+    def on_sums(layer: int, sums: torch.Tensor) -> None:
+        on_layer(layer, sums.masked_fill_(unseen, float("nan")).numpy())
+
+    _weigh(model, ids, cells, cells, on_sums, block_bytes)
+
+
+def span_attention(
+    model: Any,
+    ids: Sequence[int],
+    spans: Sequence[Range],
+    targets: Sequence[Range],
+    *,
+    block_bytes: int = BLOCK_BYTES,
+) -> np.ndarray:
+    """Attention from targets to spans: mean over the target's tokens, sum over the span's.
+
+    A token is predicted at the position before it, so that is the row which is looked at (AT2,
+    arXiv:2504.13752).
+
+    Args:
+        model: A causal language model.
+        ids: The whole text.
+        spans: Half-open positions that are attended to.
+        targets: Half-open positions of what is predicted; none at position 0.
+        block_bytes: Most memory of a block of weights.
+
+    Returns:
+        float32 [targets, heads of all layers in turn, spans]; NaN where a range is empty.
+    """
+    layers, per_layer = shape_of(model)
+    rows = torch.zeros(len(ids), len(targets), device=model.device)
+    for j, (start, end) in enumerate(targets):
+        rows[start - 1 : end - 1, j] = 1 / max(end - start, 1)
+    columns = torch.zeros(len(ids), len(spans), device=model.device)
+    for j, (start, end) in enumerate(spans):
+        columns[start:end, j] = 1
+    out = np.empty((len(targets), layers, per_layer, len(spans)), dtype=np.float32)
+
+    def on_sums(layer: int, sums: torch.Tensor) -> None:
+        out[:, layer] = sums.transpose(0, 1).numpy()
+
+    _weigh(model, ids, rows, columns, on_sums, block_bytes)
+    out[[end <= start for start, end in targets]] = np.nan
+    out[..., [end <= start for start, end in spans]] = np.nan
+    return out.reshape(len(targets), layers * per_layer, len(spans))
+
+
+def _weigh(
+    model: Any,
+    ids: Sequence[int],
+    rows: torch.Tensor,
+    columns: torch.Tensor,
+    on_layer: Callable[[int, torch.Tensor], None],
+    block_bytes: int,
+) -> None:
+    """Sum every head's attention weights, one layer at a time: rowsᵀ · weights · columns.
+
+    Args:
+        model: A causal language model.
+        ids: The whole text, T tokens.
+        rows: Weight of each attending position [T, R].
+        columns: Weight of each attended position [T, C].
+        on_layer: Called with the layer and float32 [heads, R, C], on the processor.
+        block_bytes: Most memory of a block of weights.
+    """
+    device = model.device
+    used = rows.any(1).nonzero()
+    first, last = (int(used.min()), int(used.max()) + 1) if len(used) else (0, 0)
+
     def capture(layer: int, query: Any, key: Any, mask: Any, scaling: float) -> Any:
         heads, groups, dim = query.shape[1], key.shape[1], query.shape[3]
-        out = torch.zeros(heads, len(ranges), len(ranges), device=device)
+        out = torch.zeros(heads, rows.shape[1], columns.shape[1], device=device)
         k = key[0].float()
         step = max(1, block_bytes // (12 * heads * max(last, 1)))
         for a in range(first, last, step):
@@ -154,9 +221,8 @@ def sentence_attention(
             logits = (q @ k[:, :b].transpose(1, 2) * scaling).view(heads, b - a, b)
             seen = causal(b - a, b, device) if mask is None else mask[0, 0, a:b, :b]
             weights = logits.masked_fill_(~seen, float("-inf")).softmax(-1)
-            out += cells[a:b].T @ (weights @ cells[:b])
-        result = out.cpu().masked_fill_(unseen, float("nan"))
-        on_layer(layer, result.numpy())
+            out += rows[a:b].T @ (weights @ columns[:b])
+        on_layer(layer, out.cpu())
         return mask
 
     with torch.inference_mode(), probing(model, capture):

@@ -35,6 +35,7 @@ from tracelab.work import Score
 METHOD = "ablate"
 CONTEXT_CITE = "context-cite"
 LEAVE_ONE_OUT = "leave-one-out"
+METHODS = (METHOD, CONTEXT_CITE, LEAVE_ONE_OUT)
 ESTIMATOR_VERSION = 2
 """Bumped whenever the same log-probabilities would give other numbers."""
 
@@ -232,7 +233,7 @@ def attribute(
     Raises:
         ValueError: The method is none of these.
     """
-    make = _Maker(trace_id, units, method, target, level)
+    make = Maker(trace_id, units, method, target, level)
     if method == LEAVE_ONE_OUT:
         return _leave_one_out(make, design, y)
     if method not in (METHOD, CONTEXT_CITE):
@@ -264,7 +265,7 @@ def attribute(
     return Attribution(scores, s.weights, s, n, failed)
 
 
-def _leave_one_out(make: _Maker, design: Design, y: Floats) -> Attribution:
+def _leave_one_out(make: Maker, design: Design, y: Floats) -> Attribution:
     kept = design.masks.sum(axis=1)
     full = [i for i, k in enumerate(kept) if k == design.n and np.isfinite(y[i])]
     size = len(make.units)
@@ -281,8 +282,8 @@ def _leave_one_out(make: _Maker, design: Design, y: Floats) -> Attribution:
 
 
 @dataclass(frozen=True, slots=True)
-class _Maker:
-    """Builds the scores of one metric for all sources."""
+class Maker:
+    """Builds the scores of one metric for all sources, of evidence `scored`."""
 
     trace_id: str
     units: Sequence[Unit]
@@ -299,6 +300,7 @@ class _Maker:
         n: int | Ints,
         extra: Mapping[str, Any],
     ) -> list[Score]:
+        """Scores from values and ends [n]; NaN and None are `insufficient`, or no interval."""
         size = len(self.units)
         v = np.full(size, np.nan) if value is None else value
         ends = [np.full(size, np.nan) if e is None else e for e in (lo, hi)]

@@ -37,7 +37,7 @@ from tenacity import (
 )
 from tenacity.wait import wait_exponential, wait_random
 
-from tracelab.engines.chat import retry_after
+from tracelab.engines.http import retry_after
 from tracelab.errors import GradingError
 from tracelab.outcomes.cache import OutcomeCache
 from tracelab.outcomes.config import JudgeConfig

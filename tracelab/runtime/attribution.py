@@ -71,6 +71,7 @@ class Attribution:
         observe: Asks engines.
         sink: Receives probes.
         rejects: What could not be studied, and why; filled on the way.
+        look: Adds what is seen inside the model to contexts that are explained.
     """
 
     config: RunConfig
@@ -80,6 +81,7 @@ class Attribution:
     observe: Observe
     sink: ProbeSink
     rejects: list[Reject]
+    look: Callable[[Sequence[Explained], ProbeSink], None] | None = None
 
     def respond(self, records: Sequence[ContextRecord]) -> list[ContextStudy]:
         """Studies of the records; the model first writes the responses that are missing."""
@@ -198,6 +200,8 @@ class Attribution:
             first += s.ask(fresh, self.tokenizer, self.model)
         self._ask("held-out ablations", first, studies)
         found = [explain(s, self.sink, self.config) for s in studies]
+        if self.look is not None:
+            self.look(found, self.sink)
         while wants := [
             (e, more) for e in found if (more := ask_again(e, self.sink, self.config)) is not None
         ]:

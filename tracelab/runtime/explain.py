@@ -100,7 +100,8 @@ def explain(study: ContextStudy, sink: ProbeSink, config: RunConfig) -> Explaine
     rows = study.rows_for("design", "full", "empty", "leave_one_out")
     for position, t in enumerate(study.targets):
         measured = sink.measured(study, t, rows)
-        methods = [m for m in dict.fromkeys([METHOD, *config.context.methods]) if m not in METHODS]
+        every = dict.fromkeys([METHOD, *config.context.methods])
+        methods = [m for m in every if m in ablate.METHODS]
         out.found[t.name] = {
             method: ablate.attribute(
                 trace,

@@ -46,14 +46,19 @@ def wire(config: RunConfig) -> Wired:
 
     from tracelab.engines.tokenizer import HFTokenizer
 
-    found = find_model(config.model, engine.dtype)
+    remote = engine.kind == "openai"
+    if remote and not (engine.server.endpoint or "").startswith(("http://", "https://")):
+        raise ConfigError(
+            'engine.kind = "openai" needs engine.server.endpoint, such as http://localhost:8000/v1'
+        )
+    found = find_model(config.model, engine.dtype, weights=not remote)
     context = engine.max_model_len or found.max_context
     if context > found.max_context:
         raise ConfigError(
             f"engine.max_model_len = {context} is more than the model's own "
             f"{found.max_context} positions"
         )
-    gpu = _use_gpu(engine)
+    gpu = not remote and _use_gpu(engine)
     spec = EngineSpec(engine.kind, found.path, found.ref, context, _options(engine, gpu, context))
     return Wired(spec, HFTokenizer(found.path), lambda: _pool(config, spec, gpu))
 
@@ -91,6 +96,8 @@ def _use_gpu(engine: EngineConfig) -> bool:
 
 
 def _options(engine: EngineConfig, gpu: bool, context: int) -> dict[str, Any]:
+    if engine.kind == "openai":
+        return engine.server.model_dump(mode="json")
     if engine.kind == "transformers":
         return {"cpu_threads": engine.cpu_threads, "max_batch": engine.max_num_seqs}
     common = {
@@ -110,8 +117,8 @@ def _options(engine: EngineConfig, gpu: bool, context: int) -> dict[str, Any]:
 
 def _pool(config: RunConfig, spec: EngineSpec, gpu: bool) -> Pool:
     engine, runtime = config.engine, config.runtime
-    if spec.kind == "scripted" and runtime.ray_address is None:
-        # A closed-form process needs no workers; tests of Ray build a RayPool themselves.
+    if spec.kind in ("scripted", "openai") and runtime.ray_address is None:
+        # What computes nothing here needs no workers; tests of Ray build a RayPool themselves.
         return LocalPool(spec, batch_rollouts=runtime.batch_rollouts)
     from tracelab.runtime.pool import RayPool
 

@@ -1,0 +1,234 @@
+"""An OpenAI-compatible completions server as an engine: token ids in, token ids and log-probs out.
+
+Prompts go as token ids, so nothing is tokenised twice. Log-probabilities of a prompt are asked for
+in one of two ways (`engine.server.scoring`):
+
+    prompt_logprobs   vLLM's extension: a row a prompt token, by token id
+    echo              `echo` with `logprobs` and no new token, as the first completions API had it;
+                      tokens are checked where the server names them by id, else only their number
+
+A reply counts only if it has a finite log-probability, at most 0, for every token that was asked,
+about that very token, and was not read from a prefix cache. Whatever else comes is an error
+observation, `kind: sentence`, with the kinds of `tracelab.engines.http` and
+
+    missing        no log-probability, or too few       not_a_number   not finite
+    wrong_token    a row about another token            cached         rows that were not computed
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from tracelab.engines.base import Counters, EngineSpec, failed, overlong
+from tracelab.engines.http import HttpError, JsonPost
+from tracelab.engines.openai_rows import checked, echoed, listed, part
+from tracelab.errors import ConfigError, ModelLoadError, one_line
+from tracelab.work import Observation, WorkItem
+
+_MOST_BYTES = 64 << 20
+"""Of one reply: a row of a prompt token takes about 100 bytes."""
+
+
+class OpenAIEngine:
+    """Serves one model through somebody else's server."""
+
+    capabilities = frozenset({"generate", "score"})
+
+    def __init__(self, spec: EngineSpec) -> None:
+        """Ask the server which models it has.
+
+        Args:
+            spec: `options` as in `tracelab.config.server.ServerConfig`.
+
+        Raises:
+            ModelLoadError: Nobody answers there, the key is refused, or it has no such model.
+            ConfigError: The environment variable of the key holds none.
+        """
+        from tracelab.engines.tokenizer import HFTokenizer
+
+        self.spec = spec
+        self.counters = Counters()
+        o = spec.options
+        self._name = str(o.get("model") or spec.model.name)
+        self._echo = o["scoring"] == "echo"
+        self._concurrency = int(o["concurrency"])
+        self._url = str(o["endpoint"]).rstrip("/")
+        self._key = key_of(o.get("api_key_env"))
+        self._tokenizer = HFTokenizer(spec.path)
+        self._check(float(o["timeout_s"]))
+
+    async def score(self, items: Sequence[WorkItem]) -> list[Observation]:
+        """See `Engine.score`."""
+        return await self._all([(i, [i.first_replicate]) for i in items], self._score_one)
+
+    async def generate(self, items: Sequence[WorkItem]) -> list[Observation]:
+        """See `Engine.generate`. The server must return the tokens it writes (`return_token_ids`).
+
+        Log-probabilities are only had where nothing is done to the distribution before sampling.
+        """
+        return await self._all(
+            [(i, [r]) for i in items for r in i.replicate_range], self._generate_one
+        )
+
+    def close(self) -> None:
+        """Nothing is held between calls."""
+
+    async def _all(
+        self, asked: Sequence[tuple[WorkItem, list[int]]], one: Callable[..., Any]
+    ) -> list[Observation]:
+        o = self.spec.options
+        # A client lives as long as the call: the next one may run in another event loop.
+        http = JsonPost(
+            f"{self._url}/completions", self._key, float(o["timeout_s"]), int(o["attempts"]),
+            float(o["backoff_s"]), self._concurrency, _MOST_BYTES,
+        )  # fmt: skip
+        gate = asyncio.Semaphore(self._concurrency)
+
+        async def guarded(item: WorkItem, replicate: int) -> Observation:
+            probe = item.target_ids is not None
+            if too_long := overlong(item, self.spec.context_length, probe_extra=int(probe)):
+                return _only(too_long, replicate)
+            async with gate:
+                try:
+                    found: Observation = await one(http, item, replicate)
+                except HttpError as e:
+                    return _only(failed(item, e.kind, e.why), replicate)
+                except Exception as e:  # whatever a server can think of is data
+                    why = f"{type(e).__name__}: {one_line(e, 200)}"
+                    return _only(failed(item, "malformed", why), replicate)
+                return found
+
+        try:
+            return list(await asyncio.gather(*(guarded(i, r) for i, rs in asked for r in rs)))
+        finally:
+            await http.close()
+
+    async def _score_one(self, http: JsonPost, item: WorkItem, replicate: int) -> Observation:
+        target = item.target_ids or ()
+        ids = [*item.prefix_ids, *target]
+        how: dict[str, Any] = (
+            {"echo": True, "logprobs": 1, "max_tokens": 0, "return_tokens_as_token_ids": True}
+            if self._echo
+            else {"prompt_logprobs": 0, "max_tokens": 1}
+        )
+        reply, choice = await self._asked(http, {"prompt": ids, "temperature": 0.0, **how})
+        cached = self._count(reply, len(ids), 0)
+        if cached is not None and cached >= len(item.prefix_ids):
+            raise HttpError("cached", f"{cached} tokens were read from the server's prefix cache")
+        rows = echoed(choice, len(ids)) if self._echo else listed(choice, len(ids))
+        start = len(item.prefix_ids)
+        values = tuple(
+            checked(row, token, start + k)
+            for k, (row, token) in enumerate(zip(rows[start:], target, strict=True))
+        )
+        return Observation(
+            key=item.key, replicate=replicate, token_logprobs=values,
+            prefix_tokens=start, cached_tokens=cached,
+        )  # fmt: skip
+
+    async def _generate_one(self, http: JsonPost, item: WorkItem, replicate: int) -> Observation:
+        s = item.sampling
+        assert s is not None
+        plain = s.temperature == 1 and s.top_p == 1 and s.top_k == 0
+        if s.logprobs and not plain:
+            raise HttpError("unsupported", "log-probabilities of a distribution that was changed")
+        body: dict[str, Any] = {
+            "prompt": list(item.prefix_ids), "temperature": s.temperature, "top_p": s.top_p,
+            "max_tokens": min(s.max_tokens, self.spec.context_length - len(item.prefix_ids)),
+            "seed": item.seed_of(replicate), "return_token_ids": True,
+        }  # fmt: skip
+        body |= {"top_k": s.top_k} if s.top_k else {}
+        body |= {"stop": list(s.stop)} if s.stop else {}
+        body |= {"logprobs": 1} if s.logprobs else {}
+        if s.json_schema:
+            body["structured_outputs"] = {"json": json.loads(s.json_schema)}
+        reply, choice = await self._asked(http, body)
+        ids = choice.get("token_ids")
+        if not isinstance(ids, list) or not all(type(t) is int and t >= 0 for t in ids):
+            raise HttpError("unsupported", "the server does not return the tokens that it wrote")
+        cached = self._count(reply, len(item.prefix_ids), len(ids))
+        logprobs = None
+        if s.logprobs:
+            rows = part(choice, "logprobs").get("token_logprobs")
+            if not isinstance(rows, list) or len(rows) != len(ids):
+                raise HttpError("missing", "not a log-probability for every token")
+            logprobs = tuple(checked((None, v), t, k) for k, (v, t) in
+                             enumerate(zip(rows, ids, strict=True)))  # fmt: skip
+        text = self._tokenizer.decode(ids)
+        at = min((at for word in s.stop if (at := text.find(word)) >= 0), default=None)
+        return Observation(
+            key=item.key, replicate=replicate, token_ids=tuple(ids), text=text[:at],
+            finish_reason="length" if choice.get("finish_reason") == "length" else "stop",
+            token_logprobs=logprobs, prefix_tokens=len(item.prefix_ids), cached_tokens=cached,
+        )  # fmt: skip
+
+    async def _asked(
+        self, http: JsonPost, body: dict[str, Any]
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        content, _ = await http.post({"model": self._name, "n": 1, **body})
+        try:
+            reply = json.loads(content)
+            choice = reply["choices"][0]
+        except (ValueError, LookupError, TypeError, RecursionError):
+            raise HttpError("malformed", "not a completion") from None
+        if not isinstance(choice, dict):
+            raise HttpError("malformed", "not a completion")
+        return reply, choice
+
+    def _count(self, reply: dict[str, Any], prompt: int, written: int) -> int | None:
+        """Add to the counters; the cached tokens, where the server tells."""
+        usage = reply.get("usage")
+        details = usage.get("prompt_tokens_details") if isinstance(usage, dict) else None
+        cached = details.get("cached_tokens") if isinstance(details, dict) else None
+        known = cached if type(cached) is int and 0 <= cached <= prompt else None
+        self.counters.prompt_tokens += prompt
+        self.counters.generated_tokens += written
+        self.counters.cached_tokens += known or 0
+        return known
+
+    def _check(self, timeout_s: float) -> None:
+        import httpx
+
+        headers = {} if self._key is None else {"Authorization": f"Bearer {self._key}"}
+        try:
+            reply = httpx.get(f"{self._url}/models", headers=headers, timeout=timeout_s)
+        except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as e:
+            raise ModelLoadError(
+                f"engine.server.endpoint = {self._url!r}: nobody answers there ({type(e).__name__})"
+            ) from None
+        if reply.status_code in (401, 403):
+            raise ModelLoadError(
+                f"engine.server.endpoint = {self._url!r} refuses the key "
+                f"({reply.status_code}); engine.server.api_key_env names the variable that holds it"
+            )
+        try:
+            names = [str(m["id"]) for m in reply.json()["data"]]
+        except (ValueError, LookupError, TypeError, RecursionError):
+            return  # a server without a list of models may still serve one
+        if reply.status_code == 200 and names and self._name not in names:
+            raise ModelLoadError(
+                f"engine.server.endpoint = {self._url!r} has no model {self._name!r}; it has "
+                f"{one_line(', '.join(names), 200)} (engine.server.model names one)"
+            )
+
+
+def key_of(variable: str | None) -> str | None:
+    """The key that an environment variable holds; None without a variable.
+
+    Raises:
+        ConfigError: It holds none.
+    """
+    if variable is None:
+        return None
+    key = os.environ.get(variable, "").strip()
+    if not key or not key.isascii() or not key.isprintable():
+        raise ConfigError(f"engine.server.api_key_env: {variable} does not hold a key")
+    return key
+
+
+def _only(observations: Sequence[Observation], replicate: int) -> Observation:
+    return next(o for o in observations if o.replicate == replicate)
