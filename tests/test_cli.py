@@ -334,7 +334,8 @@ def test_queries_by_name_by_sql_and_from_stdin(config: Path) -> None:
     run(config)
     listed = invoke("query")
     assert "top_anchors" in listed.stdout
-    assert json.loads(invoke("query", "--json").stdout)[0]["query"] == "answers_before_after"
+    names = [q["query"] for q in json.loads(invoke("query", "--json").stdout)]
+    assert names == sorted(names) and "answers_before_after" in names
     two = invoke("query", "top_anchors", "-p", "limit=2", "--json").stdout
     assert [r["rank"] for r in json.loads(two)] == [1, 1]
     assert invoke("query", "-", "--csv", stdin="select 1 as a").stdout == "a\n1\n"

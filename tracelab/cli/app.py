@@ -23,7 +23,10 @@ from tracelab.cli.support import EXIT_ERRORS, format_options, guarded, home_opti
 from tracelab.home import Home
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+HELP = ["-h", "--help"]
+
+
+@click.group(context_settings={"help_option_names": HELP})
 @click.version_option(__version__, prog_name="tracelab")
 def main() -> None:
     """Which sentence, span or step made the model say that? Measured, with an error bar.
@@ -251,6 +254,10 @@ def doctor(home: str | None) -> None:
 
 for command in (anchors, cite, grounding, audit, report, show, label, bench, completion):
     main.add_command(command)
+
+for command in main.commands.values():
+    # A command that is called by itself (`python -m pipelines.NAME`) inherits nothing.
+    command.context_settings.setdefault("help_option_names", HELP)
 
 
 def run_module() -> None:
