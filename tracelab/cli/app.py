@@ -22,7 +22,6 @@ from tracelab.cli.report import report, show
 from tracelab.cli.support import EXIT_ERRORS, format_options, guarded, home_option
 from tracelab.home import Home
 
-
 HELP = ["-h", "--help"]
 
 
