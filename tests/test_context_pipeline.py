@@ -186,6 +186,22 @@ def test_cite_prints_what_each_statement_rests_on(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("lent")
+def test_cite_shows_where_a_supported_statement_looks(tmp_path: Path) -> None:
+    path = write(tmp_path, target=None)
+    looks = ("--method", "attention", "--method", "at2")
+    done = invoke("cite", path, "--model", "testbed", "--ablations", "16", *looks)
+    assert done.exit_code == 0, done.output
+    statements = done.stdout.partition("\nresponse\n")[2]
+    lines = [x.split() for x in statements.splitlines()]
+    said = [x[0] for x in lines if x and x[0] in ("grounded", "parametric", "attention", "at2")]
+    assert "parametric" in said  # for which nothing is shown
+    assert said.count("attention") == said.count("at2") == said.count("grounded") > 0
+    at = next(i for i, x in enumerate(lines) if x[:2] == ["grounded", "Kale"])
+    tops = {x[0]: x[2] for x in lines[at:][::-1] if x and x[0] in ("attention", "at2")}
+    assert tops == {"attention": "0", "at2": "0"}
+
+
+@pytest.mark.usefixtures("lent")
 def test_cite_json_is_one_object(tmp_path: Path) -> None:
     path = write(tmp_path)
     done = invoke("cite", path, "--model", "testbed", "--ablations", "16", "--json")

@@ -266,6 +266,19 @@ def test_an_overlong_probe_is_not_sent(direct: TransformersEngine, items: list[W
     assert found[1].error is None and len(server.seen) == 1
 
 
+@pytest.mark.parametrize(("said", "fits"), [("40", False), ("0", True), ('"x"', True)])
+def test_a_window_that_is_shorter_at_the_server_holds(
+    direct: TransformersEngine, items: list[WorkItem], said: str, fits: bool
+) -> None:
+    models = f'{{"data": [{{"id": "testbed", "max_model_len": {said}}}]}}'.encode()
+    with serve(direct) as server:
+        server.respond_get = lambda r: r.send(models)
+        (o,) = ask(server.url, items[:1])
+    assert (o.error is None) == fits == (len(server.seen) == 1)
+    if not fits:
+        assert o.error is not None and "but the model's context holds 40" in o.error
+
+
 def test_what_is_wrong_with_the_server_is_said_at_once(
     direct: TransformersEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:

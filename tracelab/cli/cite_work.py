@@ -279,7 +279,8 @@ def _statement(found: Explained, t: TargetRow) -> Iterator[Text]:
         line.append(f"  rather than  {clean(t.rather_than.strip())}", style="bold")
     yield line
     shown = [s for s in found.effects(t.target) if _shown(s)]
-    if t.label in ("grounded", "diffuse"):
+    supported = t.label in ("grounded", "diffuse")
+    if supported:
         for s in sorted(shown, key=lambda s: -(s.value or 0.0))[:_TOP]:
             text = clean(found.study.units[s.unit_index].text.strip())
             interval = f"[{s.lo:+.1f}, {s.hi:+.1f}]"
@@ -289,8 +290,9 @@ def _statement(found: Explained, t: TargetRow) -> Iterator[Text]:
     if enough:
         spans = ", ".join(str(s["span"]) for s in enough if s["value"]) or "none"
         yield Text(f"{'':12}enough: {spans}" + ("" if enough[0]["reached"] else " (not reached)"))
+    # What is looked at while something is written from memory says nothing to a reader.
     best = {m: ranking(a.weights)[:1] for m, a in found.found[t.target].items()
-            if m in heads.METHODS and np.isfinite(a.weights).any()}  # fmt: skip
+            if supported and m in heads.METHODS and np.isfinite(a.weights).any()}  # fmt: skip
     least = _PART * ((t.logprob_full or 0.0) - (t.logprob_empty or 0.0))
     for s in _others(found, t.target):
         if s.get("kind") in ("joint", "redundant") and abs(s["value"]) >= least:

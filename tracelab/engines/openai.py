@@ -20,6 +20,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -59,7 +60,7 @@ class OpenAIEngine:
         self._url = str(o["endpoint"]).rstrip("/")
         self._key = key_of(o.get("api_key_env"))
         self._tokenizer = HFTokenizer(spec.path)
-        self._check(float(o["timeout_s"]))
+        self._context = min(spec.context_length, self._look_up(float(o["timeout_s"])))
 
     async def score(self, items: Sequence[WorkItem]) -> list[Observation]:
         """See `Engine.score`."""
@@ -90,7 +91,7 @@ class OpenAIEngine:
 
         async def guarded(item: WorkItem, replicate: int) -> Observation:
             probe = item.target_ids is not None
-            if too_long := overlong(item, self.spec.context_length, probe_extra=int(probe)):
+            if too_long := overlong(item, self._context, probe_extra=int(probe)):
                 return _only(too_long, replicate)
             async with gate:
                 try:
@@ -138,7 +139,7 @@ class OpenAIEngine:
             raise HttpError("unsupported", "log-probabilities of a distribution that was changed")
         body: dict[str, Any] = {
             "prompt": list(item.prefix_ids), "temperature": s.temperature, "top_p": s.top_p,
-            "max_tokens": min(s.max_tokens, self.spec.context_length - len(item.prefix_ids)),
+            "max_tokens": min(s.max_tokens, self._context - len(item.prefix_ids)),
             "seed": item.seed_of(replicate), "return_token_ids": True,
         }  # fmt: skip
         body |= {"top_k": s.top_k} if s.top_k else {}
@@ -190,7 +191,8 @@ class OpenAIEngine:
         self.counters.cached_tokens += known or 0
         return known
 
-    def _check(self, timeout_s: float) -> None:
+    def _look_up(self, timeout_s: float) -> int:
+        """The model's context length at the server, as far as it tells."""
         import httpx
 
         headers = {} if self._key is None else {"Authorization": f"Bearer {self._key}"}
@@ -206,14 +208,16 @@ class OpenAIEngine:
                 f"({reply.status_code}); engine.server.api_key_env names the variable that holds it"
             )
         try:
-            names = [str(m["id"]) for m in reply.json()["data"]]
-        except (ValueError, LookupError, TypeError, RecursionError):
-            return  # a server without a list of models may still serve one
-        if reply.status_code == 200 and names and self._name not in names:
+            sizes = {str(m["id"]): m.get("max_model_len") for m in reply.json()["data"]}
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+            return sys.maxsize  # a server without a list of models may still serve one
+        if reply.status_code == 200 and sizes and self._name not in sizes:
             raise ModelLoadError(
                 f"engine.server.endpoint = {self._url!r} has no model {self._name!r}; it has "
-                f"{one_line(', '.join(names), 200)} (engine.server.model names one)"
+                f"{one_line(', '.join(sizes), 200)} (engine.server.model names one)"
             )
+        size = sizes.get(self._name)
+        return size if type(size) is int and size > 0 else sys.maxsize
 
 
 def key_of(variable: str | None) -> str | None:
