@@ -40,6 +40,7 @@ another thing than what replaces one of many ways to say it."""
 NODES = 21
 """Values that stand for a p_i that is only estimated. With five, the tails of p_i are missing, and
 intervals of what p_i decides cover .85 at any number of rollouts."""
+_SAME, _SAME_RATIO = 0.03, 1.5  # apart by less, in p and in 1 - p, is one node
 _ROUNDS = 30
 _FLOOR = 1e-300
 _RARE = 0.03  # a sentence written less often than this is as good as never written again
@@ -315,7 +316,22 @@ def keep_nodes(kept: ArrayLike, n: ArrayLike) -> Floats:
     k, m = np.asarray(kept, dtype=np.float64), np.asarray(n, dtype=np.float64)
     q = (np.arange(NODES) + 0.5) / NODES
     found: Floats = betaincinv(k[:, None] + 0.5, (m - k)[:, None] + 0.5, q)
-    return found
+    return np.array([_merged(row) for row in found]).reshape(found.shape)
+
+
+def _merged(nodes: Floats) -> Floats:
+    """Ascending nodes, neighbours that lead to the same V replaced by their mean: fewer to sum."""
+    if np.isnan(nodes).any():
+        return nodes
+    out, first = nodes.copy(), 0
+    for i in range(1, len(nodes) + 1):
+        if i < len(nodes):
+            far = nodes[i] - nodes[first] > _SAME
+            if not far and (1 - nodes[first]) < _SAME_RATIO * (1 - nodes[i]):
+                continue
+        out[first:i] = nodes[first:i].mean()
+        first = i
+    return out
 
 
 def as_data(total: ArrayLike, n: ArrayLike, keep: ArrayLike | None = None) -> CurveData:
