@@ -95,6 +95,9 @@ def cite(
     target: Any = None,
     methods: Sequence[str] = (),
     engine: str = "transformers",
+    endpoint: str | None = None,
+    served: str | None = None,
+    api_key_env: str | None = None,
     dtype: str = "float32",
     seed: int = 0,
     max_tokens: int = 512,
@@ -118,7 +121,10 @@ def cite(
         target: A text of the response, or what else a record's `target` can be; needs data in
             memory.
         methods: `shapley`, `sufficient`, `pairs`, `attention`, `at2`, besides the effects.
-        engine: `transformers` or `vllm`.
+        engine: `transformers`, `vllm` or `openai`.
+        endpoint: For `openai`: the server, up to and without `/completions`.
+        served: Its name for the model; default: `model`.
+        api_key_env: Environment variable that holds its key.
         dtype: Precision of weights and arithmetic.
         seed: Of the masks, and of a response that the model writes.
         max_tokens: Longest response that the model writes.
@@ -137,6 +143,7 @@ def cite(
     options = CiteOptions(
         model=str(model), engine=engine, ablations=ablations, unit=unit, mode=mode, seed=seed,
         dtype=dtype, max_tokens=max_tokens, methods=tuple(methods),
+        endpoint=endpoint, served=served, api_key_env=api_key_env,
     )  # fmt: skip
     config = config_of(options).model_dump(mode="json")
     del config["name"]
