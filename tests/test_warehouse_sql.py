@@ -24,7 +24,7 @@ import sqlglot
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tracelab.errors import WarehouseError
+from tracelab.errors import QueryError, WarehouseError
 from tracelab.trace import TokenizedTrace, Trace, Turn, tokenized_units
 from tracelab.warehouse import open_reader, open_writer, sql_dir
 from tracelab.warehouse import query as warehouse_query
@@ -489,7 +489,8 @@ def test_queries_take_a_trace_by_name_or_id(world: duckdb.DuckDBPyConnection) ->
     by_name = query(world, "value_curve", {"trace": "one", "run": "demo"})
     assert by_name.num_rows == 4
     assert query(world, "value_curve", {"trace": ID1, "run": "r1"}) == by_name
-    assert query(world, "value_curve", {"trace": "one", "run": "other"}).num_rows == 0
+    with pytest.raises(QueryError, match="there is no run 'other'; there are: demo"):
+        query(world, "value_curve", {"trace": "one", "run": "other"})
     assert query(world, "top_anchors", {"limit": "2"}).column("value").to_pylist() == [-0.75, 0.5]
     assert rows(world, "answers_before_after", trace="one", sentence="0") == [
         {

@@ -46,6 +46,7 @@ COSTS = "SELECT * FROM run_costs WHERE run_id = $run"
 
 
 NEXT = (
+    (". .venv/bin/activate", "puts tracelab on your PATH, after make demo"),
     ("tracelab query top_anchors", "the sentences that mattered, all traces"),
     ("tracelab query", "what else can be asked by name"),
     ("tracelab schema", "tables, units, signs"),

@@ -54,7 +54,7 @@ def cite(
 
     \b
     Example:
-      echo '{"context": " Kale costs 4. Oak adds 1.", "query": "How much?"}' |
+      echo '{"context": "Here are the notes. Tea costs 4.", "query": "How much is Tea?"}' |
         tracelab cite - --model testbed
     """
     from tracelab.cli.cite_work import CiteOptions, read_input, show

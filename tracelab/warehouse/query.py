@@ -125,6 +125,7 @@ def query(
     sql, values = sql_or_name, dict(params or {})
     if re.fullmatch(r"\s*[\w-]*\s*", sql_or_name):
         sql, values = _named(sql_or_name.strip(), values)
+        _known_run(con, values.get("run"))
     try:
         relation = con.sql(sql, params=values) if values else con.sql(sql)
         if relation is None:  # a comment, or a statement without a result
@@ -213,6 +214,16 @@ def _named(name: str, params: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     if missing := [p for p in found.params if p.required and p.name not in params]:
         raise QueryError(f"query {name} needs {missing[0].name}: {missing[0].help}")
     return found.sql, {p.name: params.get(p.name, p.default) for p in found.params}
+
+
+def _known_run(con: DuckDBPyConnection, run: object) -> None:
+    """Refuse a run that is not there: no rows would look like an answer."""
+    if run is None:
+        return
+    names = con.execute("SELECT run_id, name FROM runs ORDER BY started_at DESC").fetchall()
+    if str(run) not in {n for pair in names for n in pair}:
+        have = ", ".join(str(pair[1]) for pair in names[:8]) or "none"
+        raise QueryError(f"there is no run {str(run)!r}; there are: {have}")
 
 
 def _header(file: Path) -> tuple[list[str], str]:

@@ -1,11 +1,15 @@
 -- How the distribution of final answers changes across one sentence of a trace.
 -- param trace: id or name of the trace
 -- param sentence: index of the sentence, from 0
--- param run: id or name of the run; the latest one when it is not given (default none)
+-- param run: id or name of the run; the latest one that has any when it is not given (default none)
 WITH picked AS (
     SELECT run_id
     FROM runs
-    WHERE $run IS NULL OR CAST($run AS VARCHAR) IN (run_id, name)
+    WHERE
+        CASE
+            WHEN $run IS NULL THEN run_id IN (SELECT s.run_id FROM answer_distributions AS s)
+            ELSE CAST($run AS VARCHAR) IN (run_id, name)
+        END
     ORDER BY started_at DESC
     LIMIT 1
 ),

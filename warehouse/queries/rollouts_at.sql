@@ -1,12 +1,16 @@
 -- Rollouts started from one boundary of a trace, with how they ended.
 -- param trace: id or name of the trace
 -- param boundary: index of the boundary: the place before that sentence
--- param run: id or name of the run; the latest one when it is not given (default none)
+-- param run: id or name of the run; the latest one that has any when it is not given (default none)
 -- param limit: most rollouts to list (default 20)
 WITH picked AS (
     SELECT run_id
     FROM runs
-    WHERE $run IS NULL OR CAST($run AS VARCHAR) IN (run_id, name)
+    WHERE
+        CASE
+            WHEN $run IS NULL THEN run_id IN (SELECT s.run_id FROM rollouts AS s)
+            ELSE CAST($run AS VARCHAR) IN (run_id, name)
+        END
     ORDER BY started_at DESC
     LIMIT 1
 )

@@ -1,12 +1,16 @@
 -- The sentences that changed the outcome most, over a run or in one trace.
--- param run: id or name of the run; the latest one when it is not given (default none)
+-- param run: id or name of the run; the latest one that has any when it is not given (default none)
 -- param trace: id or name of the trace; all when it is not given (default none)
 -- param method: estimator whose numbers are shown; resample-pooled where the run has it, else resample, when it is not given (default none)
 -- param limit: most sentences to list (default 10)
 WITH picked AS (
     SELECT run_id
     FROM runs
-    WHERE $run IS NULL OR CAST($run AS VARCHAR) IN (run_id, name)
+    WHERE
+        CASE
+            WHEN $run IS NULL THEN run_id IN (SELECT s.run_id FROM anchors AS s)
+            ELSE CAST($run AS VARCHAR) IN (run_id, name)
+        END
     ORDER BY started_at DESC
     LIMIT 1
 ),
@@ -23,18 +27,17 @@ shown AS (
 
 SELECT
     a.trace_name,
-    a.method,
-    a.rank,
     a.unit_index,
+    a.text,
+    a.role,
     a.value,
     a.lo,
     a.hi,
     a.n,
-    a.status,
     a.prob_matters,
     a.p_adjusted,
-    a.role,
-    a.text
+    a.rank,
+    a.method
 FROM anchors AS a
 INNER JOIN picked ON a.run_id = picked.run_id
 WHERE

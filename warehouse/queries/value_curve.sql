@@ -1,10 +1,14 @@
 -- Expected reward from every boundary of one trace.
 -- param trace: id or name of the trace
--- param run: id or name of the run; the latest one when it is not given (default none)
+-- param run: id or name of the run; the latest one that has any when it is not given (default none)
 WITH picked AS (
     SELECT run_id
     FROM runs
-    WHERE $run IS NULL OR CAST($run AS VARCHAR) IN (run_id, name)
+    WHERE
+        CASE
+            WHEN $run IS NULL THEN run_id IN (SELECT s.run_id FROM value_curves AS s)
+            ELSE CAST($run AS VARCHAR) IN (run_id, name)
+        END
     ORDER BY started_at DESC
     LIMIT 1
 )

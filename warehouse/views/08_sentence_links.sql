@@ -16,6 +16,8 @@ SELECT
     l.level,
     l.n,
     l.status,
+    (l.extra ->> 'n_kept')::INTEGER AS n_kept,
+    (l.extra ->> 'n_replaced')::INTEGER AS n_replaced,
     (l.extra ->> 'p_adjusted')::DOUBLE AS p_adjusted
 FROM links AS l
 INNER JOIN traces AS t ON l.run_id = t.run_id AND l.trace_id = t.trace_id
@@ -50,4 +52,6 @@ COMMENT ON COLUMN sentence_links.hi IS 'Upper end of the interval.';
 COMMENT ON COLUMN sentence_links.level IS 'Nominal coverage of [lo, hi].';
 COMMENT ON COLUMN sentence_links.n IS 'Rollouts or probes behind it.';
 COMMENT ON COLUMN sentence_links.status IS 'ok, insufficient, certified or failed.';
+COMMENT ON COLUMN sentence_links.n_kept IS 'Rollouts that go on from after the earlier sentence; NULL for methods without rollouts.';
+COMMENT ON COLUMN sentence_links.n_replaced IS 'Rollouts that wrote something else in its place.';
 COMMENT ON COLUMN sentence_links.p_adjusted IS 'p-value of no influence, adjusted over all pairs of the trace (Benjamini-Hochberg).';
