@@ -224,7 +224,7 @@ def test_a_model_that_cannot_be_used(
         ("resample.rollouts=2.5", "`resample.rollouts` = 2.5"),
         ("resample=5", "`resample` = 5: this is a section; write [resample]"),
         ('source=""', '`source` = ""'),
-        ("engine.kind=vlm", "'vllm', 'transformers' or 'scripted'"),
+        ("engine.kind=vlm", "'vllm', 'transformers', 'openai' or 'scripted'"),
         ("grading.kind=regex", "`pattern` is needed for kind `regex`"),
         ("resample.segmenter=nosuch", "no segmenter 'nosuch'"),
         ("source_options.format=nosuch", "no format 'nosuch'"),

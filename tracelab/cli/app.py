@@ -254,9 +254,16 @@ def doctor(home: str | None) -> None:
 for command in (anchors, cite, grounding, audit, report, show, label, bench, completion):
     main.add_command(command)
 
-for command in main.commands.values():
-    # A command that is called by itself (`python -m pipelines.NAME`) inherits nothing.
-    command.context_settings.setdefault("help_option_names", HELP)
+
+def _short_help(group: click.Group) -> None:
+    """Give every command -h: called by itself (`python -m pipelines.NAME`) it inherits nothing."""
+    for command in group.commands.values():
+        command.context_settings.setdefault("help_option_names", HELP)
+        if isinstance(command, click.Group):
+            _short_help(command)
+
+
+_short_help(main)
 
 
 def run_module() -> None:
