@@ -169,7 +169,8 @@ def _units(console: Console, units: Sequence[dict[str, Any]], *, categories: boo
         console.print(table)
     console.print(Text(
         "+ raised the expected reward, - lowered it; * significant at a false discovery rate of "
-        "10 %; ! decisive; c certified (bounded without sampling); n/m not measured",
+        "10 %; ! decisive; c certified (so often written that its effect is bounded); "
+        "n/m not measured",
         style="dim",
     ), soft_wrap=not console.is_terminal)  # fmt: skip
     console.print()

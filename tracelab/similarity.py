@@ -85,8 +85,11 @@ def load(name: str = "auto", *, device: str | None = None) -> Similarity:
             f"similarity {name!r} needs sentence-transformers: pip install 'tracelab[embed]', "
             f"or use 'lexical'"
         )
+    from tracelab.engines.models import quiet_hub
+
     try:
-        return _loaded(name, device, local=False)
+        with quiet_hub():
+            return _loaded(name, device, local=False)
     # Whatever a library or a hub raises for a name that is no model is the user's wrong name.
     except Exception as e:
         raise ConfigError(f"similarity model {name!r} cannot be loaded: {one_line(e, 200)}") from e

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,15 +80,29 @@ def _read_config(path: Path, name: str) -> dict[str, Any]:
     return config
 
 
+@contextmanager
+def quiet_hub() -> Iterator[None]:
+    """No word of a hub's retries: whoever asks says in one sentence what came of it."""
+    loggers = [logging.getLogger(n) for n in ("huggingface_hub", "transformers", "httpx")]
+    before = [x.level for x in loggers]
+    try:
+        for x in loggers:
+            x.setLevel(logging.CRITICAL)
+        yield
+    finally:
+        for x, level in zip(loggers, before, strict=True):
+            x.setLevel(level)
+
+
 def _hub_config(name: str) -> tuple[dict[str, Any], str]:
     from transformers import AutoConfig
 
     try:
-        config = AutoConfig.from_pretrained(name)
+        with quiet_hub():
+            config = AutoConfig.from_pretrained(name)
     except Exception as e:  # offline, unknown repository, gated, malformed: one answer for a user
         raise ModelLoadError(
-            f"model {name!r} is neither a directory here nor a hub model that can be reached "
-            f"({type(e).__name__})"
+            f"model {name!r} is neither a directory here nor a hub model that can be reached"
         ) from e
     return config.to_dict(), str(getattr(config, "_commit_hash", None) or "unknown")
 

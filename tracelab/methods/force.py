@@ -112,8 +112,8 @@ def estimate(
 
     Returns:
         N + 1 scores `value` (unit kind `boundary`: expected reward if the model must answer here,
-        Wilson interval); N scores `delta_value` (value after the unit minus before it, Newcombe
-        interval, independent arms) and N scores `tv` (`stats.contrast`).
+        Wilson interval); N scores `delta_value` (value after the unit minus before it,
+        `stats.intervals.difference`) and N scores `tv` (`stats.contrast`).
     """
     g = group(units, (dataclasses.replace(r, diverge_token=r.start_token) for r in rollouts))
     answers, least = Answers(g), max(min_rollouts, 1)

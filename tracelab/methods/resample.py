@@ -242,7 +242,7 @@ def estimate(
 
     An unanswered rollout has reward 0; ungraded and failed ones are excluded and counted in
     `extra`. V_b has a Wilson interval; V_{i+1} - V_i that of (1 - p_i)(V_{i+1} - U_i), with
-    Newcombe's for the difference of the independent arms.
+    `stats.intervals.difference` for that of the independent arms.
 
     Args:
         trace_id: The trace.

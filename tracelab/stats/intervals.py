@@ -6,6 +6,7 @@ NaN into a missing value, never into 0.
 
 from __future__ import annotations
 
+from math import ceil, floor
 from statistics import NormalDist
 
 import numpy as np
@@ -156,16 +157,19 @@ def two_sample_p(
     a, n, b, m = (np.asarray(x, dtype=np.float64) for x in (total_a, n_a, total_b, n_b))
     found = np.full(a.shape, np.nan)
     for i in np.flatnonzero((n > 0) & (m > 0)):
-        hits = np.array([a[i], b[i]])
-        if not whole:
-            less = a[i] / n[i] <= b[i] / m[i]
-            ends = (np.ceil, np.floor) if less else (np.floor, np.ceil)
-            hits = np.array([ends[0](a[i] - _ROUNDING), ends[1](b[i] + _ROUNDING)])
-            if not less:
-                hits = np.array([ends[0](a[i] + _ROUNDING), ends[1](b[i] - _ROUNDING)])
-            if (hits[0] / n[i] <= hits[1] / m[i]) != less:  # rounded past each other
-                found[i] = 1.0
-                continue
-        first, second = np.round(hits).astype(np.int64)
-        found[i] = fisher_exact([[first, int(n[i]) - first], [second, int(m[i]) - second]]).pvalue
+        hits = (round(a[i]), round(b[i])) if whole else _towards(a[i], n[i], b[i], m[i])
+        if hits is None:
+            found[i] = 1.0
+            continue
+        table = [[hits[0], int(n[i]) - hits[0]], [hits[1], int(m[i]) - hits[1]]]
+        found[i] = fisher_exact(table).pvalue
     return found
+
+
+def _towards(a: float, n: float, b: float, m: float) -> tuple[int, int] | None:
+    """Totals rounded towards the other group's mean; None when they pass each other."""
+    if a / n > b / m:
+        swapped = _towards(b, m, a, n)
+        return None if swapped is None else (swapped[1], swapped[0])
+    low, high = ceil(a - _ROUNDING), floor(b + _ROUNDING)
+    return (low, high) if low / n <= high / m else None

@@ -32,7 +32,7 @@ function effectLine(r, m, i, scale, chosen) {
   if (row[PADJ] !== null) more.push(`p adjusted ${pvalue(row[PADJ])}`);
   if (row[MATTERS] !== null) more.push(`P(matters) ${chance(row[MATTERS])}`);
   if (row[DECISIVE] !== null) more.push(`P(decisive) ${chance(row[DECISIVE])}`);
-  if (row[STATUS] === "certified") more.push("certified: bounded without sampling");
+  if (row[STATUS] === "certified") more.push("certified: so often written that its effect is bounded");
   const value = ok ? h("b." + sign(row[V]), null, signed(row[V])) : h("span.missing.pad", null, row[STATUS] === "failed" ? "failed" : "not measured");
   return h("div.measure" + (chosen ? ".chosen" : ""), null,
     h("span.method", null, m), value,

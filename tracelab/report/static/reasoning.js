@@ -148,7 +148,7 @@ function legend(trace, r, method, scale) {
         ` + raised the ${rewardWord(trace)}; full colour at ±${scale.toFixed(2)}`),
       h("span", null, swatch("missing"), " not measured (n/m), never 0"),
       h("span", null, swatch("fdr"), ` significant at a false discovery rate of ${percent(FDR)}` + (method === "resample-pooled" ? " (unpooled test)" : "")),
-      (r.methods[method].rows.some((row) => row && row[STATUS] === "certified")) ? h("span", null, swatch("certified"), " certified: bounded without sampling") : null,
+      (r.methods[method].rows.some((row) => row && row[STATUS] === "certified")) ? h("span", null, swatch("certified"), " certified: so often written that its effect is bounded") : null,
       (r.links || []).length ? h("span", null, "arcs: sentence → later sentence (dot), change in how often it is written; solid if significant") : null),
     h("p.note", null, `Effect of a sentence = expected reward (0 to 1) after it minus before it; the whisker is its ${percent(levels)} interval. Colours of categories are by rule, not measured.`));
 }
