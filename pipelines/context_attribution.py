@@ -185,7 +185,7 @@ def load(
         rollouts=sink.total,
         failed=sink.failed,
         scores=len(scores),
-        insufficient=sum(s.status == "insufficient" for s in scores),
+        insufficient=sum(s.value is None for s in scores),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from tracelab.runtime.progress import RunProgress
 from tracelab.runtime.run import Run
 from tracelab.runtime.wiring import Wired, wire
 from tracelab.stats.surrogate import whole_logit
+from tracelab.work import Observation, WorkItem
 
 NOTES = {
     "id": "kale",
@@ -45,7 +47,8 @@ def config(source: Path, **context: Any) -> RunConfig:
                        "max_model_len": 256},
             "context": {"ablations": 16, "held_out": 4, "top_k": [1],
                         "methods": ["ablate", "context-cite", "leave-one-out", "shapley",
-                                    "sufficient", "pairs", "attention", "at2"],
+                                    "sufficient", "pairs", "attention", "at2",
+                                    "llm-cites"],
                         "curve_points": 2, **context},
         },
         "t",
@@ -72,12 +75,29 @@ class Kept:
         pass
 
 
+class Citing(Kept):
+    """Answers, besides, which sources support a statement; to another one it says nothing clear."""
+
+    def __init__(self, pool: LocalPool, wired: Wired, clear: str) -> None:
+        super().__init__(pool)
+        self._run, self._tokenizer, self._clear = pool.run, wired.tokenizer, clear
+        self.run = self.answer
+
+    def answer(self, items: Iterable[WorkItem]) -> Iterator[list[Observation]]:
+        for i in items:
+            if i.sampling is None or not i.sampling.json_schema:
+                yield from self._run([i])
+                continue
+            asked = f'Statement:\n"{self._clear}"' in self._tokenizer.decode(i.prefix_ids)
+            yield [Observation(i.key, 0, (5,), '{"sources": [1]}' if asked else "answer 3")]
+
+
 def go(config: RunConfig, wired: Wired, pool: Pool | None) -> Summary:
     """Run the pipeline; without a pool, nothing may be asked of an engine."""
 
     def start() -> Pool:
         assert pool is not None, "everything was in the journal"
-        return Kept(pool)
+        return pool if isinstance(pool, Kept) else Kept(pool)
 
     with Run(config, Home.at(None), wired.spec, start, RunProgress(quiet=True)) as run:
         return context_attribution.execute(run, wired.tokenizer, wait_s=5)
@@ -91,7 +111,7 @@ def test_from_a_file_to_sql_and_back(
     bad = {**NOTES, "id": "bad", "context": ""}
     absent = {**NOTES, "id": "absent", "target": "Plum costs 9."}
     source.write_text("".join(json.dumps(r) + "\n" for r in (NOTES, bad, absent)))
-    summary = go(config(source), wired, pool)
+    summary = go(config(source), wired, Citing(pool, wired, "Kale costs 4."))
     assert (summary.traces, summary.rejected, summary.failed) == (1, 2, 0)
 
     (kale, contrast) = rows("SELECT * FROM grounding WHERE method = 'ablate' ORDER BY position")
@@ -103,7 +123,7 @@ def test_from_a_file_to_sql_and_back(
     assert [(r["method"], r["metric"]) for r in found] == [
         ("ablate", "effect"), ("ablate", "weight"), ("at2", "weight"),
         ("attention", "attention"), ("context-cite", "weight"),
-        ("leave-one-out", "effect"),
+        ("leave-one-out", "effect"), ("llm-cites", "cited"),
         *(("pairs", f"interaction:{j}") for j in (1, 2, 3)),
         ("shapley", "effect"), ("sufficient", "member"),
     ]  # fmt: skip
@@ -114,6 +134,16 @@ def test_from_a_file_to_sql_and_back(
     )
     assert [tuple(r.values()) for r in looked] == [
         ("at2", 0, 0, "scored"), ("attention", 0, 0, "scored")
+    ]  # fmt: skip
+    cited = rows(
+        "SELECT position, unit_index, value, s.status, evidence, extra ->> 'reason' AS reason "
+        "FROM scores AS s INNER JOIN targets USING (run_id, trace_id, target) "
+        "WHERE method = 'llm-cites' ORDER BY ALL"
+    )
+    assert [tuple(r.values()) for r in cited] == [
+        *((0, i, float(i == 0), "ok", "judged", None) for i in range(4)),
+        *((1, i, None, "failed", "judged", "the reply is not one complete JSON object")
+          for i in range(4)),
     ]  # fmt: skip
     members = rows(
         "SELECT unit_index, value FROM scores WHERE metric = 'member' AND value > 0 "
@@ -203,6 +233,15 @@ def test_cite_shows_where_a_supported_statement_looks(tmp_path: Path) -> None:
     at = next(i for i, x in enumerate(lines) if x[:2] == ["grounded", "Kale"])
     tops = {x[0]: x[2] for x in lines[at:][::-1] if x and x[0] in ("attention", "at2")}
     assert tops == {"attention": "0", "at2": "0"}
+
+
+@pytest.mark.usefixtures("lent")
+def test_cite_says_why_the_model_cites_nothing(tmp_path: Path) -> None:
+    done = invoke("cite", write(tmp_path), "--model", "testbed", "--ablations", "8",
+                  "--method", "llm-cites")  # fmt: skip
+    assert done.exit_code == 0, done.output
+    said = [x.strip() for x in done.stdout.splitlines() if "llm-cites: " in x]
+    assert said and all(x.startswith("llm-cites: no answer, ") for x in said)
 
 
 @pytest.mark.usefixtures("lent")

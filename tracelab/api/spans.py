@@ -120,7 +120,8 @@ def cite(
         mode: What stands in the place of an ablated span: `delete`, `placeholder`, `resample`.
         target: A text of the response, or what else a record's `target` can be; needs data in
             memory.
-        methods: `shapley`, `sufficient`, `pairs`, `attention`, `at2`, besides the effects.
+        methods: `shapley`, `sufficient`, `pairs`, `attention`, `at2`, `llm-cites`, besides
+            the effects.
         engine: `transformers`, `vllm` or `openai`.
         endpoint: For `openai`: the server, up to and without `/completions`.
         served: Its name for the model; default: `model`.

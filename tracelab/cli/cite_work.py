@@ -17,13 +17,13 @@ from rich.text import Text
 from tracelab.config import RunConfig, parse_config
 from tracelab.engines.base import EngineSpec
 from tracelab.errors import ConfigError, ImportFormatError, PlanError
-from tracelab.methods import heads
+from tracelab.methods import cites, heads
 from tracelab.output import clean
 from tracelab.runs import hush_transformers
 from tracelab.runtime.attribution import Attribution, cut_of
 from tracelab.runtime.context_heads import Looker
 from tracelab.runtime.contexts import ChatTokenizer
-from tracelab.runtime.explain import Explained
+from tracelab.runtime.explain import BASELINES, Explained
 from tracelab.runtime.pool import LocalPool, Pool
 from tracelab.runtime.probes import ProbeSink
 from tracelab.runtime.prune import Pruned, prune
@@ -65,7 +65,8 @@ class CiteOptions:
         seed: Of the masks, and of a response that the model writes.
         dtype: Precision.
         max_tokens: Longest response that the model writes.
-        methods: `shapley`, `sufficient`, `pairs`, `attention`, `at2`, besides the effects.
+        methods: `shapley`, `sufficient`, `pairs`, `attention`, `at2`, `llm-cites`, besides
+            the effects.
         prune: Answer again with so many spans; 0 does not.
         endpoint: For `openai`: the server, up to and without `/completions`.
         served: The server's name for the model; default: `model`.
@@ -215,8 +216,7 @@ def to_json(cited: Cited) -> dict[str, Any]:
 
 def _others(found: Explained, target: str) -> list[dict[str, Any]]:
     """What the methods besides the effects say about one target."""
-    looked = [s for m in heads.METHODS if m in found.found[target]
-              for s in found.found[target][m].scores]  # fmt: skip
+    looked = [s for _, a in found.baselines(target) for s in a.scores]
     asked = [s for a in found.answers for s in a.scores if s.target == target]
     return [
         {"method": s.method, "metric": s.metric, "span": s.unit_index, "value": s.value,
@@ -228,7 +228,7 @@ def _others(found: Explained, target: str) -> list[dict[str, Any]]:
 def _quality(found: Explained) -> dict[str, dict[str, float | None]]:
     out: dict[str, dict[str, float | None]] = {t.target: {} for t in found.targets}
     for row in found.faithfulness:
-        if row.method not in heads.METHODS:
+        if row.method not in BASELINES:
             out[row.target][row.metric] = row.value
     return out
 
@@ -290,6 +290,8 @@ def _statement(found: Explained, t: TargetRow) -> Iterator[Text]:
     if enough:
         spans = ", ".join(str(s["span"]) for s in enough if s["value"]) or "none"
         yield Text(f"{'':12}enough: {spans}" + ("" if enough[0]["reached"] else " (not reached)"))
+    if supported and (said := found.found[t.target].get(cites.METHOD)) is not None:
+        yield Text(f"{'':12}{cites.METHOD}: {clean(_cited(said.scores))}")
     # What is looked at while something is written from memory says nothing to a reader.
     best = {m: ranking(a.weights)[:1] for m, a in found.found[t.target].items()
             if supported and m in heads.METHODS and np.isfinite(a.weights).any()}  # fmt: skip
@@ -303,6 +305,13 @@ def _statement(found: Explained, t: TargetRow) -> Iterator[Text]:
         elif s["method"] == "shapley" and s["lo"] is not None and s["lo"] > 0:
             yield Text(f"{'':12}Shapley {s['value']:+.1f} [{s['lo']:+.1f}, {s['hi']:+.1f}] "
                        f"{s['span']:>3}")  # fmt: skip
+
+
+def _cited(scores: Sequence[Score]) -> str:
+    """The spans that the model says it used, or why it said nothing that counts."""
+    if any(s.value is None for s in scores):
+        return f"no answer, {scores[0].extra['reason']}"
+    return ", ".join(str(s.unit_index) for s in scores if s.value) or "none"
 
 
 def _pruned(p: Pruned) -> Iterator[Text]:

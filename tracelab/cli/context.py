@@ -30,9 +30,10 @@ _UNITS = ["word", "sentence", "paragraph", "document", "message"]
     "--method",
     "methods",
     multiple=True,
-    type=click.Choice(["shapley", "sufficient", "pairs", "attention", "at2"]),
+    type=click.Choice(["shapley", "sufficient", "pairs", "attention", "at2", "llm-cites"]),
     help="Also: Shapley values; the smallest set found that is enough; which spans need "
-    "or replace each other; attention to each span, and with learned heads. Repeatable.",
+    "or replace each other; attention to each span, and with learned heads; which "
+    "spans the model says it used. Repeatable.",
 )
 @click.option("--prune", type=click.IntRange(min=0), default=0, metavar="K",
               help="Answer again with the K top spans, and say what changed.")  # fmt: skip

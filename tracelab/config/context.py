@@ -37,6 +37,7 @@ class ContextConfig(Section):
             "pairs",
             "attention",
             "at2",
+            "llm-cites",
         ]
     ] = ["ablate"]
     """What is computed. `ablate` gives effects with intervals, and the ranking; `context-cite` the
@@ -45,7 +46,8 @@ class ContextConfig(Section):
     (`ablations` masks); `sufficient`, the smallest set found that alone holds the target within 1
     nat (60 masks at most); `pairs`, which of the top 8 spans need or replace each other (37).
     Cheap baselines that load the model once more, with transformers: `attention` of the target to
-    each span, mean over heads; `at2`, a weight a head learned from the run's own ablations."""
+    each span, mean over heads; `at2`, a weight a head learned from the run's own ablations.
+    `llm-cites` asks the model itself, once a target, which spans support it."""
     ablations: int = Field(default=64, ge=8)
     """Most masks per context; ContextCite uses 64, and 32 already find what matters."""
     width: float | None = Field(default=None, gt=0)

@@ -8,11 +8,14 @@ from pipelines import context_attribution as recipe
 from tracelab.config import RunConfig
 from tracelab.dryrun import Forecast, Stage
 from tracelab.errors import ConfigError, PlanError
+from tracelab.methods import cites
 from tracelab.runtime.attribution import recipe_of
 from tracelab.runtime.context_begin import prompt_of
 from tracelab.runtime.contexts import ChatTokenizer
 from tracelab.runtime.wiring import Wired
+from tracelab.segment import segment
 from tracelab.sources.base import Reject
+from tracelab.sources.context import ContextRecord
 
 
 def forecast_contexts(config: RunConfig, wired: Wired) -> Forecast:
@@ -20,7 +23,8 @@ def forecast_contexts(config: RunConfig, wired: Wired) -> Forecast:
 
     Prompt tokens of the ablations are an upper bound (deletion shortens prompts; masks of small
     contexts repeat); those that test the top spans, and those of methods that look before they ask
-    again, depend on the scores and are not counted.
+    again, depend on the scores and are not counted, nor are citations of responses that the model
+    has yet to write.
 
     Raises:
         ConfigError: The engine cannot serve it.
@@ -34,7 +38,7 @@ def forecast_contexts(config: RunConfig, wired: Wired) -> Forecast:
     records, rejects = recipe.gather(config)
     c = config.context
     found = Forecast(config.name, c.ablations, rejects=rejects)
-    silent = tokens = probes = probe_tokens = 0
+    silent = tokens = probes = probe_tokens = asked = asked_tokens = 0
     how = recipe_of(config, wired.spec.context_length)
     for r in records:
         try:
@@ -50,9 +54,30 @@ def forecast_contexts(config: RunConfig, wired: Wired) -> Forecast:
         masks += n if "leave-one-out" in c.methods else 0
         probes += masks
         probe_tokens += masks * size
+        if cites.METHOD in c.methods and answered:
+            questions = _statements(r, c.segmenter)
+            asked += questions
+            asked_tokens += questions * _question_tokens(r, tokenizer)
     longest = config.sampling.max_tokens
     found.stages = [
         Stage("responses", silent, silent, tokens, silent, silent * longest),
         Stage("ablations", probes, probes, probe_tokens, 0, 0),
     ]
+    if cites.METHOD in c.methods:
+        found.stages.append(
+            Stage("citations", asked, asked, asked_tokens, asked, asked * longest)
+        )
     return found
+
+
+def _statements(record: ContextRecord, segmenter: str) -> int:
+    """Targets of a record whose response is known."""
+    sentences = len(segment(record.response or "", segmenter)) or 1
+    return sum(sentences if t.kind == "sentence" else 1 for t in record.targets)
+
+
+def _question_tokens(record: ContextRecord, tokenizer: ChatTokenizer) -> int:
+    """Tokens of a question about one of them, without the statement itself."""
+    said = record.response or ""
+    asked = cites.question([s.text for s in record.context.sources], said, "")
+    return len(tokenizer.encode_text(asked))

@@ -10,15 +10,12 @@ to persuasion: what it says is evidence of the kind `judged`, never `executed`.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tracelab.reply import UnclearReplyError, one_object
 from tracelab.trace import content_hash
 from tracelab.work import Outcome
-
-_FENCED = re.compile(r"```(?:json)?[ \t]*\n(.*?)\n[ \t]*```", re.DOTALL)
-_LONGEST_REPLY = 100_000  # characters
 
 
 def judge_messages(
@@ -96,22 +93,10 @@ def parse_judgement(text: str, labels: Mapping[str, float]) -> Outcome:
         the last `</think>` is one JSON object, alone or in the only fenced block, with one
         `label` that is known (case apart).
     """
-    if len(text) > _LONGEST_REPLY:
-        return _unclear("is too long")
-    body = text.rpartition("</think>")[2].strip()
-    if not body:
-        return _unclear("is empty")
-    blocks = _FENCED.findall(body)
-    if len(blocks) > 1:
-        return _unclear("has several blocks")
     try:
-        found = json.loads(blocks[0] if blocks else body, object_pairs_hook=_unique)
-    except _RepeatedError as e:
-        return _unclear(f"gives {str(e)[:40]!r} twice")
-    except (ValueError, RecursionError):
-        return _unclear("is not one complete JSON object")
-    if not isinstance(found, dict):
-        return _unclear("is not a JSON object")
+        found = one_object(text)
+    except UnclearReplyError as e:
+        return _unclear(str(e))
     label = found.get("label")
     if not isinstance(label, str):
         return _unclear("has no label")
@@ -122,21 +107,6 @@ def parse_judgement(text: str, labels: Mapping[str, float]) -> Outcome:
     reason = found.get("reason")
     detail = " ".join(reason.split())[:500] if isinstance(reason, str) else None
     return Outcome(name, float(labels[name]), "graded", detail or None)
-
-
-class _RepeatedError(Exception):
-    pass
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        seen: set[str] = set()
-        for key, _ in pairs:
-            if key in seen:
-                raise _RepeatedError(key)
-            seen.add(key)
-    return found
 
 
 def _unclear(why: str) -> Outcome:

@@ -14,7 +14,7 @@ import numpy as np
 from tracelab.config import RunConfig
 from tracelab.contexts.parts import Cut
 from tracelab.errors import PlanError
-from tracelab.methods import ablate
+from tracelab.methods import ablate, cites
 from tracelab.runtime.context_begin import Recipe, begin, prompt_of
 from tracelab.runtime.contexts import ChatTokenizer, ContextStudy
 from tracelab.runtime.explain import Explained, ask_again, explain, seed_of, test
@@ -23,6 +23,7 @@ from tracelab.segment import segment
 from tracelab.sources.base import Reject
 from tracelab.sources.context import ContextRecord
 from tracelab.stats import masks
+from tracelab.targets import Target
 from tracelab.trace import Rendering
 from tracelab.work import ModelRef, Observation, Sampling, WorkItem
 
@@ -199,6 +200,8 @@ class Attribution:
             fresh = masks.held_out(s.n, c.held_out, rng[k], seen)
             first += s.ask(fresh, self.tokenizer, self.model)
         self._ask("held-out ablations", first, studies)
+        if cites.METHOD in c.methods:
+            self._cite(studies)
         found = [explain(s, self.sink, self.config) for s in studies]
         if self.look is not None:
             self.look(found, self.sink)
@@ -221,6 +224,29 @@ class Attribution:
         self.sink.expect(studies)
         if items:
             self.observe(stage, items, self.sink)
+
+    def _cite(self, studies: Sequence[ContextStudy]) -> None:
+        """Let the model say which sources support each target; fills `replies`."""
+        asked: dict[str, list[tuple[ContextStudy, str]]] = {}
+        items = []
+        for s in studies:
+            for t in s.targets:
+                try:
+                    item = citation(s, t, self.tokenizer, self.model, self.config)
+                except PlanError as e:
+                    s.replies[t.name] = cites.Reply(None, f"template: {e}")
+                    continue
+                asked.setdefault(item.key, []).append((s, t.name))
+                items.append(item)
+
+        def hear(batch: list[Observation]) -> None:
+            for o in batch:
+                cut = "truncated: the reply is cut off" if o.finish_reason == "length" else None
+                said = cites.Reply(None if o.error else o.text, o.error or cut)
+                for s, target in asked[o.key]:
+                    s.replies[target] = said
+
+        self.observe("citations", items, hear)
 
     def _replace(self, studies: Sequence[ContextStudy]) -> None:
         """Let the model write replacements of every source, from the prompt before it."""
@@ -253,6 +279,27 @@ class Attribution:
                         s.replacements[o.replicate % VARIANTS][i] = text
 
         self.observe("replacements", items, write)
+
+
+def citation(
+    study: ContextStudy, target: Target, tokenizer: ChatTokenizer, model: ModelRef,
+    config: RunConfig,
+) -> WorkItem:  # fmt: skip
+    """The request that asks which sources support a target.
+
+    Raises:
+        PlanError: The chat template refuses a plain question.
+    """
+    asked = cites.question([u.text for u in study.units], study.trace.response, target.text)
+    rendering = study.trace.rendering
+    text = tokenizer.chat_text([{"role": "user", "content": asked}], rendering)
+    most = config.sampling.max_tokens
+    return WorkItem(
+        model=model,
+        prefix_ids=tokenizer.encode_prompt(text, rendering),
+        sampling=Sampling(temperature=0.0, max_tokens=most, json_schema=cites.schema(study.n)),
+        seed=config.seed,
+    )
 
 
 def _answered(record: ContextRecord) -> bool:

@@ -17,6 +17,7 @@ from tracelab.contexts import Context, Mode, ablate, hex_mask, read_mask
 from tracelab.contexts.lexical import bm25
 from tracelab.errors import PlanError
 from tracelab.methods.ablate import Knowledge
+from tracelab.methods.cites import Reply
 from tracelab.runtime.study import Study
 from tracelab.stats.masks import Design, Purpose
 from tracelab.targets import Continuation, Target
@@ -94,6 +95,8 @@ class ContextStudy:
     rows: list[MaskRow] = field(default_factory=list)
     replacements: list[list[str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    replies: dict[str, Reply] = field(default_factory=dict)
+    """What the model said it bases each target on, where it was asked."""
 
     @property
     def trace(self) -> Trace:
@@ -213,6 +216,7 @@ class ContextStudy:
             "mode": self.mode,
             "placeholder": self.placeholder,
             "notes": self.notes,
+            "replies": {t: [r.text, r.error] for t, r in self.replies.items()},
             "masks": [
                 [hex_mask(r.kept), r.purpose, r.design, r.blocks, r.cluster, r.keys, r.error]
                 for r in self.rows
@@ -239,4 +243,5 @@ class ContextStudy:
                 for k, p, d, b, c, keys, e in data["masks"]
             ],
             notes=list(data["notes"]),
+            replies={t: Reply(*r) for t, r in data.get("replies", {}).items()},
         )

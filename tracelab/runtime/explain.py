@@ -15,7 +15,7 @@ import numpy as np
 from tracelab.config import RunConfig
 from tracelab.config.context import ContextConfig
 from tracelab.grounding import label, parametric_share
-from tracelab.methods import ablate
+from tracelab.methods import ablate, cites, heads
 from tracelab.methods.ablate import METHOD
 from tracelab.runtime.contexts import ContextStudy
 from tracelab.runtime.probes import Bools, Floats, ProbeSink
@@ -31,6 +31,8 @@ TEST = "test"
 QUESTION = "question"
 """Purpose of masks that a method asked for after seeing others."""
 EFFECT = "effect"
+BASELINES = (*heads.METHODS, cites.METHOD)
+"""Methods that ablate nothing, held to the same tests as those that do."""
 MIN_HELD_OUT = 8
 """Fewest held-out masks for a rank correlation that says anything."""
 
@@ -68,12 +70,17 @@ class Explained:
         """The ranking of the sources [n]; NaN where nothing is known."""
         return self.found[target][METHOD].weights
 
+    def baselines(self, target: str) -> list[tuple[str, ablate.Attribution]]:
+        """What methods that ablate nothing say about a target."""
+        return [(m, a) for m, a in self.found[target].items() if m in BASELINES]
+
     def test_masks(self, config: ContextConfig) -> Design:
         """Masks that test the scores of all targets, those asked before left out."""
         known = {r.kept for r in self.study.rows}
         fresh: dict[tuple[bool, ...], None] = {}
         for t in self.study.targets:
-            for mask in np.concatenate(list(_tests(self.weights(t.name), config))):
+            looked = [_tops(m, a.weights, config) for m, a in self.baselines(t.name)]
+            for mask in np.concatenate([*_tests(self.weights(t.name), config), *looked]):
                 if (kept := tuple(bool(k) for k in mask)) not in known:
                     fresh[kept] = None
         masks = np.array(list(fresh), dtype=np.bool_).reshape(len(fresh), self.study.n)
@@ -117,6 +124,10 @@ def explain(study: ContextStudy, sink: ProbeSink, config: RunConfig) -> Explaine
             )
             for method in methods
         }
+        if cites.METHOD in config.context.methods:
+            out.found[t.name][cites.METHOD] = cites.attribution(
+                trace, study.units, t.name, study.replies.get(t.name), level
+            )
         full, empty = (_sum(study, sink, t, [kept] * study.n) for kept in (True, False))
         out.targets.append(
             TargetRow(
@@ -188,10 +199,12 @@ def test(found: Explained, sink: ProbeSink, config: RunConfig) -> Explained:
         add(t, METHOD, "parametric", parametric_share(row.logprob_full, row.logprob_empty), 2)
         weights, full = found.weights(t.name), row.logprob_full
         tops, deletion, insertion = _tests(weights, c)
-        for i, k in enumerate(c.top_k):
-            without = _sum(study, sink, t, tops[i]) if len(tops) else None
-            drop = None if full is None or without is None else full - without
-            add(t, METHOD, f"top_{k}_drop", drop, 2)
+        looked = [(m, _tops(m, a.weights, c)) for m, a in found.baselines(t.name)]
+        for method, removed in [(METHOD, tops), *looked]:
+            for i, k in enumerate(c.top_k):
+                without = _sum(study, sink, t, removed[i]) if len(removed) else None
+                drop = None if full is None or without is None else full - without
+                add(t, method, f"top_{k}_drop", drop, 2)
         if c.curve_points:
             for name, masks in (("deletion", deletion), ("insertion", insertion)):
                 values = [_sum(study, sink, t, m) for m in masks]
@@ -206,10 +219,21 @@ def _tests(weights: Floats, config: ContextConfig) -> tuple[Bools, Bools, Bools]
     none = np.zeros((0, len(weights)), dtype=np.bool_)
     if not np.isfinite(weights).any():  # nothing to test
         return none, none, none
-    tops = top_k_masks(weights, config.top_k)
+    tops = _tops(METHOD, weights, config)
     if not config.curve_points:
         return tops, none, none
     return (tops, *curve_masks(weights, config.curve_points))
+
+
+def _tops(method: str, weights: Floats, config: ContextConfig) -> Bools:
+    """Masks without the k top sources, one row a k; none where nothing is known.
+
+    Of sources that a model cites, k at most, in the order of the text: what it does not cite stays.
+    """
+    if not np.isfinite(weights).any():
+        return np.zeros((0, len(weights)), dtype=np.bool_)
+    tops = top_k_masks(weights, config.top_k)
+    return tops | ~(weights > 0) if method == cites.METHOD else tops
 
 
 def _sum(
