@@ -64,9 +64,7 @@ def forecast_contexts(config: RunConfig, wired: Wired) -> Forecast:
         Stage("ablations", probes, probes, probe_tokens, 0, 0),
     ]
     if cites.METHOD in c.methods:
-        found.stages.append(
-            Stage("citations", asked, asked, asked_tokens, asked, asked * longest)
-        )
+        found.stages.append(Stage("citations", asked, asked, asked_tokens, asked, asked * longest))
     return found
 
 
