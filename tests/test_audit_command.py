@@ -179,7 +179,7 @@ def test_judges_behind_a_hostile_endpoint_are_counted_and_never_scored(
         config.write_text(
             f'name = "j"\npipeline = "failure_audit"\nsource = "{folder}"\nmodel = "testbed"\n'
             '[audit]\nopinions = ["all-at-once", "error-rule"]\n'
-            f'[audit.judge]\nendpoint = "{url}"\nmodel = "m"\ntimeout_s = 2.0\nattempts = 1\n'
+            f'[audit.judge]\nendpoint = "{url}"\nmodel = "m"\ntimeout_s = 10.0\nattempts = 1\n'
             "[runtime]\nmax_error_rate = 0.01\n"
         )
         result = invoke("run", config)

@@ -21,7 +21,7 @@ _RATIO = re.compile(r"([+-]?\d+)\s*/\s*([+-]?\d+)\Z")
 _FRAC = re.compile(
     r"([+-]?)\s*\\frac\s*(?:\{\s*([+-]?\d+)\s*\}|(\d))\s*(?:\{\s*([+-]?\d+)\s*\}|(\d))\Z"
 )
-_SCIENTIFIC = re.compile(r"([+-]?\d+(?:\.\d+)?)[eE]([+-]?\d{1,3})\Z")
+_SCIENTIFIC = re.compile(r"[+-]?\d+(?:\.\d+)?[eE][+-]?\d{1,3}\Z")
 _WRAPPERS = (
     re.compile(r"\$\$(.+)\$\$\Z", re.DOTALL),
     re.compile(r"\$([^$]+)\$\Z", re.DOTALL),
@@ -66,20 +66,14 @@ def surely_number(answer: str) -> Fraction | None:
 
 
 def _number(text: str) -> Fraction | None:
-    if len(text) > _LONGEST_NUMBER:
+    if len(text) > _LONGEST_NUMBER or not text.isascii():
         return None
-    if not text.isascii():
-        return None
-    if _GROUPED.match(text):
+    if any(p.match(text) for p in (_DECIMAL, _GROUPED, _SCIENTIFIC)):
         return Fraction(text.replace(",", ""))
-    if _DECIMAL.match(text):
-        return Fraction(text)
     if found := _RATIO.match(text):
         sign, top, bottom = "", found[1], found[2]
     elif found := _FRAC.match(text):
         sign, top, bottom = found[1], found[2] or found[3], found[4] or found[5]
-    elif found := _SCIENTIFIC.match(text):
-        return Fraction(text)
     else:
         return None
     if int(bottom) == 0:

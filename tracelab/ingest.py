@@ -109,17 +109,10 @@ def _begun(con: DuckDBPyConnection, name: str, segmenter: str) -> RunRow:
     """The run to add to: the one there is, or a new one."""
     config = {"segmenter": segmenter}
     row = RunRow(
-        run_id=name,
-        name=name,
-        pipeline=PIPELINE,
-        engine="none",
-        config=config,
-        config_digest=content_hash(config),
-        tracelab_version=__version__,
-        seed=0,
-        status="running",
-        started_at=datetime.now(UTC),
-    )
+        run_id=name, name=name, pipeline=PIPELINE, engine="none", config=config,
+        config_digest=content_hash(config), tracelab_version=__version__, seed=0,
+        status="running", started_at=datetime.now(UTC),
+    )  # fmt: skip
     there = con.execute(
         "SELECT pipeline, config, started_at, finished_at FROM runs WHERE run_id = $name",
         {"name": name},
