@@ -65,11 +65,11 @@ def pool(wired: Wired) -> LocalPool:
     return LocalPool(wired.spec)
 
 
-class Kept:
+class Kept(LocalPool):
     """A pool that outlives the run it is lent to."""
 
     def __init__(self, pool: LocalPool) -> None:
-        self.run, self.counters = pool.run, pool.counters
+        self._engine, self._size = pool._engine, pool._size
 
     def close(self) -> None:
         pass
@@ -80,13 +80,12 @@ class Citing(Kept):
 
     def __init__(self, pool: LocalPool, wired: Wired, clear: str) -> None:
         super().__init__(pool)
-        self._run, self._tokenizer, self._clear = pool.run, wired.tokenizer, clear
-        self.run = self.answer
+        self._tokenizer, self._clear = wired.tokenizer, clear
 
-    def answer(self, items: Iterable[WorkItem]) -> Iterator[list[Observation]]:
+    def run(self, items: Iterable[WorkItem]) -> Iterator[list[Observation]]:
         for i in items:
             if i.sampling is None or not i.sampling.json_schema:
-                yield from self._run([i])
+                yield from super().run([i])
                 continue
             asked = f'Statement:\n"{self._clear}"' in self._tokenizer.decode(i.prefix_ids)
             yield [Observation(i.key, 0, (5,), '{"sources": [1]}' if asked else "answer 3")]
@@ -220,7 +219,10 @@ def test_cite_prints_what_each_statement_rests_on(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("lent")
-def test_cite_shows_where_a_supported_statement_looks(tmp_path: Path) -> None:
+def test_cite_shows_where_a_supported_statement_looks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(context_heads, "build", None)  # the engine that is there is looked into
     path = write(tmp_path, target=None)
     looks = ("--method", "attention", "--method", "at2")
     done = invoke("cite", path, "--model", "testbed", "--ablations", "16", *looks)

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 import pytest
 
+from tests.completions_server import Server
 from tests.conftest import SCRIPT_REF
+from tests.judge_server import judge_server
 from tracelab.config import parse_config
 from tracelab.engines.base import EngineSpec, Tokenizer
 from tracelab.engines.scripted import Script, ScriptTokenizer
@@ -30,6 +32,8 @@ class Subject:
     model: ModelRef
     context: int
     prompts: list[tuple[int, ...]]
+    samples: int = 1
+    """Statistics are made with a so-manieth part of the samples: a request a sample takes time."""
 
     def ask(self, *items: WorkItem) -> list[Observation]:
         """Observations in item, then replicate order."""
@@ -38,10 +42,12 @@ class Subject:
         return sorted(found, key=lambda o: (order[o.key], o.replicate))
 
     def item(self, prefix: Sequence[int], *, n: int = 1, first: int = 0, **sampling) -> WorkItem:
+        plain = sampling.get("temperature", 1) == 1 and sampling.get("top_p", 1) == 1
+        how = {"max_tokens": 120, "logprobs": plain or self.name != "openai", **sampling}
         return WorkItem(
             self.model,
             tuple(prefix),
-            Sampling(**{"max_tokens": 120, "logprobs": True, **sampling}),
+            Sampling(**how),
             first_replicate=first,
             replicates=n,
         )
@@ -50,14 +56,14 @@ class Subject:
         return WorkItem(self.model, tuple(prefix), target_ids=tuple(target))
 
 
-def model_subject(kind: str) -> Subject:
+def model_subject(kind: str, **engine: object) -> Subject:
     config = parse_config(
         {
             "name": "contract",
             "source": "testbed",
             "model": "testbed",
             "engine": {"kind": kind, "dtype": "float32", "max_model_len": CONTEXT,
-                       "kv_cache_gib": 1, "device": "cpu"},
+                       "kv_cache_gib": 1, "device": "cpu", **engine},
         },
         "contract",
     )  # fmt: skip
@@ -89,6 +95,18 @@ def transformers_subject() -> Iterator[Subject]:
 
 
 @pytest.fixture(scope="session")
+def openai_subject(transformers_subject: Subject) -> Iterator[Subject]:
+    """A client of a server over the transformers engine."""
+    pool = transformers_subject.pool
+    assert isinstance(pool, LocalPool)
+    with judge_server(Server(pool._engine)) as server:
+        subject = model_subject("openai", server={"endpoint": server.url})
+        subject.samples = 4
+        yield subject
+        subject.pool.close()
+
+
+@pytest.fixture(scope="session")
 def scripted_subject() -> Subject:
     tokenizer = ScriptTokenizer(Script.planted())
     spec = EngineSpec("scripted", "scripted", SCRIPT_REF, CONTEXT)
@@ -97,7 +115,7 @@ def scripted_subject() -> Subject:
 
 
 @pytest.fixture(
-    params=["scripted", "transformers", pytest.param("vllm", marks=pytest.mark.engine)],
+    params=["scripted", "transformers", "openai", pytest.param("vllm", marks=pytest.mark.engine)],
     scope="session",
 )
 def engine(request: pytest.FixtureRequest) -> Subject:

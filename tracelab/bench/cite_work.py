@@ -91,8 +91,10 @@ class Worker:
         self._pool.close()
 
 
-def random_model(folder: Path, tokenizer: Path) -> str:
-    """A Qwen2 of 16 million random weights with the testbed's tokenizer, as a directory.
+def random_model(
+    folder: Path, tokenizer: Path, *, layers: int = 8, hidden: int = 256, window: int = 4096
+) -> str:
+    """A Qwen2 of 16 million (or so) random weights with the testbed's tokenizer, as a directory.
 
     Its 32,000 outputs make the output layer cost what it costs in models that people use.
     """
@@ -101,8 +103,9 @@ def random_model(folder: Path, tokenizer: Path) -> str:
 
     torch.manual_seed(0)
     config = Qwen2Config(
-        vocab_size=32_000, hidden_size=256, num_hidden_layers=8, num_attention_heads=8,
-        num_key_value_heads=8, intermediate_size=1024, max_position_embeddings=4096,
+        vocab_size=32_000, hidden_size=hidden, num_hidden_layers=layers,
+        num_attention_heads=hidden // 32, num_key_value_heads=hidden // 32,
+        intermediate_size=4 * hidden, max_position_embeddings=window,
         tie_word_embeddings=True, eos_token_id=2, pad_token_id=0, bos_token_id=2,
     )  # fmt: skip
     made: Any = Qwen2ForCausalLM(config)

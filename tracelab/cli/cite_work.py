@@ -127,7 +127,8 @@ def cite(text: str, options: CiteOptions) -> Cited:
         studies = work.respond([record])
         if not studies:
             raise ImportFormatError(work.rejects[0].reason.removeprefix(f"{record.name}: "))
-        with contextlib.closing(Looker(config)) as work.look:
+        lent = pool.white_box if isinstance(pool, LocalPool) else None
+        with contextlib.closing(Looker(config, lent=lent)) as work.look:
             (found,) = work.measure(studies)
         return Cited(found, prune(work, found, options.prune) if options.prune else None)
     except PlanError as e:

@@ -1,8 +1,9 @@
 """The white-box methods of contexts: attention to spans, and head weights learned from ablations.
 
-They need the model's inside, so they run in the driver on a transformers engine of their own, after
-the ablations of a group of contexts. Findings are lines of the journal (`heads.jsonl`): a run that
-is continued or rebuilt reads them there, unless the outcomes they were learned from have changed.
+They need the model's inside, so they run in the driver on a transformers engine of their own, or
+one that is lent, after the ablations of a group of contexts. Findings are lines of the journal
+(`heads.jsonl`): a run that is continued or rebuilt reads them there, unless the outcomes they were
+learned from have changed.
 """
 
 from __future__ import annotations
@@ -41,11 +42,13 @@ class Looker:
         config: What is asked.
         journal: Where findings are kept; None keeps none.
         say: Told before the model is loaded.
+        lent: An engine that can look inside the model and is somebody else's to close.
     """
 
     config: RunConfig
     journal: Journal | None = None
     say: Callable[[str], None] = lambda _: None
+    lent: Any = None
     _done: dict[str, dict[str, Any]] = field(default_factory=dict)
     _engine: Any = None
 
@@ -55,7 +58,7 @@ class Looker:
 
     def close(self) -> None:
         """Drop the model. Idempotent."""
-        if self._engine is not None:
+        if self._engine is not None and self._engine is not self.lent:
             self._engine.close()
         self._engine = None
 
@@ -86,6 +89,7 @@ class Looker:
 
     def _look(self, group: Sequence[Explained], sink: ProbeSink) -> Iterator[list[Finding]]:
         """Findings of each context, by both methods; weights of heads are learned from all."""
+        self._engine = self._engine or self.lent
         if self._engine is None:
             self.say("looking inside the model ...")
             own = self.config.engine.model_copy(update={"kind": "transformers"})

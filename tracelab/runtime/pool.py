@@ -13,10 +13,10 @@ import logging
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from tracelab import aio
-from tracelab.engines.base import Counters, EngineSpec, build, failed
+from tracelab.engines.base import Counters, EngineSpec, WhiteBox, build, failed
 from tracelab.errors import EngineDeadError, EngineError, TracelabError, one_line
 from tracelab.work import Observation, WorkItem
 
@@ -110,6 +110,12 @@ class LocalPool:
         """Build the engine."""
         self._engine = build(spec)
         self._size = batch_rollouts
+
+    @property
+    def white_box(self) -> WhiteBox | None:
+        """Its engine, if that can look inside the model."""
+        inside = "attention" in self._engine.capabilities
+        return cast(WhiteBox, self._engine) if inside else None
 
     def run(self, items: Iterable[WorkItem]) -> Iterator[list[Observation]]:
         """See `Pool.run`."""
