@@ -152,9 +152,7 @@ def score(
         torch.set_num_threads(before)
 
 
-def _batch(
-    model: Any, probes: Sequence[Probe], held: list[int], device: str, vocab: int
-) -> Batch:
+def _batch(model: Any, probes: Sequence[Probe], held: list[int], device: str, vocab: int) -> Batch:
     some = [probes[i] for i in held]
     one = some[0]
     if len(some) == 1 and (one.size > LONGEST or len(one.target) * vocab > ROW_VALUES):
