@@ -69,6 +69,7 @@ def forced(
 def execute(run: Run, tokenizer: Tokenizer, *, wait_s: float) -> Summary:
     """Do, or finish, the whole study."""
     config, model = run.config, run.spec.model
+    annotate = annotator(config)  # first: a wrong name is to be told before anything is sampled
     inputs = gather(config)
     with contextlib.closing(Grader(config.grading, cache_dir=run.home.grades)) as grader:
         if inputs.questions:
@@ -101,7 +102,6 @@ def execute(run: Run, tokenizer: Tokenizer, *, wait_s: float) -> Summary:
             load_traces(con, config.name, [s.loaded() for s in studies])
             load_items(con, config.name, places)
 
-        annotate = annotator(config)
         loader = Loader(run.home.database, config.name, run.progress.warn, open_rows)
         sink = RolloutSink(studies, grader, loader, annotate, config.resample.force_suffix)
         try:

@@ -121,6 +121,18 @@ def test_it_refuses_what_the_run_would_refuse(config: Path) -> None:
     assert invoke("run", config, "--json").exit_code == 2
 
 
+def test_a_model_of_sentences_that_is_not_there_is_told_before_anything_is_sampled(
+    config: Path, asked: list[WorkItem]
+) -> None:
+    (empty := config.parent / "no-model").mkdir()
+    wrong = ["--set", f"resample.similarity={empty}", "--set", "resample.methods=['links']"]
+    for options in (["--dry-run"], []):
+        refused = invoke("run", config, *wrong, *options)
+        assert refused.exit_code == 2, refused.output
+        assert f"{empty}' cannot be loaded" in refused.stderr and "Traceback" not in refused.output
+    assert not asked
+
+
 def test_rejects_are_counted_not_costed(config: Path) -> None:
     source = config.parent / "t.jsonl"
     before = forecast(config)

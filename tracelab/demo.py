@@ -20,7 +20,7 @@ from rich.text import Text
 from tracelab.config import load_config
 from tracelab.errors import WarehouseError
 from tracelab.home import Home
-from tracelab.output import clean
+from tracelab.output import clean, signed
 from tracelab.resources import resource_dir
 from tracelab.runs import run_config
 from tracelab.warehouse import open_reader
@@ -143,8 +143,8 @@ def _table(top: list[tuple[Any, ...]]) -> Table:
             str(index),
             Text(clean(sentence.strip())),
             Text(clean(role or "")),
-            Text(f"{value:+.2f}", style=colour),
-            f"{lo:+.2f} to {hi:+.2f}",
+            Text(signed(value), style=colour),
+            f"{signed(lo)} to {signed(hi)}",
             str(n),
         )
     return table

@@ -45,6 +45,14 @@ def _harmless(char: str) -> str:
     return char if char.isprintable() else "\ufffd"
 
 
+def signed(value: float | None, digits: int = 2) -> str:
+    """`+0.31`, `-0.05`, `0.00`, `n/m` (not measured); a plain minus, for programs that read it."""
+    if value is None:
+        return "n/m"
+    text = f"{value:+.{digits}f}"
+    return text[1:] if float(text) == 0 else text
+
+
 def default_format() -> Format:
     """A table on a terminal, CSV when piped."""
     return "table" if sys.stdout.isatty() else "csv"

@@ -20,7 +20,7 @@ from rich.text import Text
 
 from tracelab.categories import categorize
 from tracelab.errors import QueryError
-from tracelab.output import clean
+from tracelab.output import clean, signed
 from tracelab.report.page import require_views
 from tracelab.report.runs import preferred, rows
 from tracelab.report.selection import TraceKey, find_run, find_trace
@@ -207,14 +207,6 @@ def _verdicts(console: Console, verdicts: Sequence[dict[str, Any]]) -> None:
         if v["counterfactual"] is not None:
             said += f"; fixed by: {_short(v['counterfactual'], 300)}"
         console.print(Text(said), soft_wrap=not console.is_terminal)
-
-
-def signed(value: float | None) -> str:
-    """`+0.31`, `-0.05`; a plain minus, for programs that read it."""
-    if value is None:
-        return "n/m"
-    text = f"{value:+.2f}"
-    return "0.00" if float(text) == 0 else text
 
 
 def _tint(value: float, scale: float) -> Style:

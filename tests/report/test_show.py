@@ -11,7 +11,8 @@ from click.testing import CliRunner, Result
 from rich.console import Console
 
 from tracelab.cli.report import report, show
-from tracelab.show import show_trace, signed
+from tracelab.output import signed
+from tracelab.show import show_trace
 from tracelab.warehouse import open_reader
 
 

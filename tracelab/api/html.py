@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from tracelab.report.page import environment
+from tracelab.report.page import environment, signed
 
 if TYPE_CHECKING:
     from tracelab.api.sentences import AnchorsResult
@@ -43,7 +43,7 @@ def of_anchors(found: AnchorsResult) -> str:
             units.append(
                 _unit(r, r.text, r.value, scale) | {
                     "class": f"{'none' if r.value is None else ''} {'fdr' if fdr else ''}".strip(),
-                    "title": f"{_signed(r.value)}{said}, n = {r.n}, {r.status}",
+                    "title": f"{signed(r.value)}{said}, n = {r.n}, {r.status}",
                 }
             )  # fmt: skip
         head = asked.get(trace_id)
@@ -75,7 +75,7 @@ def of_cite(found: CiteResult) -> str:
         spans = [
             _unit(r, r.span, r.value, scale) | {
                 "class": "none" if r.value is None else "",
-                "title": f"{_signed(r.value)} nats, {_interval(r.lo, r.hi)}, {r.status}",
+                "title": f"{signed(r.value)} nats, {_interval(r.lo, r.hi)}, {r.status}",
             }
             for _, r in sorted(strongest.items())[:_MOST_UNITS]
         ]  # fmt: skip
@@ -119,8 +119,7 @@ def of_audit(found: AuditResult) -> str:
                     "title": "not measured" if p is None else f"probability {p:.2f}",
                 }
             )  # fmt: skip
-        name = v.trace_name or v.trace_id
-        cards.append({"name": name, "verdict": v, "units": units,
+        cards.append({"name": v.trace_name or v.trace_id, "verdict": v, "units": units,
                       "left": max(0, len(steps) - _MOST_UNITS)})  # fmt: skip
     return _render("audit.html.j2", found, cards)
 
@@ -147,9 +146,5 @@ def _cut(text: str) -> str:
     return text if len(text) <= _MOST_CHARS else f"{text[:_MOST_CHARS]}… ({len(text):,} characters)"
 
 
-def _signed(value: float | None) -> str:
-    return "not measured" if value is None else f"{value:+.2f}"
-
-
 def _interval(lo: float | None, hi: float | None) -> str:
-    return "no interval" if lo is None or hi is None else f"{lo:+.2f} to {hi:+.2f}"
+    return "no interval" if lo is None or hi is None else f"{signed(lo)} to {signed(hi)}"

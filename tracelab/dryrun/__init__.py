@@ -23,6 +23,7 @@ from tracelab.home import Home
 from tracelab.methods import certify
 from tracelab.methods.resample import Planned, boundary_tokens
 from tracelab.output import clean, print_table
+from tracelab.runtime.estimates import annotator
 from tracelab.runtime.inputs import adopt_answers, base_items, certificates, gather, prepare
 from tracelab.runtime.journal import deduplicated, read_observations
 from tracelab.runtime.pool import split
@@ -137,6 +138,7 @@ def forecast(
         from tracelab.dryrun.audit import forecast_audit
 
         return forecast_audit(config, wired)
+    annotator(config)  # a model of sentences that cannot be loaded would end the run
     root = config.runtime.journal or str(home.runs)
     seen: dict[str, dict[int, Observation]] = {}
     if not fresh and (old := read_record(root, config.name)) is not None:
