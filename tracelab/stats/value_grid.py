@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -19,10 +21,9 @@ class Mix:
     """
 
     def __init__(self, nodes: Floats) -> None:
-        values, counts = np.unique(nodes, return_counts=True)
-        self.parts = [
-            (One(float(p)), float(c)) for p, c in zip(values, counts / len(nodes), strict=True)
-        ]
+        values, counts = np.unique(nodes, return_counts=True) if len(nodes) > 1 else (nodes, 1.0)
+        shares = np.broadcast_to(counts / len(nodes), values.shape)
+        self.parts = [(_one(float(p)), float(c)) for p, c in zip(values, shares, strict=True)]
 
     def push(self, joint: Floats) -> Floats:
         """Distribution of V from that of (V', U), shape [G, G] to [G]."""
@@ -54,6 +55,7 @@ class Mix:
         return found
 
 
+_POINTS = np.arange(GRID, dtype=np.float64)
 _STEP = (np.arange(GRID)[:, None] - np.arange(GRID) + GRID - 1).ravel()
 
 
@@ -63,8 +65,9 @@ class One:
     def __init__(self, p: float) -> None:
         self.p = p
         if 0 < p < 1:
-            at = (p * VALUES[:, None] + (1 - p) * VALUES) * (GRID - 1)
-            self.below = np.minimum(at.astype(np.int64), GRID - 2)
+            at = p * _POINTS[:, None] + (1 - p) * _POINTS
+            self.below = at.astype(np.int64)
+            np.minimum(self.below, GRID - 2, out=self.below)
             self.above = at - self.below
 
     def push(self, joint: Floats) -> Floats:
@@ -85,7 +88,12 @@ class One:
             return np.broadcast_to(message, (GRID, GRID))
         if self.p >= 1:
             return np.broadcast_to(message[:, None], (GRID, GRID))
-        pulled: Floats = (
-            message[self.below] * (1 - self.above) + message[self.below + 1] * self.above
-        )
+        pulled: Floats = np.diff(message).take(self.below)
+        pulled *= self.above
+        pulled += message.take(self.below)
         return pulled
+
+
+@lru_cache(maxsize=512)  # 80 MB; the rounds of a fit ask for the same values again
+def _one(p: float) -> One:
+    return One(p)
