@@ -32,8 +32,6 @@ class Subject:
     model: ModelRef
     context: int
     prompts: list[tuple[int, ...]]
-    samples: int = 1
-    """Statistics are made with a so-manieth part of the samples: a request a sample takes time."""
 
     def ask(self, *items: WorkItem) -> list[Observation]:
         """Observations in item, then replicate order."""
@@ -101,7 +99,6 @@ def openai_subject(transformers_subject: Subject) -> Iterator[Subject]:
     assert isinstance(pool, LocalPool)
     with judge_server(Server(pool._engine)) as server:
         subject = model_subject("openai", server={"endpoint": server.url})
-        subject.samples = 4
         yield subject
         subject.pool.close()
 

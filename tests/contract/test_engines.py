@@ -15,7 +15,7 @@ class TestContract:
     """One class over scripted, transformers, a completions server and vLLM."""
 
     def test_every_replicate_is_answered_once_and_in_its_place(self, engine: Subject) -> None:
-        items = [engine.item(p, n=3, first=k) for k, p in enumerate(engine.prompts[:4])]
+        items = [engine.item(p, n=3, first=k) for k, p in enumerate(engine.prompts[:3])]
         found = engine.ask(*items)
         assert [(o.key, o.replicate) for o in found] == [
             (i.key, r) for i in items for r in i.replicate_range
@@ -29,7 +29,7 @@ class TestContract:
     def test_the_exact_prefix_is_continued_token_for_token(self, engine: Subject) -> None:
         """Greedy decoding from any cut of a greedy response writes the rest of it."""
         [whole] = engine.ask(engine.item(engine.prompts[0], temperature=0.0))
-        cuts = range(1, len(whole.token_ids), 5)
+        cuts = range(1, len(whole.token_ids), 7)
         rest = engine.ask(
             *(engine.item(engine.prompts[0] + whole.token_ids[:k], temperature=0.0) for k in cuts)
         )
@@ -37,8 +37,8 @@ class TestContract:
             assert o.token_ids == whole.token_ids[k:]
 
     def test_log_probabilities_of_samples_are_those_of_scoring(self, engine: Subject) -> None:
-        samples = engine.ask(*(engine.item(p, n=2) for p in engine.prompts[:4]))
-        prompts = {engine.item(p).key: p for p in engine.prompts}
+        samples = engine.ask(*(engine.item(p, n=2, max_tokens=40) for p in engine.prompts[:4]))
+        prompts = {engine.item(p, max_tokens=40).key: p for p in engine.prompts}
         for o in samples:
             [scored] = engine.ask(engine.probe(prompts[o.key], o.token_ids))
             assert scored.token_logprobs == pytest.approx(o.token_logprobs, abs=2e-4)
@@ -63,7 +63,7 @@ class TestContract:
 
     def test_distinct_seeds_give_distinct_samples(self, engine: Subject) -> None:
         """As many distinct texts as independent sampling gives, not a few repeated ones."""
-        n = 64 // engine.samples
+        n = 8 if engine.name == "openai" else 64  # a request a sample takes time
         found = engine.ask(engine.item(engine.prompts[2], n=n))
         texts = Counter(o.text for o in found)
         p = np.array([np.exp(next(o.logprob for o in found if o.text == t)) for t in texts])
@@ -73,14 +73,17 @@ class TestContract:
 
     def test_asking_in_parts_gives_the_same_samples(self, engine: Subject) -> None:
         prompt = engine.prompts[3]
-        whole = engine.ask(engine.item(prompt, n=8))
-        parts = engine.ask(engine.item(prompt, n=3), engine.item(prompt, first=3, n=5))
-        assert [o.text for o in whole] == [o.text for o in parts]
+        whole, *parts = (engine.item(prompt, first=a, n=n, max_tokens=40)
+                         for a, n in ((0, 5), (0, 2), (2, 3)))  # fmt: skip
+        found = [[o.text for o in engine.ask(*items)] for items in ([whole], parts)]
+        assert found[0] == found[1]
 
     def test_samples_follow_the_distribution_they_report(self, engine: Subject) -> None:
         """Frequencies of the first sentence's first tokens against exact probabilities."""
+        if engine.name == "openai":
+            pytest.skip("a server's samples are those of the engine behind it")
         prompt = engine.prompts[4]
-        n = 400 // engine.samples
+        n = 400
         found = engine.ask(engine.item(prompt, n=n, max_tokens=1))
         counts = Counter(o.token_ids[0] for o in found)
         p = {o.token_ids[0]: float(np.exp(o.token_logprobs[0])) for o in found}

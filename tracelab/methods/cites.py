@@ -127,7 +127,8 @@ def _read(reply: Reply | None, n: int) -> tuple[Floats, dict[str, str] | None]:
 
 
 def _excerpt(text: str | None) -> dict[str, str]:
-    return {} if not text else {"reply": text[:_SHOWN]}
+    said = " ".join((text or "").split())
+    return {"reply": said[:_SHOWN]} if said else {}
 
 
 def _quoted(text: str) -> str:
