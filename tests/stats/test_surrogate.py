@@ -154,7 +154,7 @@ def hierarchical(w: Planted, budget: int, rng: np.random.Generator, informed: bo
 
 def test_documents_first_nearly_doubles_what_few_masks_find() -> None:
     """500 sources, prior of d' = 1.5: precision@8 of 32 hierarchical masks, and of ContextCite's
-    at 32 and 64. Over 40 contexts: .62, .31, .66."""
+    at 32 and 64. In these 12 contexts: .73, .35, .60; opened by a Lasso, .62 over 40."""
     ours, same, double, hits = [], [], [], []
     for c in range(12):
         rng = np.random.default_rng([c, 500])
@@ -169,8 +169,8 @@ def test_documents_first_nearly_doubles_what_few_masks_find() -> None:
         for m, into in ((32, same), (64, double)):
             masks = bernoulli(500, m, rng).masks
             into.append(precision_at_k(context_cite(masks, w.y(masks), w.tokens)[0], w.relevant))
-    assert np.mean(ours) > np.mean(same) + 0.15
-    assert np.mean(ours) > np.mean(double) - 0.12
+    assert np.mean(ours) > np.mean(same) + 0.3
+    assert np.mean(ours) > np.mean(double) + 0.05
     assert 0.84 < np.concatenate(hits).mean() < 0.95
 
 

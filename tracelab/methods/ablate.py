@@ -36,7 +36,7 @@ METHOD = "ablate"
 CONTEXT_CITE = "context-cite"
 LEAVE_ONE_OUT = "leave-one-out"
 METHODS = (METHOD, CONTEXT_CITE, LEAVE_ONE_OUT)
-ESTIMATOR_VERSION = 2
+ESTIMATOR_VERSION = 3
 """Bumped whenever the same log-probabilities would give other numbers."""
 
 BATCH = 16

@@ -27,10 +27,13 @@ _GROUP_FLOOR = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One way to fit: `fit(masks [m, n] as 0/1, y [m])` returns weights [n]."""
+    """One way to fit: `fit(masks [m, n] as 0/1, y [m], seen [k, m])` returns weights [k, n].
+
+    Row i is the fit to the masks that `seen[i]` marks.
+    """
 
     name: str
-    fit: Callable[[Floats, Floats], Floats]
+    fit: Callable[[Floats, Floats, NDArray[np.bool_]], Floats]
 
 
 def context_cite(
@@ -153,23 +156,29 @@ def candidates(
     one = np.ones(n)
     group = next((g for g in groups if 1 < len(np.unique(g)) < n), None)
 
-    def plain(penalty: float, scale: Floats) -> Callable[[Floats, Floats], Floats]:
-        return lambda x, y: weighted_lasso(x, y, penalty, scale)
+    def plain(name: str, penalty: float, scale: Floats = one) -> Candidate:
+        return Candidate(name, _each(lambda x, y: weighted_lasso(x, y, penalty, scale)))
 
-    def grouped(group: Ints, scale: Floats) -> Callable[[Floats, Floats], Floats]:
+    def grouped(name: str, group: Ints, scale: Floats) -> Candidate:
         codes = np.unique(group, return_inverse=True)[1].astype(np.int64)
-        return lambda x, y: group_lasso(x, y, codes, _STRONG, scale)
+        return Candidate(name, _each(lambda x, y: group_lasso(x, y, codes, _STRONG, scale)))
 
-    found = [Candidate("lasso", plain(PENALTY, one)), Candidate("strong", plain(_STRONG, one))]
+    found = [plain("lasso", PENALTY), plain("strong", _STRONG)]
     if m >= 1.5 * n:  # nearly least squares, for effects that are many or free of noise
-        found += [Candidate("weak", plain(0.01, one)), Candidate("least", plain(0.0005, one))]
+        found += [plain("weak", 0.01), plain("least", 0.0005)]
     scales = {"": one} if prior is None else {"": one, "prior-": prior_scale(prior)}
     for label, scale in scales.items():
         if label:
-            found.append(Candidate("prior", plain(PENALTY, scale)))
+            found.append(plain("prior", PENALTY, scale))
         if group is not None:
-            found.append(Candidate(f"{label}group", grouped(group, scale)))
+            found.append(grouped(f"{label}group", group, scale))
     return found
+
+
+def _each(
+    fit: Callable[[Floats, Floats], Floats],
+) -> Callable[[Floats, Floats, NDArray[np.bool_]], Floats]:
+    return lambda x, y, seen: np.array([fit(x[rows], y[rows]) for rows in seen])
 
 
 def _distinct_columns(x: Floats) -> tuple[Ints, Ints]:

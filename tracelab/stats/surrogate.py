@@ -15,13 +15,19 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-from tracelab.stats.lasso import Candidate, Floats, Ints, candidates
+from tracelab.stats.lasso import Floats, Ints, candidates
+from tracelab.stats.sparse import SPARSE, sparse
 
 MIN_MASKS = 8
 """Fewest random masks from which anything is fitted."""
 
 _CEILING = -6e-8
 """Above this a log-probability is 1 to float32's precision and its log-odds are noise."""
+
+
+_TRUST = 20.0
+"""Odds on the sparse model before its error is seen, which then also counts for less: most of few
+masks keep or remove whole documents, and what predicts those need not know the sources."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,20 +107,23 @@ def fit(
         raise ValueError("outcomes must be finite; leave failed masks out")
     fold = _folds(np.arange(m) if clusters is None else clusters, folds or _default_folds(m), rng)
     tried = candidates(m, n, prior, groups)
-    held = [_out_of_fold(c, x, out, fold) for c in tried]
+    tried += sparse(x, groups, prior, rng) if 2 * m <= n else []
+    trust = np.array([_TRUST if c.name == SPARSE else 1.0 for c in tried])
+    seen = np.arange(int(fold.max()) + 2)[:, None] != fold  # the last leaves nothing out
+    models = [c.fit(x, out, seen) for c in tried]
+    held = [_out_of_fold(w, x, out, fold) for w in models]
     errors = np.array([(pred - out) ** 2 for pred, _ in held])
-    share = _shares(errors)
+    share = _shares(errors, trust)
     oof, oof_weights = np.zeros(m), np.zeros((m, n))
     for k in range(int(fold.max()) + 1):
         # A fold has no say in how its own predictions are mixed, or intervals come out short.
         here = fold == k
-        for s, (pred, w) in zip(_shares(errors[:, ~here]), held, strict=True):
+        for s, (pred, w) in zip(_shares(errors[:, ~here], trust), held, strict=True):
             oof[here] += s * pred[here]
             oof_weights[here] += s * w[here]
     weights = np.zeros(n)
-    for s, c in zip(share, tried, strict=True):
-        if s > 1e-3:  # a fit that would hardly be heard is not made
-            weights += s * c.fit(x, out)
+    for s, model in zip(share, models, strict=True):
+        weights += s * model[-1]
     return Surrogate(
         weights=weights,
         intercept=float(out.mean() - x.mean(axis=0) @ weights),
@@ -131,11 +140,12 @@ def _default_folds(m: int) -> int:
     return 5 if m <= 32 else 10
 
 
-def _shares(errors: Floats) -> Floats:
-    """Share of each candidate from its squared errors [candidates, m]."""
+def _shares(errors: Floats, trust: Floats) -> Floats:
+    """Share of each candidate from its squared errors [candidates, m] and its trust."""
     mean = errors.mean(axis=1)
     excess = mean / max(float(mean.min()), 1e-12) - 1
-    share = np.exp(-np.minimum(excess * errors.shape[1] / 4, 700))
+    rate = 4 if trust.max() <= 1 else 16
+    share = trust * np.exp(-np.minimum(excess * errors.shape[1] / rate, 700))
     return np.asarray(share / share.sum(), dtype=np.float64)
 
 
@@ -147,11 +157,9 @@ def _folds(clusters: Ints, folds: int, rng: np.random.Generator) -> Ints:
     return np.asarray((rng.permutation(count) % min(folds, count))[codes], dtype=np.int64)
 
 
-def _out_of_fold(c: Candidate, x: Floats, y: Floats, fold: Ints) -> tuple[Floats, Floats]:
-    pred, weights = np.empty(len(y)), np.empty(x.shape)
+def _out_of_fold(models: Floats, x: Floats, y: Floats, fold: Ints) -> tuple[Floats, Floats]:
+    pred, weights = np.empty(len(y)), models[fold]
     for k in range(int(fold.max()) + 1):
         seen = fold != k
-        w = c.fit(x[seen], y[seen])
-        pred[~seen] = y[seen].mean() + (x[~seen] - x[seen].mean(axis=0)) @ w
-        weights[~seen] = w
+        pred[~seen] = y[seen].mean() + (x[~seen] - x[seen].mean(axis=0)) @ models[k]
     return pred, weights
