@@ -32,7 +32,7 @@ from tracelab.warehouse import open_writer, transaction
 from tracelab.warehouse.load import RejectRow, RunRow, load_rejects, load_run, load_traces
 
 PIPELINE = "ingest"
-_BATCH = 256
+_BATCH_CHARS = 2_000_000  # of text that is held before it is written; opening costs a fifth second
 _NO_LIMIT = 1 << 60
 
 
@@ -59,7 +59,7 @@ def ingest_paths(
     studies: list[Study] = []
     rejects: list[Reject] = []
     files: set[str] = set()
-    total = 0
+    total = held = 0
     for found in records:
         files.add(found.file if isinstance(found, Reject) else found.source)
         study = found if isinstance(found, Reject) else _study(found, segmenter)
@@ -68,11 +68,13 @@ def ingest_paths(
             continue
         studies.append(study)
         total += 1
-        if len(studies) >= _BATCH:
+        held += sum(len(u.text) for u in study.units)
+        if held >= _BATCH_CHARS:
             with open_writer(home.database, wait_s=wait_s) as con, transaction(con):
                 load_run(con, replace(row, status="running"))
                 load_traces(con, name, [s.loaded() for s in studies])
             studies.clear()
+            held = 0
     with open_writer(home.database, wait_s=wait_s) as con, transaction(con):
         load_traces(con, name, [s.loaded() for s in studies])
         rows = [RejectRow(r.file, r.line, r.reason, r.excerpt) for r in rejects]
