@@ -12,9 +12,9 @@ from tracelab.config import RunConfig, parse_config
 from tracelab.runtime.attribution import Attribution, cut_of
 from tracelab.runtime.contexts import ChatTokenizer
 from tracelab.runtime.explain import Explained
-from tracelab.runtime.pool import LocalPool, Pool
+from tracelab.runtime.pool import Pool
 from tracelab.runtime.probes import ProbeSink
-from tracelab.runtime.wiring import Wired, wire
+from tracelab.runtime.wiring import Wired, local_pool, wire
 from tracelab.sources.context import ContextRecord, record_of
 from tracelab.work import Observation, WorkItem
 
@@ -42,7 +42,7 @@ class Worker:
         )  # fmt: skip
         self._wired: Wired = wire(self.config)
         self._pool: Pool = (
-            LocalPool(self._wired.spec) if engine == "transformers" else self._wired.make_pool()
+            local_pool(self._wired.spec) if engine == "transformers" else self._wired.make_pool()
         )
         self.path: str = self._wired.spec.path
 

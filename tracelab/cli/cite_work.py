@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +14,6 @@ from rich.console import Console
 from rich.text import Text
 
 from tracelab.config import RunConfig, parse_config
-from tracelab.engines.base import EngineSpec
 from tracelab.errors import ConfigError, ImportFormatError, PlanError
 from tracelab.methods import cites, heads
 from tracelab.output import clean
@@ -27,7 +25,7 @@ from tracelab.runtime.explain import BASELINES, Explained
 from tracelab.runtime.pool import LocalPool, Pool
 from tracelab.runtime.probes import ProbeSink
 from tracelab.runtime.prune import Pruned, prune
-from tracelab.runtime.wiring import wire
+from tracelab.runtime.wiring import Wired, local_pool, wire
 from tracelab.sources.context import read_one
 from tracelab.stats.faithfulness import ranking
 from tracelab.targets import parse_targets
@@ -46,8 +44,6 @@ _LABELS = {
 _TOP = 3
 _PART = 0.1
 """Smaller interactions, as a share of all that the context does, are left to `--json`."""
-LARGE = 100 << 20
-"""Bytes of weights from which on more than one thread pays."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,21 +156,8 @@ def config_of(options: CiteOptions) -> RunConfig:
     )  # fmt: skip
 
 
-def _pool(config: RunConfig, wired: Any) -> Pool:
-    if config.engine.kind == "transformers":
-        spec: EngineSpec = wired.spec
-        return LocalPool(replace(spec, options={**spec.options, "cpu_threads": threads(spec.path)}))
-    pool: Pool = wired.make_pool()
-    return pool
-
-
-def threads(path: str) -> int:
-    """Compute threads for one example: all processors, but one for a model that is tiny.
-
-    Tiny models gain little from a second thread, and lose much when something else wants it.
-    """
-    size = sum(f.stat().st_size for f in Path(path).glob("*.safetensors"))
-    return len(os.sched_getaffinity(0)) if size >= LARGE else 1
+def _pool(config: RunConfig, wired: Wired) -> Pool:
+    return local_pool(wired.spec) if config.engine.kind == "transformers" else wired.make_pool()
 
 
 def _observer(pool: Pool) -> Any:
