@@ -342,6 +342,13 @@ def test_bad_input_is_one_sentence(
     assert done.stdout == ""
 
 
+@pytest.mark.parametrize(("text", "says"), [("", "stdin: empty;"), ('{"a"', "stdin: Not valid")])
+def test_cite_says_where_a_bad_record_came_from(text: str, says: str) -> None:
+    done = invoke("cite", "-", "--model", "testbed", stdin=text)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert says in done.stderr
+
+
 def test_cite_without_a_file() -> None:
     done = invoke("cite", "/nowhere/x.json", "--model", "testbed")
     assert (done.exit_code, "cannot be read" in done.stderr) == (2, True)

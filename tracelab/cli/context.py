@@ -7,6 +7,7 @@ import sys
 import click
 
 from tracelab.cli.support import format_options, guarded, home_option
+from tracelab.errors import ImportFormatError
 from tracelab.home import Home
 
 _UNITS = ["word", "sentence", "paragraph", "document", "message"]
@@ -66,7 +67,12 @@ def cite(
         seed=seed, dtype=dtype, methods=methods, prune=prune,
         endpoint=endpoint, served=served, api_key_env=api_key_env,
     )  # fmt: skip
-    show(attribute(read_input(file, sys.stdin), options), as_json=as_json)
+    text = read_input(file, sys.stdin)
+    try:
+        found = attribute(text, options)
+    except ImportFormatError as e:
+        raise ImportFormatError(f"{'stdin' if file == '-' else file}: {e}") from None
+    show(found, as_json=as_json)
 
 
 @click.command()

@@ -230,6 +230,8 @@ def read_one(text: str, cut: Cut, *, template: str = TEMPLATE) -> ContextRecord:
         ImportFormatError: It is not a record that can be studied.
     """
     line = text.strip()
+    if not line:
+        raise ImportFormatError("empty; expected a JSON object with `context` and `query`")
     try:
         json.loads(line)
     except ValueError:
