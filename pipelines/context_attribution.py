@@ -35,11 +35,12 @@ from tracelab.runtime.finish import Summary, run_row, session_row
 from tracelab.runtime.journal import Journal, deduplicated
 from tracelab.runtime.probes import ProbeSink
 from tracelab.runtime.progress import RunProgress
+from tracelab.runtime.prune import prune
 from tracelab.runtime.run import InterruptedRunError, Run
 from tracelab.sources.base import Reject, tell_rejects
 from tracelab.sources.context import ContextRecord, read_contexts
 from tracelab.warehouse import open_writer, transaction
-from tracelab.warehouse.context import ProbeRow, load_context_rows
+from tracelab.warehouse.context import ProbeRow, PrunedRow, load_context_rows
 from tracelab.warehouse.load import (
     RejectRow,
     load_rejects,
@@ -57,6 +58,7 @@ class Results:
     explained: list[Explained] = field(default_factory=list)
     probes: list[ProbeRow] = field(default_factory=list)
     rejects: list[Reject] = field(default_factory=list)
+    pruned: list[PrunedRow] = field(default_factory=list)
 
 
 def gather(config: RunConfig) -> tuple[list[ContextRecord], list[Reject]]:
@@ -108,7 +110,10 @@ def execute(run: Run, tokenizer: Tokenizer, *, wait_s: float) -> Summary:
         tell_rejects(work.rejects, run.progress.warn)
         with contextlib.closing(Looker(config, run.journal, run.progress.say)) as work.look:
             for chunk in work.chunks(studies):
-                results.explained += work.measure(chunk)
+                explained = work.measure(chunk)
+                results.explained += explained
+                if config.context.prune:
+                    results.pruned += prune(work, explained, config.context.prune)
                 results.probes += work.sink.rows(chunk)
                 work.sink.forget(chunk)
     except TracelabError as e:
@@ -118,6 +123,7 @@ def execute(run: Run, tokenizer: Tokenizer, *, wait_s: float) -> Summary:
         raise
     run.journal.write_lines("traces.jsonl", (e.study.to_json() for e in results.explained))
     run.journal.write_lines("rejects.jsonl", (asdict(r) for r in results.rejects))
+    run.journal.write_lines("pruned.jsonl", (asdict(p) for p in results.pruned))
     run.save_session()
     record = run.finished()
     return load(run.journal, record, database, results, work.sink, wait_s)
@@ -155,7 +161,7 @@ def load(
     """
     run_id = record["run_id"]
     scores = [s for e in results.explained for s in e.all_scores]
-    errors = bool(sink.failed or results.rejects)
+    errors = bool(sink.failed or results.rejects or any(p.reason for p in results.pruned))
     status = "complete_with_errors" if errors else "complete"
 
     def rows(con: DuckDBPyConnection) -> None:
@@ -167,6 +173,7 @@ def load(
         load_context_rows(con, run_id, [r for e in results.explained for r in e.targets])
         load_context_rows(con, run_id, results.probes)
         load_context_rows(con, run_id, [r for e in results.explained for r in e.faithfulness])
+        load_context_rows(con, run_id, results.pruned)
         rejects = [RejectRow(r.file, r.line, r.reason, r.excerpt) for r in results.rejects]
         load_rejects(con, run_id, rejects, instead_of=None)
         load_scores(con, run_id, scores, estimator_version=str(ablate.ESTIMATOR_VERSION))
@@ -200,7 +207,8 @@ def rebuild(
     sink.expect(studies)
     for part in deduplicated(journal.observations()):
         sink(part)
-    results = Results(rejects=rejects, probes=sink.rows(studies))
+    pruned = [PrunedRow(**d) for d in journal.read_lines("pruned.jsonl")]
+    results = Results(rejects=rejects, probes=sink.rows(studies), pruned=pruned)
     inside = Looker(config, journal)
     for found in (explain(s, sink, config) for s in studies):
         inside.place(found)

@@ -16,6 +16,7 @@ from pipelines import context_attribution
 from tests.helpers import everything, invoke, rows
 from tracelab.cli import cite_work as citing
 from tracelab.config import RunConfig, parse_config
+from tracelab.engines.base import failed
 from tracelab.errors import ConfigError
 from tracelab.home import Home
 from tracelab.runtime import context_heads
@@ -179,6 +180,49 @@ def test_from_a_file_to_sql_and_back(
     shown = invoke("grounding", "--label", "grounded", "--json")
     assert [r["position"] for r in json.loads(shown.stdout)] == [0, 1]
     assert "Kale costs 4." in invoke("query", "context_effects", "--csv").stdout
+
+
+class Forgetful(Kept):
+    """Fails to answer from a pruned context."""
+
+    def run(self, items: Iterable[WorkItem]) -> Iterator[list[Observation]]:
+        for i in items:
+            if i.sampling is not None and i.intervention == "prune":
+                yield failed(i, "engine", "gone")
+            else:
+                yield from super().run([i])
+
+
+@pytest.mark.usefixtures("home")
+@pytest.mark.parametrize("answers", [True, False])
+def test_a_run_answers_again_from_the_top_spans(
+    tmp_path: Path, wired: Wired, pool: LocalPool, answers: bool
+) -> None:
+    context = " Kale costs 4. Item Fig takes 7. Shop Oak adds 2. Plum costs 5. Oak adds 2."
+    source = tmp_path / "notes.jsonl"
+    asked = {"context": context, "query": NOTES["query"], "template": NOTES["template"]}
+    source.write_text(json.dumps({**asked, "target": "response"}))
+    base = config(source, methods=["ablate"], curve_points=0, top_k=[], prune=3)
+    greedy = {"sampling": {"temperature": 0.0, "max_tokens": 150}}
+    c = parse_config({**base.model_dump(mode="json"), **greedy}, "t")
+    go(c, wired, pool if answers else Forgetful(pool))
+    (found,) = rows("SELECT * FROM pruned")
+    assert {0, 1} < set(json.loads(found["kept"])) and found["n_spans"] == 5
+    assert found["tokens_left"] < found["tokens"]
+    assert abs(found["logprob_change"]) < 1
+    if answers:
+        assert (found["same"], found["status"], found["reason"]) == (True, "ok", None)
+    else:
+        assert (found["same"], found["response"], found["status"]) == (None, None, "failed")
+        assert "gone" in found["reason"]
+        assert rows("SELECT status FROM runs") == [{"status": "complete_with_errors"}]
+    (shown,) = json.loads(invoke("query", "pruned", "--json").stdout)
+    assert shown["response_before"] and shown["same"] is found["same"]
+    assert invoke("check").exit_code == 0
+    go(c, wired, None)
+    Home.at(None).database.unlink()
+    assert invoke("rebuild").exit_code == 0
+    assert rows("SELECT * FROM pruned") == [found]
 
 
 @pytest.mark.usefixtures("home")

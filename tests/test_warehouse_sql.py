@@ -337,6 +337,9 @@ def test_a_doubled_key_is_noticed_in_every_table(world: duckdb.DuckDBPyConnectio
             "INSERT INTO faithfulness SELECT 'r1', 't', 'm', 'response', 'lds', 0, 1, 'ok', '1'"
         )
         con.execute(
+            "INSERT INTO pruned SELECT 'r1', 't', 1, '[0]', 2, 9, 5, 'x', true, 0.0, 'ok', NULL"
+        )
+        con.execute(
             "INSERT INTO verdicts SELECT 'r1', 't', 'm', 'judged', 'ambiguous', 0, '', 1, '[]',"
             " 1, 1, '', 0, '{}', NULL, 'agent', '', 0"
         )
@@ -479,8 +482,8 @@ def test_every_named_query_runs_and_documents_its_parameters(
         found_rows = query(world, name, given).num_rows
         # The world has no contexts and no executed blame; pipelines run these on real runs.
         unseen = (
-            "context_effects", "grounding", "suspicious_spans", "action_causes", "blame",
-            "verdicts",
+            "context_effects", "grounding", "suspicious_spans", "pruned", "action_causes",
+            "blame", "verdicts",
         )  # fmt: skip
         assert found_rows > 0 or name in unseen, name
 

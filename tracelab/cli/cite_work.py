@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -24,12 +24,12 @@ from tracelab.runtime.contexts import ChatTokenizer
 from tracelab.runtime.explain import BASELINES, Explained
 from tracelab.runtime.pool import LocalPool, Pool
 from tracelab.runtime.probes import ProbeSink
-from tracelab.runtime.prune import Pruned, prune
+from tracelab.runtime.prune import prune
 from tracelab.runtime.wiring import Wired, local_pool, wire
 from tracelab.sources.context import read_one
 from tracelab.stats.faithfulness import ranking
 from tracelab.targets import parse_targets
-from tracelab.warehouse.context import TargetRow
+from tracelab.warehouse.context import PrunedRow, TargetRow
 from tracelab.work import Score, WorkItem
 
 _SHADES = ("", "on #fff6d6", "on #ffe9a8", "on #ffd873", "on #ffc13d")
@@ -90,7 +90,7 @@ class Cited:
     """The result: the explained context, and what the model says of a pruned one."""
 
     found: Explained
-    pruned: Pruned | None = None
+    pruned: PrunedRow | None = None
 
 
 def cite(text: str, options: CiteOptions) -> Cited:
@@ -126,7 +126,8 @@ def cite(text: str, options: CiteOptions) -> Cited:
         lent = pool.white_box if isinstance(pool, LocalPool) else None
         with contextlib.closing(Looker(config, lent=lent)) as work.look:
             (found,) = work.measure(studies)
-        return Cited(found, prune(work, found, options.prune) if options.prune else None)
+            pruned = prune(work, [found], options.prune) if options.prune else [None]
+        return Cited(found, pruned[0])
     except PlanError as e:
         raise ImportFormatError(str(e)) from None
     finally:
@@ -194,7 +195,7 @@ def to_json(cited: Cited) -> dict[str, Any]:
             }
             for t in found.targets
         ],
-        "pruned": None if cited.pruned is None else cited.pruned.to_json(),
+        "pruned": None if cited.pruned is None else asdict(cited.pruned),
     }  # fmt: skip
 
 
@@ -298,7 +299,7 @@ def _cited(scores: Sequence[Score]) -> str:
     return ", ".join(str(s.unit_index) for s in scores if s.value) or "none"
 
 
-def _pruned(p: Pruned) -> Iterator[Text]:
+def _pruned(p: PrunedRow) -> Iterator[Text]:
     yield Text("")
     yield Text("pruned context", style="bold")
     change = "not measured" if p.logprob_change is None else f"{p.logprob_change:+.2f} nats"
@@ -307,7 +308,7 @@ def _pruned(p: Pruned) -> Iterator[Text]:
         f"tokens; log p of the response {change}"
     )
     if p.response is None:
-        yield Text(f"no answer: {clean(p.error or '')}", style="red")
+        yield Text(f"no answer: {clean(p.reason or '')}", style="red")
     else:
         yield Text("the same answer" if p.same else f"now: {clean(p.response.strip())}")
 

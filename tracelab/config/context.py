@@ -56,6 +56,9 @@ class ContextConfig(Section):
     """Fresh masks per context on which the scores are tested (LDS); 0 saves them."""
     top_k: list[int] = [1, 3, 5]
     """Removing the k top sources of each target at once: what does the target lose?"""
+    prune: int = Field(default=0, ge=0)
+    """Answer each context again from so many top spans, and say what changed (`tracelab query
+    pruned`); 0 does not."""
     curve_points: int = Field(default=0, ge=0)
     """Steps of the insertion and deletion curves of each target; 0 saves their ablations."""
     level: float = Field(default=0.95, gt=0, lt=1)

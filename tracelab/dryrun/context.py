@@ -38,7 +38,7 @@ def forecast_contexts(config: RunConfig, wired: Wired) -> Forecast:
     records, rejects = recipe.gather(config)
     c = config.context
     found = Forecast(config.name, c.ablations, rejects=rejects)
-    silent = tokens = probes = probe_tokens = asked = asked_tokens = 0
+    silent = tokens = probes = probe_tokens = asked = asked_tokens = kept = kept_tokens = 0
     how = recipe_of(config, wired.spec.context_length)
     for r in records:
         try:
@@ -51,7 +51,8 @@ def forecast_contexts(config: RunConfig, wired: Wired) -> Forecast:
         silent += not answered
         tokens += 0 if answered else size
         masks = min(c.ablations + c.held_out, 2 ** min(n, 30)) + 2
-        masks += n if "leave-one-out" in c.methods else 0
+        masks += (n if "leave-one-out" in c.methods else 0) + bool(c.prune)
+        kept, kept_tokens = kept + 1, kept_tokens + size
         probes += masks
         probe_tokens += masks * size
         if cites.METHOD in c.methods and answered:
@@ -63,6 +64,9 @@ def forecast_contexts(config: RunConfig, wired: Wired) -> Forecast:
         Stage("responses", silent, silent, tokens, silent, silent * longest),
         Stage("ablations", probes, probes, probe_tokens, 0, 0),
     ]
+    if c.prune:
+        stage = "answers from pruned contexts"
+        found.stages.append(Stage(stage, kept, kept, kept_tokens, kept, kept * longest))
     if cites.METHOD in c.methods:
         found.stages.append(Stage("citations", asked, asked, asked_tokens, asked, asked * longest))
     return found

@@ -3,50 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 
+from tracelab.errors import PlanError
 from tracelab.runtime.attribution import Attribution, sampling_of
 from tracelab.runtime.explain import Explained
 from tracelab.stats.faithfulness import ranking
 from tracelab.stats.masks import Purpose, design
+from tracelab.warehouse.context import PrunedRow
 from tracelab.work import Observation, WorkItem
 
 PRUNE = "prune"
-
-
-@dataclass(frozen=True, slots=True)
-class Pruned:
-    """A context without the spans that matter least.
-
-    Attributes:
-        kept: Indices of the spans that stay, in the order of the text.
-        tokens: Tokens of the whole prompt.
-        tokens_left: Of the pruned one.
-        response: What the model writes now (greedily, or as the run samples); None if it failed.
-        same: Whether that is the response that was explained, white space aside.
-        logprob_change: log p of the explained response, pruned minus whole context, nats; None
-            when either failed.
-        error: Why there is no response.
-    """
-
-    kept: tuple[int, ...]
-    tokens: int
-    tokens_left: int
-    response: str | None
-    same: bool | None
-    logprob_change: float | None
-    error: str | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """As JSON."""
-        return {
-            "kept": list(self.kept), "tokens": self.tokens, "tokens_left": self.tokens_left,
-            "response": self.response, "same": self.same,
-            "logprob_change": self.logprob_change, "error": self.error,
-        }  # fmt: skip
 
 
 def top_spans(found: Explained, k: int) -> tuple[int, ...]:
@@ -57,47 +26,68 @@ def top_spans(found: Explained, k: int) -> tuple[int, ...]:
     return tuple(sorted(int(i) for i in ranking(total)[:k]))
 
 
-def prune(work: Attribution, found: Explained, k: int) -> Pruned:
-    """Answer again with the k top spans.
+def prune(work: Attribution, explained: Sequence[Explained], k: int) -> list[PrunedRow]:
+    """Answer again with the k top spans of each context, sampled as the run samples.
 
     Args:
         work: What asked the engine before.
-        found: The explained context.
+        explained: The explained contexts.
         k: Spans to keep; more than there are keeps all.
-
-    Raises:
-        PlanError: The chat template refuses what is left.
     """
+    score: list[WorkItem] = []
+    answers: list[WorkItem | None] = []
+    first = [len(e.study.rows) for e in explained]
+    for e, row in zip(explained, first, strict=True):
+        s = e.study
+        mask = np.zeros((2, s.n), dtype=np.bool_)
+        mask[0, list(top_spans(e, k))] = True
+        mask[1] = True
+        score += s.ask(design(PRUNE, mask, cast(Purpose, PRUNE)), work.tokenizer, work.model)
+        try:
+            prompt = s.prompt(s.rows[row].kept, row, work.tokenizer)
+        except PlanError:  # the row of the mask has the reason
+            answers.append(None)
+            continue
+        answers.append(
+            WorkItem(
+                model=work.model, prefix_ids=prompt, sampling=sampling_of(work.config),
+                seed=work.config.seed, intervention=PRUNE,
+            )
+        )  # fmt: skip
+    work.sink.expect([e.study for e in explained])
+    work.observe("pruned contexts", score, work.sink)
+    written: dict[str, Observation] = {}
+    work.observe(
+        "answers from pruned contexts",
+        [a for a in answers if a is not None],
+        lambda batch: written.update({o.key: o for o in batch}),
+    )
+    return [
+        _row(work, e, k, row, answer, written)
+        for e, row, answer in zip(explained, first, answers, strict=True)
+    ]
+
+
+def _row(
+    work: Attribution, found: Explained, k: int, row: int, answer: WorkItem | None,
+    written: dict[str, Observation],
+) -> PrunedRow:  # fmt: skip
     study = found.study
-    kept = top_spans(found, k)
-    mask = np.zeros((2, study.n), dtype=np.bool_)
-    mask[0, list(kept)] = True
-    mask[1] = True
-    first = len(study.rows)
-    score = study.ask(design(PRUNE, mask, cast(Purpose, PRUNE)), work.tokenizer, work.model)
-    prompt = study.prompt(study.rows[first].kept, first, work.tokenizer)
-    again = WorkItem(
-        model=work.model, prefix_ids=prompt, sampling=sampling_of(work.config),
-        seed=work.config.seed, intervention=PRUNE,
-    )  # fmt: skip
-    work.sink.expect([study])
-    work.observe("pruned context", score, work.sink)
-    written: list[Observation] = []
-    work.observe("answer from the pruned context", [again], written.extend)
-    (o,) = written
-    text = None if o.error is not None else o.text
-    before, after = (_whole(work, found, first + i) for i in (1, 0))
-    same = None if text is None else _words(text) == _words(study.trace.response)
-    return Pruned(
-        kept, len(study.tokens.prompt_ids), len(prompt), text, same,
-        None if before is None or after is None else after - before, o.error,
-    )  # fmt: skip
-
-
-def _whole(work: Attribution, found: Explained, row: int) -> float | None:
-    values = work.sink.response(found.study, row)
-    return None if values is None else float(values.sum())
-
-
-def _words(text: str) -> Sequence[str]:
-    return text.split()
+    o = None if answer is None else written[answer.key]
+    reason = study.rows[row].error if o is None else o.error
+    text = None if o is None or reason is not None else o.text
+    whole, left = (work.sink.response(study, row + i) for i in (1, 0))
+    change = None if whole is None or left is None else float(left.sum() - whole.sum())
+    return PrunedRow(
+        study.trace.trace_id,
+        k,
+        [i for i, kept in enumerate(study.rows[row].kept) if kept],
+        study.n,
+        len(study.tokens.prompt_ids),
+        None if answer is None else len(answer.prefix_ids),
+        text,
+        None if text is None else text.split() == study.trace.response.split(),
+        change,
+        "failed" if text is None else "ok",
+        (reason or "no answer") if text is None else None,
+    )

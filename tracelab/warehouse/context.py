@@ -1,4 +1,4 @@
-"""Rows of the tables that context attribution fills: probes, spans, targets, faithfulness.
+"""Rows of the tables that context attribution fills: probes, spans, targets, tests, pruned ones.
 
 The contract is that of `tracelab.warehouse.load`: loading twice changes nothing.
 """
@@ -74,12 +74,45 @@ class FaithfulnessRow:
     estimator_version: str
 
 
-Row = ProbeRow | SpanRow | TargetRow | FaithfulnessRow
+@dataclass(frozen=True, slots=True)
+class PrunedRow:
+    """A row of `pruned`, without its run: a context answered again from its top spans.
+
+    Attributes:
+        trace_id: The trace.
+        k: Spans asked to be kept.
+        kept: Indices of those that were, in the order of the text.
+        n_spans: Spans of the whole context.
+        tokens: Tokens of the whole prompt.
+        tokens_left: Of the pruned one; None when the template refuses it.
+        response: What the model writes now; None if it failed.
+        same: Whether that is the response that was explained, white space aside.
+        logprob_change: log p of the explained response, pruned minus whole context, nats; None
+            when either failed.
+        status: `ok` or `failed`.
+        reason: Why there is no response.
+    """
+
+    trace_id: str
+    k: int
+    kept: list[int]
+    n_spans: int
+    tokens: int
+    tokens_left: int | None
+    response: str | None
+    same: bool | None
+    logprob_change: float | None
+    status: str
+    reason: str | None
+
+
+Row = ProbeRow | SpanRow | TargetRow | FaithfulnessRow | PrunedRow
 _TABLES: dict[type[Row], str] = {
     ProbeRow: "probes",
     SpanRow: "spans",
     TargetRow: "targets",
     FaithfulnessRow: "faithfulness",
+    PrunedRow: "pruned",
 }
 
 

@@ -70,6 +70,11 @@ FROM targets
 GROUP BY run_id, trace_id, target
 HAVING count(*) > 1
 UNION ALL
+SELECT 'pruned', concat_ws('/', run_id, trace_id, k), count(*)
+FROM pruned
+GROUP BY run_id, trace_id, k
+HAVING count(*) > 1
+UNION ALL
 SELECT 'faithfulness', concat_ws('/', run_id, trace_id, method, target, metric), count(*)
 FROM faithfulness
 GROUP BY run_id, trace_id, method, target, metric

@@ -24,6 +24,8 @@ WITH named AS (
     UNION
     SELECT 'faithfulness', run_id, trace_id FROM faithfulness
     UNION
+    SELECT 'pruned', run_id, trace_id FROM pruned
+    UNION
     SELECT 'links', run_id, trace_id FROM links
     UNION
     SELECT 'episodes', run_id, trace_id FROM episodes
