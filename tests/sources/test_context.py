@@ -95,8 +95,9 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
 def test_one_record_may_span_lines_or_be_the_first_of_many() -> None:
     assert read_one(json.dumps(GOOD, indent=2), Cut()).response == "A is 1."
     assert read_one(f"\n{json.dumps(GOOD)}\n{{", Cut()).response == "A is 1."
-    with pytest.raises(ImportFormatError, match="Not valid JSON"):
-        read_one("", Cut())
+    for text, says in (("", "empty"), ("{", "Not valid JSON")):
+        with pytest.raises(ImportFormatError, match=says):
+            read_one(text, Cut())
 
 
 def test_testbed_contexts_are_the_testbeds_prompts_with_roles() -> None:

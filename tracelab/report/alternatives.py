@@ -38,7 +38,9 @@ SELECT run_id, trace_id, unit_index, place, left(own_sentence, $chars), n, rewar
 FROM grouped WHERE place <= $most ORDER BY run_id, trace_id, unit_index, place
 """
 
-_TOTALS = "SELECT run_id, trace_id, unit_index, sum(n)::BIGINT, count(*) FROM grouped GROUP BY ALL"
+_TOTALS = """
+SELECT run_id, trace_id, unit_index, sum(n)::BIGINT, count(*) FROM grouped GROUP BY ALL ORDER BY ALL
+"""
 
 _ENDS = """
 SELECT run_id, trace_id, unit_index, place, left(answer, $chars), count(*) AS k
