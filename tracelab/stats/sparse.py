@@ -55,103 +55,175 @@ def act(
         Expected count and average effect, each [chains, n]; sources that no mask tells apart share
         as the prior says.
     """
-    size, m = y.shape
-    use = np.ones((size, m)) if seen is None else np.asarray(seen, dtype=np.float64)
-    rows, y = use.sum(axis=1), np.where(use > 0, y, 0.0)
-    y = use * (y - (y.sum(axis=1) / rows)[:, None])
-    spread = np.sqrt((y**2).sum(axis=1) / rows) + 1e-12
+    use = np.ones(y.shape) if seen is None else np.asarray(seen, dtype=np.float64)
     first, code = _columns(x, group)
-    chain, home, k = np.arange(size), group[first], len(first)
-    feature = np.asarray(x, dtype=np.float64).T[first]  # [k, m]
-    share, mass, document = _prior(prior, code, group, k)
-    kept = use @ feature.T  # [chains, k]
-
-    residual = y / spread[:, None]
-    sigma, slab, positive = np.full(size, 0.5), np.full(size, _SLAB), np.full(size, 0.85)
-    step, filled = chain % len(mass), np.full(size, 0.5)
-    here, partner = np.zeros((2, size, TERMS), dtype=np.int64)
-    kind, weight = np.full((size, TERMS), -1), np.zeros((size, TERMS))
-    place, urn = np.zeros((size, k)), np.zeros((size, document.shape[1]))
-    count, effect = np.zeros((2, len(mass), size, k))
-    score, n = np.zeros((2, size, 3, k), dtype=np.float32)  # of single sources and both pairs
-    n[:, 0] = kept
-
-    def cube(a: Floats) -> NDArray[np.float32]:
-        return a.astype(np.float32)[:, None, None]
-
-    def term(t: int) -> Floats:
-        f, g, two = feature[here[:, t]], feature[partner[:, t]], kind[:, t, None]
-        f = use * np.where(two <= 0, f, np.where(two == 1, f * g, np.maximum(f, g)))
-        return (f - use * (f.sum(axis=1) / rows)[:, None]) * weight[:, t, None]  # type: ignore[no-any-return]
-
-    def mark(t: int, sign: int) -> None:
-        for where, on in ((here[:, t], kind[:, t] >= 0), (partner[:, t], kind[:, t] > 0)):
-            place[chain, where] += sign * on
-            urn[chain, home[where]] += sign * on
-
+    share, mass, document = _prior(prior, code, group, len(first))
+    feature = np.asarray(x, dtype=np.float64).T[first]
+    chains = _Chains(feature, y, use, group[first], mass, document, rng)
     for sweep in range(sweeps):
-        inside = mass[step] / document[step][:, home]
-        for t in range(TERMS):
-            residual += term(t)
-            mark(t, -1)
-            total = urn.sum(axis=1)[:, None]
-            base = ((document[step] + urn) / (1 + total))[:, home] * inside
-            draw = (0.3 * base + 0.7 * place / np.maximum(total, 1)).cumsum(axis=1)
-            mate = np.where(kind[:, t] > 0, partner[:, t], _pick(draw, rng))
-            chance = draw[chain, mate] - np.where(mate > 0, draw[chain, mate - 1], 0.0)
-            pair = _PAIRS * (base[chain, mate] * draw[:, -1] / chance)[:, None, None]
-            both = (use * feature[mate]) @ feature.T
-            n[:, 1], n[:, 2] = both, kept + kept[chain, mate][:, None] - both
-            score[:, 0], score[:, 1] = residual @ feature.T, (residual * feature[mate]) @ feature.T
-            score[:, 2] = score[:, 0] + score[chain, 0, mate][:, None] - score[:, 1]
-            root = np.sqrt((n - n * n / cube(rows)) / cube(sigma) + 1 / cube(slab))
-            z = score / (cube(sigma) * root)
-            gain = z * z / 2
-            best = gain.max(axis=(1, 2))
-            odds = np.exp(gain - cube(best)) / root * base[:, None].astype(np.float32)
-            # Φ(z) as a logistic curve, right to 0.01 and ten times as fast.
-            odds *= (
-                1
-                - cube(positive)
-                + (2 * cube(positive) - 1) / (1 + np.exp(np.minimum(-1.702 * z, 60)))
-            )
-            odds[:, 0] *= 1 - 2 * _PAIRS
-            odds[:, 1:] *= pair.astype(np.float32)
-            odds[chain, 1:, mate] = 0.0
-            none = (1 - filled) / filled * np.exp(-best) * np.sqrt(slab) / 2
-            sums = np.concatenate([odds.sum(axis=2), none[:, None]], axis=1)
-            which = _pick(sums.cumsum(axis=1), rng)
-            hit, row = which < 3, np.minimum(which, 2)
-            pick = np.minimum(_pick(odds[chain, row].cumsum(axis=1), rng), k - 1)
-            kind[:, t], here[:, t], partner[:, t] = np.where(hit, row, -1), pick, mate
-            slope = _slope(z[chain, row, pick], positive, rng) / root[chain, row, pick]
-            weight[:, t] = np.where(hit, slope, 0.0)
-            residual -= term(t)
-            mark(t, 1)
-            swap = (kind[:, t] > 0) & (rng.random(size) < 0.5)
-            here[swap, t], partner[swap, t] = partner[swap, t], here[swap, t]
-        on, two = kind >= 0, kind > 0
-        used = on.sum(axis=1)
-        sigma = (0.1 + (residual**2).sum(axis=1) / 2) / rng.gamma(0.5 + rows / 2)
-        slab = (2 * _SLAB + (weight**2).sum(axis=1) / 2) / rng.gamma(2 + used / 2)
-        positive = rng.beta(5 + (weight > 0).sum(axis=1), 1 + (weight < 0).sum(axis=1))
-        filled = rng.beta(1 + used, 1 + TERMS - used)
-        fit = np.stack([(np.where(on, q[here], 0) + np.where(two, q[partner], 0)).sum(axis=1)
-                        for q in np.log(mass)], axis=1)  # fmt: skip
-        step = _pick(np.exp(fit - fit.max(axis=1, keepdims=True)).cumsum(axis=1), rng)
+        chains.sweep()
         if sweep >= sweeps // 4:
-            c, terms = np.nonzero(on)
-            each = (
-                np.where(two, 0.5, 1.0)[c, terms] * weight[c, terms]
-            )  # of a pair, the other half the time
-            for where, who in ((here, np.ones_like(on)), (partner, two)):
-                w = who[c, terms]
-                index = (step[c[w]], c[w], where[c, terms][w])
-                np.add.at(count, index, 1.0)
-                np.add.at(effect, index, each[w])
+            chains.collect()
     draws = sweeps - sweeps // 4
-    spreading = [np.einsum("scn,sn->cn", a[:, :, code], share) / draws for a in (count, effect)]
-    return spreading[0], spreading[1] * spread[:, None]
+    found = [np.einsum("scn,sn->cn", a[:, :, code], share) / draws
+             for a in (chains.count, chains.effect)]  # fmt: skip
+    return found[0], found[1] * chains.spread[:, None]
+
+
+class _Chains:
+    """The state of all chains, which advance together.
+
+    Shapes: C chains, k kinds of sources, m masks, `TERMS` terms a chain. Outcomes are centred and
+    in units of their spread.
+
+    Attributes:
+        kind: Of each term, [C, TERMS]: -1 none, 0 one source, 1 both of two, 2 one of two.
+        here: Its source, [C, TERMS].
+        partner: Of a pair, the other one, [C, TERMS].
+        weight: What it adds, [C, TERMS].
+        count: Terms that each kind has been in, by strength of the prior, [strengths, C, k].
+        effect: Sum of their average effects, likewise.
+        spread: Unit of the outcomes, [C].
+    """
+
+    def __init__(
+        self, feature: Floats, y: Floats, use: Floats, home: Ints, mass: Floats, document: Floats,
+        rng: np.random.Generator,
+    ) -> None:  # fmt: skip
+        """Start without a term.
+
+        Args:
+            feature: Whether masks keep each kind, [k, m].
+            y: Outcomes, [C, m].
+            use: 1 for rows that a chain may use, else 0, [C, m].
+            home: Document of each kind, [k].
+            mass: Prior mass of each kind, by strength of the prior, [strengths, k].
+            document: The same of documents, [strengths, documents].
+            rng: The sampler's.
+        """
+        self.feature, self.use, self.home, self.rng = feature, use, home, rng
+        self.mass, self.document = mass, document
+        self.rows = use.sum(axis=1)
+        self.kept = use @ feature.T
+        y = np.where(use > 0, y, 0.0)
+        y = use * (y - (y.sum(axis=1) / self.rows)[:, None])
+        self.spread = np.sqrt((y**2).sum(axis=1) / self.rows) + 1e-12
+        self.residual = y / self.spread[:, None]
+        size, k = len(y), len(feature)
+        self.chain = np.arange(size)
+        self.sigma, self.slab = np.full(size, 0.5), np.full(size, _SLAB)
+        self.positive, self.filled = np.full(size, 0.85), np.full(size, 0.5)
+        self.step = self.chain % len(mass)
+        self.here, self.partner = np.zeros((2, size, TERMS), dtype=np.int64)
+        self.kind, self.weight = np.full((size, TERMS), -1), np.zeros((size, TERMS))
+        self.place, self.urn = np.zeros((size, k)), np.zeros((size, document.shape[1]))
+        self.count, self.effect = np.zeros((2, len(mass), size, k))
+        self.n = np.zeros((size, 3, k), dtype=np.float32)  # rows that keep one, both, either
+        self.n[:, 0] = self.kept
+
+    def sweep(self) -> None:
+        """Draw every term anew, then what all terms of a chain share."""
+        inside = self.mass[self.step] / self.document[self.step][:, self.home]
+        for t in range(TERMS):
+            self.residual += self._term(t)
+            self._mark(t, -1)
+            self._draw(t, inside)
+            self.residual -= self._term(t)
+            self._mark(t, 1)
+            # Of a pair, either may be the one that keeps its place when the other is drawn.
+            swap = (self.kind[:, t] > 0) & (self.rng.random(len(self.chain)) < 0.5)
+            here, partner = self.here[:, t].copy(), self.partner[:, t].copy()
+            self.here[swap, t], self.partner[swap, t] = partner[swap], here[swap]
+        self._learn()
+
+    def collect(self) -> None:
+        """Add the terms of now to `count` and `effect`."""
+        on, two = self.kind >= 0, self.kind > 0
+        c, t = np.nonzero(on)
+        # A member of a pair acts in half of the masks: where the other one is kept, or is not.
+        each = np.where(two, 0.5, 1.0)[c, t] * self.weight[c, t]
+        for where, who in ((self.here, on), (self.partner, two)):
+            w = who[c, t]
+            index = (self.step[c[w]], c[w], where[c, t][w])
+            np.add.at(self.count, index, 1.0)
+            np.add.at(self.effect, index, each[w])
+
+    def _term(self, t: int) -> Floats:
+        """What term t of each chain adds, centred, [C, m]."""
+        f, g = self.feature[self.here[:, t]], self.feature[self.partner[:, t]]
+        two = self.kind[:, t, None]
+        f = self.use * np.where(two <= 0, f, np.where(two == 1, f * g, np.maximum(f, g)))
+        centred = f - self.use * (f.sum(axis=1) / self.rows)[:, None]
+        return np.asarray(centred * self.weight[:, t, None])
+
+    def _mark(self, t: int, sign: int) -> None:
+        """Count term t in, or out, where it is."""
+        ends = (self.here, self.kind >= 0), (self.partner, self.kind > 0)
+        for where, on in ((w[:, t], o[:, t]) for w, o in ends):
+            self.place[self.chain, where] += sign * on
+            self.urn[self.chain, self.home[where]] += sign * on
+
+    def _draw(self, t: int, inside: Floats) -> None:
+        """Draw term t of each chain: none, a source, or a pair with a partner drawn before."""
+        rng, chain, feature = self.rng, self.chain, self.feature
+        total = self.urn.sum(axis=1)[:, None]
+        base = ((self.document[self.step] + self.urn) / (1 + total))[:, self.home] * inside
+        draw = (0.3 * base + 0.7 * self.place / np.maximum(total, 1)).cumsum(axis=1)
+        mate = np.where(self.kind[:, t] > 0, self.partner[:, t], _pick(draw, rng))
+        chance = draw[chain, mate] - np.where(mate > 0, draw[chain, mate - 1], 0.0)
+        pair = _PAIRS * (base[chain, mate] * draw[:, -1] / chance)[:, None, None]
+        z, root = self._evidence(mate)
+        gain = z * z / 2
+        best = gain.max(axis=(1, 2))
+        odds = np.exp(gain - _cube(best)) / root * base[:, None].astype(np.float32)
+        positive = _cube(self.positive)
+        # Φ(z) as a logistic curve, right to 0.01 and ten times as fast.
+        above = (2 * positive - 1) / (1 + np.exp(np.minimum(-1.702 * z, 60)))
+        odds *= 1 - positive + above
+        odds[:, 0] *= 1 - 2 * _PAIRS
+        odds[:, 1:] *= pair.astype(np.float32)
+        odds[chain, 1:, mate] = 0.0
+        none = (1 - self.filled) / self.filled * np.exp(-best) * np.sqrt(self.slab) / 2
+        which = _pick(np.concatenate([odds.sum(axis=2), none[:, None]], axis=1).cumsum(axis=1), rng)
+        hit, row = which < 3, np.minimum(which, 2)
+        pick = np.minimum(_pick(odds[chain, row].cumsum(axis=1), rng), len(feature) - 1)
+        self.kind[:, t], self.here[:, t] = np.where(hit, row, -1), pick
+        self.partner[:, t] = mate
+        slope = _slope(z[chain, row, pick], self.positive, rng) / root[chain, row, pick]
+        self.weight[:, t] = np.where(hit, slope, 0.0)
+
+    def _evidence(self, mate: Ints) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Standardised slopes of single sources and of both kinds of pairs, and their precision.
+
+        Each [C, 3, k], the precision as its root.
+        """
+        feature, score = self.feature, np.zeros(self.n.shape, dtype=np.float32)
+        both = (self.use * feature[mate]) @ feature.T
+        alone = self.kept[self.chain, mate][:, None]
+        self.n[:, 1], self.n[:, 2] = both, self.kept + alone - both
+        score[:, 0] = self.residual @ feature.T
+        score[:, 1] = (self.residual * feature[mate]) @ feature.T
+        score[:, 2] = score[:, 0] + score[self.chain, 0, mate][:, None] - score[:, 1]
+        spare = (self.n - self.n * self.n / _cube(self.rows)) / _cube(self.sigma)
+        root = np.sqrt(spare + 1 / _cube(self.slab))
+        return score / (_cube(self.sigma) * root), root
+
+    def _learn(self) -> None:
+        """Draw the variances, the shares, and the strength of the prior from their terms."""
+        rng, on, two = self.rng, self.kind >= 0, self.kind > 0
+        used = on.sum(axis=1)
+        squares = (self.residual**2).sum(axis=1)
+        self.sigma = (0.1 + squares / 2) / rng.gamma(0.5 + self.rows / 2)
+        self.slab = (2 * _SLAB + (self.weight**2).sum(axis=1) / 2) / rng.gamma(2 + used / 2)
+        signs = [(s * self.weight > 0).sum(axis=1) for s in (1, -1)]
+        self.positive = rng.beta(5 + signs[0], 1 + signs[1])
+        self.filled = rng.beta(1 + used, 1 + TERMS - used)
+        fit = np.stack(
+            [(np.where(on, q[self.here], 0) + np.where(two, q[self.partner], 0)).sum(axis=1)
+             for q in np.log(self.mass)], axis=1
+        )  # fmt: skip
+        odds = np.exp(fit - fit.max(axis=1, keepdims=True))
+        self.step = _pick(odds.cumsum(axis=1), rng)
 
 
 def sparse(
@@ -192,6 +264,10 @@ def _prior(prior: Floats | None, code: Ints, group: Ints, k: int) -> tuple[Float
     p /= p.sum(axis=1, keepdims=True)
     mass = np.array([np.bincount(code, row, k) for row in p])
     return p / mass[:, code], mass, np.array([np.bincount(group, row) for row in p])
+
+
+def _cube(a: Floats) -> NDArray[np.float32]:
+    return a.astype(np.float32)[:, None, None]
 
 
 def _pick(cumulated: Floats, rng: np.random.Generator) -> Ints:
