@@ -19,6 +19,8 @@ class Request(BaseHTTPRequestHandler):
     body: dict[str, Any]
     released: threading.Event
 
+    counted = False
+
     def log_message(self, format: str, *args: Any) -> None:
         pass
 
@@ -34,16 +36,24 @@ class Request(BaseHTTPRequestHandler):
             server.seen.append((self.path, self.headers.get("Authorization"), self.body))
             server.busy += 1
             server.busiest = max(server.busiest, server.busy)
+        self.counted = True
         self.released = server.released
         try:
             server.respond(self)
         except (BrokenPipeError, ConnectionResetError):
             pass
         finally:
-            with server.lock:
-                server.busy -= 1
+            self.done()
+
+    def done(self) -> None:
+        """Count this request out, once: before its reply, after which the client asks again."""
+        server: Any = self.server
+        with server.lock:
+            server.busy -= self.counted
+            self.counted = False
 
     def send(self, data: bytes, status: int = 200, **headers: str) -> None:
+        self.done()
         self.send_response(status)
         for name, value in {"Content-Length": str(len(data)), **headers}.items():
             self.send_header(name.replace("_", "-"), value)

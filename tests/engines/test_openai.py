@@ -92,7 +92,7 @@ def test_scores_are_those_of_the_engine_behind_the_server(
         assert got.error is None and got.key == want.key == item.key
         assert got.token_logprobs == pytest.approx(want.token_logprobs, abs=1e-4)
         assert (got.prefix_tokens, got.cached_tokens) == (len(item.prefix_ids), 0)
-    assert server.busiest <= 4  # a handler may still be ending when its client asks again
+    assert server.busiest <= 2
     path, key, body = server.seen[0]
     assert (path, key, body["model"]) == ("/v1/completions", None, "testbed")
     assert body["prompt"] in [[*i.prefix_ids, *(i.target_ids or ())] for i in items]

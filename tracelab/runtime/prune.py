@@ -39,9 +39,8 @@ def prune(work: Attribution, explained: Sequence[Explained], k: int) -> list[Pru
     first = [len(e.study.rows) for e in explained]
     for e, row in zip(explained, first, strict=True):
         s = e.study
-        mask = np.zeros((2, s.n), dtype=np.bool_)
+        mask = np.zeros((1, s.n), dtype=np.bool_)
         mask[0, list(top_spans(e, k))] = True
-        mask[1] = True
         score += s.ask(design(PRUNE, mask, cast(Purpose, PRUNE)), work.tokenizer, work.model)
         try:
             prompt = s.prompt(s.rows[row].kept, row, work.tokenizer)
@@ -76,7 +75,9 @@ def _row(
     o = None if answer is None else written[answer.key]
     reason = study.rows[row].error if o is None else o.error
     text = None if o is None or reason is not None else o.text
-    whole, left = (work.sink.response(study, row + i) for i in (1, 0))
+    # Every study begins with the whole context, so that is not asked again.
+    full = next(i for i, r in enumerate(study.rows) if all(r.kept))
+    whole, left = (work.sink.response(study, i) for i in (full, row))
     change = None if whole is None or left is None else float(left.sum() - whole.sum())
     return PrunedRow(
         study.trace.trace_id,
