@@ -59,10 +59,10 @@ bench: install ## the benchmarks behind the README's figures
 	@$(BIN)/python -m benchmarks.overhead
 
 testbed: install ## train the bundled model again
-	@$(BIN)/python -m tracelab.testbed.train
+	@$(BIN)/python -m benchmarks.testbed.train
 
 card: install ## measure every promise of the bundled model through vLLM, 8 minutes
-	@$(BIN)/python -m tracelab.testbed.card
+	@$(BIN)/python -m benchmarks.testbed.card
 
 clean: ## remove what was built and installed here (not tracelab-home)
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -10,10 +10,10 @@ import tracemalloc
 
 import numpy as np
 
-from tracelab.methods import counterfactual, links, pooled, resample
+from tracelab.core.item import ModelRef, Outcome, Rollout, Sampling
+from tracelab.core.trace import TokenizedTrace, Trace, Turn, Unit
 from tracelab.stats.value_curve import fit
-from tracelab.trace import TokenizedTrace, Trace, Turn, Unit
-from tracelab.work import ModelRef, Outcome, Rollout, Sampling
+from tracelab.studies.anchors import counterfactual, links, pooled, resample
 
 SENTENCES, TOKENS, ROLLOUTS = 300, 30_000, 5_000
 

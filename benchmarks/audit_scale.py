@@ -23,8 +23,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from tracelab.warehouse import open_reader
-from tracelab.warehouse.query import query
+from tracelab.store.connect import open_reader
+from tracelab.store.query import query
 
 STEPS = 12
 QUERIES = {

@@ -33,14 +33,14 @@ from typing import Any
 
 import psutil
 
-from tracelab.bench.cite_speed import TEMPLATE, case
-from tracelab.bench.cite_work import random_model
+from benchmarks.bench.cite_speed import TEMPLATE, case
+from benchmarks.bench.cite_work import random_model
 from tracelab.engines.models import find_model
 from tracelab.engines.tokenizer import HFTokenizer
-from tracelab.runs import hush_transformers
-from tracelab.runtime.journal import read_observations
+from tracelab.run.runs import hush_transformers
+from tracelab.store.connect import open_reader
+from tracelab.store.journal import read_observations
 from tracelab.testbed import problems
-from tracelab.warehouse import open_reader
 
 ABLATIONS = 16
 SOURCES = 1_000

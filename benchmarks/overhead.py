@@ -20,14 +20,14 @@ from pathlib import Path
 from typing import Any
 
 from pipelines import thought_anchors as recipe
-from tracelab.config import RunConfig, parse_config
+from tracelab.core.item import Item
 from tracelab.engines.vllm import cpu_environment
-from tracelab.home import Home
-from tracelab.runtime.pool import Pool
-from tracelab.runtime.progress import RunProgress
-from tracelab.runtime.run import Run
-from tracelab.runtime.wiring import Wired, wire
-from tracelab.work import WorkItem
+from tracelab.run.config import RunConfig, parse_config
+from tracelab.run.pool import Pool
+from tracelab.run.progress import RunProgress
+from tracelab.run.session import Run
+from tracelab.run.wiring import Wired, wire
+from tracelab.store.home import Home
 
 
 def config_of(problems: int, rollouts: int, seed: int) -> RunConfig:
@@ -51,7 +51,7 @@ class Recorder:
 
     def __init__(self, pool: Pool) -> None:
         self.pool = pool
-        self.asked: list[list[WorkItem]] = []
+        self.asked: list[list[Item]] = []
 
     def run(self, items: Any) -> Any:
         kept = list(items)
@@ -76,7 +76,7 @@ def whole_run(config: RunConfig, wired: Wired, pool: Recorder, home: Home) -> fl
     return time.perf_counter() - began
 
 
-def direct(llm: Any, stages: list[list[WorkItem]]) -> tuple[float, int]:
+def direct(llm: Any, stages: list[list[Item]]) -> tuple[float, int]:
     """Seconds and generated tokens of `LLM.generate` on the same requests."""
     from vllm import SamplingParams
 

@@ -16,9 +16,7 @@ from typing import Any, cast
 
 from duckdb import DuckDBPyConnection
 
-from tracelab.config import RunConfig, parse_config
-from tracelab.engines.base import Tokenizer
-from tracelab.errors import (
+from tracelab.core.errors import (
     ConfigError,
     ImportFormatError,
     LockedError,
@@ -26,22 +24,18 @@ from tracelab.errors import (
     TracelabError,
     WarehouseError,
 )
-from tracelab.methods import ablate
-from tracelab.runtime.attribution import Attribution, cut_of
-from tracelab.runtime.context_heads import Looker
-from tracelab.runtime.contexts import ChatTokenizer, ContextStudy
-from tracelab.runtime.explain import Explained, ask_again, explain, test
-from tracelab.runtime.finish import Summary, run_row, session_row
-from tracelab.runtime.journal import Journal, deduplicated
-from tracelab.runtime.probes import ProbeSink
-from tracelab.runtime.progress import RunProgress
-from tracelab.runtime.prune import prune
-from tracelab.runtime.run import InterruptedRunError, Run
-from tracelab.sources.base import Reject, tell_rejects
+from tracelab.core.seam import Reject
+from tracelab.engines.base import Tokenizer
+from tracelab.run.config import RunConfig, parse_config
+from tracelab.run.finish import Summary, run_row, session_row
+from tracelab.run.progress import RunProgress
+from tracelab.run.session import InterruptedRunError, Run
+from tracelab.sources.base import tell_rejects
 from tracelab.sources.context import ContextRecord, read_contexts
-from tracelab.warehouse import open_writer, transaction
-from tracelab.warehouse.context import ProbeRow, PrunedRow, load_context_rows
-from tracelab.warehouse.load import (
+from tracelab.store.cite_rows import ProbeRow, PrunedRow, load_context_rows
+from tracelab.store.connect import open_writer, transaction
+from tracelab.store.journal import Journal, deduplicated
+from tracelab.store.load import (
     RejectRow,
     load_rejects,
     load_run,
@@ -49,6 +43,13 @@ from tracelab.warehouse.load import (
     load_session,
     load_traces,
 )
+from tracelab.studies.cite import ablate
+from tracelab.studies.cite.attribution import Attribution, cut_of
+from tracelab.studies.cite.explain import Explained, ask_again, explain, test
+from tracelab.studies.cite.looker import Looker
+from tracelab.studies.cite.probes import ProbeSink
+from tracelab.studies.cite.prune import prune
+from tracelab.studies.cite.subject import ChatTokenizer, ContextStudy
 
 
 @dataclass(slots=True)

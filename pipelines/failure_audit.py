@@ -14,25 +14,31 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
 
-from tracelab.config import parse_config
+from tracelab.core.errors import (
+    ConfigError,
+    ImportFormatError,
+    PlanError,
+    TracelabError,
+    WarehouseError,
+)
 from tracelab.engines.base import Tokenizer
 from tracelab.environments import make_environment, require_safe
-from tracelab.errors import ConfigError, ImportFormatError, PlanError, TracelabError, WarehouseError
-from tracelab.grading import Grader
-from tracelab.runtime.audit import Audit
-from tracelab.runtime.audit_inputs import Source, grade_with, play_runs, read_runs, subjects_of
-from tracelab.runtime.audit_opinions import known_opinions, opinions
-from tracelab.runtime.audit_results import Results, load
-from tracelab.runtime.episodes import Episodes
-from tracelab.runtime.finish import Summary, run_row
-from tracelab.runtime.inputs import sampling_of
-from tracelab.runtime.journal import Journal
-from tracelab.runtime.progress import RunProgress
-from tracelab.runtime.rerun import Chat, ChatTemplate, Rerunner
-from tracelab.runtime.run import InterruptedRunError, Run
+from tracelab.grading.grader import Grader
+from tracelab.run.config import parse_config
+from tracelab.run.finish import Summary, run_row
+from tracelab.run.progress import RunProgress
+from tracelab.run.session import InterruptedRunError, Run
 from tracelab.sources.base import tell_rejects
-from tracelab.warehouse import open_writer
-from tracelab.warehouse.load import load_run
+from tracelab.store.connect import open_writer
+from tracelab.store.journal import Journal
+from tracelab.store.load import load_run
+from tracelab.studies.anchors.inputs import sampling_of
+from tracelab.studies.audit.episodes import Episodes
+from tracelab.studies.audit.inputs import Source, grade_with, play_runs, read_runs, subjects_of
+from tracelab.studies.audit.opinions import known_opinions, opinions
+from tracelab.studies.audit.rerun import Chat, ChatTemplate, Rerunner
+from tracelab.studies.audit.results import Results, load
+from tracelab.studies.audit.subject import Audit
 
 RERUNS = "reruns.jsonl"
 

@@ -16,26 +16,32 @@ from typing import Any
 
 from duckdb import DuckDBPyConnection
 
-from tracelab.config import RunConfig, parse_config
+from tracelab.core.errors import PlanError, TracelabError
+from tracelab.core.item import ModelRef
 from tracelab.engines.base import Tokenizer
-from tracelab.errors import PlanError, TracelabError
-from tracelab.grading import Grader
-from tracelab.home import GRADES
-from tracelab.methods import force
-from tracelab.methods.resample import Planned
-from tracelab.runtime.estimates import annotator, estimate
-from tracelab.runtime.finish import Summary, finish, leave, run_row
-from tracelab.runtime.inputs import answer_questions, gather, prepare, sampling_of, score_traces
-from tracelab.runtime.inside import asked, look_inside, merged, read
-from tracelab.runtime.journal import Journal, deduplicated
-from tracelab.runtime.loader import Loader
-from tracelab.runtime.progress import RunProgress
-from tracelab.runtime.resampling import Rounds
-from tracelab.runtime.run import InterruptedRunError, Run
-from tracelab.runtime.study import FORCE, RolloutSink, Study
+from tracelab.grading.grader import Grader
+from tracelab.run.config import RunConfig, parse_config
+from tracelab.run.finish import Summary, finish, leave, run_row
+from tracelab.run.loader import Loader
+from tracelab.run.progress import RunProgress
+from tracelab.run.session import InterruptedRunError, Run
 from tracelab.sources.base import tell_rejects
-from tracelab.warehouse.load import ItemRow, RejectRow, load_items, load_run, load_traces
-from tracelab.work import ModelRef
+from tracelab.store.home import GRADES
+from tracelab.store.journal import Journal, deduplicated
+from tracelab.store.load import ItemRow, RejectRow, load_items, load_run, load_traces
+from tracelab.studies.anchors import force
+from tracelab.studies.anchors.estimates import annotator, estimate
+from tracelab.studies.anchors.inputs import (
+    answer_questions,
+    gather,
+    prepare,
+    sampling_of,
+    score_traces,
+)
+from tracelab.studies.anchors.inside import asked, look_inside, merged, read
+from tracelab.studies.anchors.resample import Planned
+from tracelab.studies.anchors.rounds import Rounds
+from tracelab.studies.anchors.subject import FORCE, RolloutSink, Study
 
 
 def rounds(config: RunConfig, studies: Sequence[Study], model: ModelRef) -> Rounds:

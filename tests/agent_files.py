@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tracelab.environments.base import RecordedRun, State
+from tracelab.core.seam import RecordedRun, State
 from tracelab.environments.testbed import MarketWorld, recorded
 from tracelab.testbed.agent_labels import play
 from tracelab.testbed.agent_world import CALL, task

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from typing import Any
 
 from tests.judge_server import Request
+from tracelab.core.item import Item, Sampling
 from tracelab.engines.transformers import TransformersEngine
-from tracelab.work import Sampling, WorkItem
 
 
 class Server:
@@ -25,7 +25,7 @@ class Server:
         choice: dict[str, Any] = {"index": 0, "text": "", "finish_reason": "length"}
         with self.lock:
             if body.get("echo") or "prompt_logprobs" in body:
-                item = WorkItem(self.engine.spec.model, ids[:1], target_ids=ids[1:])
+                item = Item(self.engine.spec.model, ids[:1], target_ids=ids[1:])
                 row = asyncio.run(self.engine.score([item]))[0].token_logprobs
                 assert row is not None
                 values = [None, *row]
@@ -42,7 +42,7 @@ class Server:
                     temperature=body["temperature"], max_tokens=body["max_tokens"],
                     stop=tuple(body.get("stop", ())), logprobs="logprobs" in body,
                 )  # fmt: skip
-                item = WorkItem(self.engine.spec.model, ids, sampling, seed=body["seed"])
+                item = Item(self.engine.spec.model, ids, sampling, seed=body["seed"])
                 (o,) = asyncio.run(self.engine.generate([item]))
                 choice |= {"token_ids": list(o.token_ids), "text": o.text,
                            "finish_reason": o.finish_reason}  # fmt: skip

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from tracelab.core.item import ModelRef
 from tracelab.engines.base import EngineSpec
 from tracelab.engines.scripted import Script, ScriptTokenizer
-from tracelab.work import ModelRef
 
 SCRIPT_REF = ModelRef(name="scripted", revision="planted-1", dtype="float64")
 

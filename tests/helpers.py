@@ -10,12 +10,12 @@ import numpy as np
 from click.testing import CliRunner, Result
 
 from tracelab.cli import main
+from tracelab.core.trace import Trace, Turn, Unit, tokenized_units
 from tracelab.engines.scripted import Script, ScriptTokenizer
-from tracelab.home import Home
-from tracelab.segment import segment
-from tracelab.trace import Trace, Turn, Unit, tokenized_units
-from tracelab.warehouse import open_reader
-from tracelab.warehouse.query import query, schema
+from tracelab.store.connect import open_reader
+from tracelab.store.home import Home
+from tracelab.store.query import query, schema
+from tracelab.text.segment import segment
 
 _EOS = 256
 

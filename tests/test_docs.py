@@ -9,15 +9,15 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from tests.report import world
-from tracelab.contexts.parts import Cut
-from tracelab.episode import Episode
+from tests.view import world
+from tracelab.core.episode import Episode
+from tracelab.core.trace import Question, Trace
 from tracelab.sources import FORMATS, read
 from tracelab.sources.context import ContextRecord, read_contexts
 from tracelab.sources.jsonl import read_questions
-from tracelab.trace import Question, Trace
-from tracelab.warehouse import open_reader, open_writer, sql_dir
-from tracelab.warehouse.query import query
+from tracelab.store.connect import open_reader, open_writer, sql_dir
+from tracelab.store.query import query
+from tracelab.studies.cite.parts import Cut
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"

@@ -10,13 +10,14 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 CORE = [
-    "trace",
-    "work",
-    "segment",
-    "methods.resample",
+    "core.trace",
+    "core.item",
+    "core.finding",
+    "text.segment",
+    "text.categories",
     "stats.intervals",
-    "compat.thought_anchors",
-    "categories",
+    "studies.anchors.resample",
+    "studies.anchors.published.recipe",
 ]
 HEAVY = ["torch", "vllm", "ray", "duckdb", "transformers", "pyarrow", "pandas"]
 

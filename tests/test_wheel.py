@@ -42,7 +42,7 @@ def test_it_has_the_sql_the_configs_the_pipelines_and_the_model(wheel: Path) -> 
     for file in (ROOT / "tracelab" / "testbed" / "model").iterdir():
         assert f"tracelab/testbed/model/{file.name}" in names
     assert "pipelines/thought_anchors.py" in names
-    assert {"tracelab/py.typed", "tracelab/api/templates/frame.html.j2"} <= names
+    assert {"tracelab/py.typed", "tracelab/view/templates/frame.html.j2"} <= names
     assert not any(n.startswith("tests/") for n in names)
 
 

@@ -14,8 +14,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tracelab.api import anchors, audit, cite, open_run
-    from tracelab.errors import TracelabError
+    from tracelab.core.errors import TracelabError
+    from tracelab.view.api import anchors, audit, cite, open_run
 
 __version__ = "0.1.0"
 
@@ -24,11 +24,11 @@ __all__ = ["TracelabError", "__version__", "anchors", "audit", "cite", "open_run
 
 def __getattr__(name: str) -> Any:
     if name == "TracelabError":
-        from tracelab import errors
+        from tracelab.core import errors
 
         return errors.TracelabError
     if name in __all__:
-        from tracelab import api
+        from tracelab.view import api
 
         return getattr(api, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -19,9 +19,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tracelab.runtime.journal import read_observations
-from tracelab.warehouse import open_reader
-from tracelab.warehouse.query import check
+from tracelab.store.connect import open_reader
+from tracelab.store.journal import read_observations
+from tracelab.store.query import check
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
 DEADLINE_S = 240

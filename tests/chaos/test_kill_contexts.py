@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.bench.cite_speed import TEMPLATE, case
 from tests.chaos.test_kill import Driver, durable, grown, until
-from tracelab.bench.cite_speed import TEMPLATE, case
+from tracelab.store.connect import open_reader
+from tracelab.store.query import check
 from tracelab.testbed import problems
-from tracelab.warehouse import open_reader
-from tracelab.warehouse.query import check
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
 CONTEXTS = 60

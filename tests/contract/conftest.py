@@ -10,14 +10,14 @@ import pytest
 from tests.completions_server import Server
 from tests.conftest import SCRIPT_REF
 from tests.judge_server import judge_server
-from tracelab.config import parse_config
+from tracelab.core.item import Item, ModelRef, Observation, Sampling
+from tracelab.core.trace import Turn
 from tracelab.engines.base import EngineSpec, Tokenizer
 from tracelab.engines.scripted import Script, ScriptTokenizer
-from tracelab.runtime.pool import LocalPool, Pool
-from tracelab.runtime.wiring import wire
+from tracelab.run.config import parse_config
+from tracelab.run.pool import LocalPool, Pool
+from tracelab.run.wiring import wire
 from tracelab.testbed import problems
-from tracelab.trace import Turn
-from tracelab.work import ModelRef, Observation, Sampling, WorkItem
 
 CONTEXT = 256
 
@@ -33,16 +33,16 @@ class Subject:
     context: int
     prompts: list[tuple[int, ...]]
 
-    def ask(self, *items: WorkItem) -> list[Observation]:
+    def ask(self, *items: Item) -> list[Observation]:
         """Observations in item, then replicate order."""
         found = [o for batch in self.pool.run(items) for o in batch]
         order = {item.key: k for k, item in reversed(list(enumerate(items)))}
         return sorted(found, key=lambda o: (order[o.key], o.replicate))
 
-    def item(self, prefix: Sequence[int], *, n: int = 1, first: int = 0, **sampling) -> WorkItem:
+    def item(self, prefix: Sequence[int], *, n: int = 1, first: int = 0, **sampling) -> Item:
         plain = sampling.get("temperature", 1) == 1 and sampling.get("top_p", 1) == 1
         how = {"max_tokens": 120, "logprobs": plain or self.name != "openai", **sampling}
-        return WorkItem(
+        return Item(
             self.model,
             tuple(prefix),
             Sampling(**how),
@@ -50,8 +50,8 @@ class Subject:
             replicates=n,
         )
 
-    def probe(self, prefix: Sequence[int], target: Sequence[int]) -> WorkItem:
-        return WorkItem(self.model, tuple(prefix), target_ids=tuple(target))
+    def probe(self, prefix: Sequence[int], target: Sequence[int]) -> Item:
+        return Item(self.model, tuple(prefix), target_ids=tuple(target))
 
 
 def model_subject(kind: str, **engine: object) -> Subject:

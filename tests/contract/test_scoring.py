@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 
 from tests.contract.conftest import Subject
-from tracelab.contexts import ablate
-from tracelab.contexts.parts import Cut
+from tracelab.core.item import Item
 from tracelab.engines import hf_scoring
 from tracelab.sources.context_testbed import contexts
-from tracelab.work import WorkItem
+from tracelab.studies.cite.context import ablate
+from tracelab.studies.cite.parts import Cut
 
 RESPONSE = "We need the bill. I will add the two prices. Kale costs 4."
 
 
-def ablations(subject: Subject, seed: int = 3) -> list[WorkItem]:
+def ablations(subject: Subject, seed: int = 3) -> list[Item]:
     """Random masks and leave-one-out of two contexts, a response after each."""
     rng = np.random.default_rng(seed)
     tok = subject.tokenizer
@@ -31,7 +31,7 @@ def ablations(subject: Subject, seed: int = 3) -> list[WorkItem]:
     return list({i.key: i for i in items}.values())
 
 
-def one_by_one(subject: Subject, items: list[WorkItem]) -> list[np.ndarray]:
+def one_by_one(subject: Subject, items: list[Item]) -> list[np.ndarray]:
     """Each item alone, by the plainest forward pass."""
     engine = subject.pool._engine
     return [np.array(o.token_logprobs) for i in items for o in engine._score_one(i)]

@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 
 from tests.judge_server import Request, judge_server
+from tracelab.core.episode import Episode, Step
 from tracelab.engines.base import EngineSpec
 from tracelab.engines.chat import Budget, ChatReply, ChatRequest, HttpChat
 from tracelab.engines.chat_local import EngineChat
 from tracelab.engines.http import retry_after
 from tracelab.engines.scripted import ScriptTokenizer
-from tracelab.episode import Episode, Step
-from tracelab.judging import judge, judge_all
-from tracelab.runtime.pool import LocalPool
+from tracelab.run.pool import LocalPool
+from tracelab.studies.audit.judging import judge, judge_all
 
 ASK = ChatRequest((("system", "s"), ("user", "u")), max_tokens=20)
 
@@ -243,8 +243,8 @@ _CHAT: list[EngineChat] = []
 
 def bundled() -> EngineChat:
     if not _CHAT:
-        from tracelab.config import parse_config
-        from tracelab.runtime.wiring import wire
+        from tracelab.run.config import parse_config
+        from tracelab.run.wiring import wire
 
         engine = {"kind": "transformers", "dtype": "float32", "device": "cpu"}
         config = {"name": "judge", "source": "testbed", "model": "testbed", "engine": engine}

@@ -15,14 +15,14 @@ import pytest
 from tests.completions_server import Server
 from tests.helpers import invoke
 from tests.judge_server import Request, judge_server
-from tracelab.config import parse_config
+from tracelab.core.errors import ConfigError, ModelLoadError
+from tracelab.core.item import Item, Observation, Sampling
+from tracelab.core.trace import Turn
 from tracelab.engines.base import build
 from tracelab.engines.transformers import TransformersEngine
-from tracelab.errors import ConfigError, ModelLoadError
-from tracelab.runtime.wiring import wire
+from tracelab.run.config import parse_config
+from tracelab.run.wiring import wire
 from tracelab.testbed import problems
-from tracelab.trace import Turn
-from tracelab.work import Observation, Sampling, WorkItem
 
 CONTEXT = 256
 
@@ -47,20 +47,17 @@ def direct() -> Iterator[TransformersEngine]:
 
 
 @pytest.fixture(scope="module")
-def items(direct: TransformersEngine) -> list[WorkItem]:
+def items(direct: TransformersEngine) -> list[Item]:
     tokenizer = wired(None).tokenizer
     drawn = problems(6, seed=5, missing=False, hinted=False)
     prompts = [tokenizer.render([Turn("user", p.prompt)], "chat") for p in drawn]
     said = asyncio.run(
         direct.generate(
-            [
-                WorkItem(direct.spec.model, p, Sampling(temperature=0, max_tokens=40))
-                for p in prompts
-            ]
+            [Item(direct.spec.model, p, Sampling(temperature=0, max_tokens=40)) for p in prompts]
         )
     )
     return [
-        WorkItem(direct.spec.model, p, target_ids=o.token_ids)
+        Item(direct.spec.model, p, target_ids=o.token_ids)
         for p, o in zip(prompts, said, strict=True)
     ]
 
@@ -75,7 +72,7 @@ def serve(
         yield server
 
 
-def ask(url: str, items: list[WorkItem], **server: Any) -> list[Observation]:
+def ask(url: str, items: list[Item], **server: Any) -> list[Observation]:
     engine = build(wired(url, **server).spec)
     verb = engine.score if items[0].kind == "score" else engine.generate
     return asyncio.run(verb(items))
@@ -83,7 +80,7 @@ def ask(url: str, items: list[WorkItem], **server: Any) -> list[Observation]:
 
 @pytest.mark.parametrize("scoring", ["prompt_logprobs", "echo"])
 def test_scores_are_those_of_the_engine_behind_the_server(
-    direct: TransformersEngine, items: list[WorkItem], scoring: str
+    direct: TransformersEngine, items: list[Item], scoring: str
 ) -> None:
     with serve(direct) as server:
         found = ask(server.url, items, scoring=scoring, concurrency=2)
@@ -99,16 +96,16 @@ def test_scores_are_those_of_the_engine_behind_the_server(
 
 
 def test_generations_carry_tokens_seeds_and_stops(
-    direct: TransformersEngine, items: list[WorkItem]
+    direct: TransformersEngine, items: list[Item]
 ) -> None:
     sampling = Sampling(max_tokens=30, logprobs=True, stop=(". ",))
-    asked = [WorkItem(i.model, i.prefix_ids, sampling, replicates=3) for i in items[:2]]
+    asked = [Item(i.model, i.prefix_ids, sampling, replicates=3) for i in items[:2]]
     with serve(direct) as server:
         found = ask(server.url, asked)
-        greedy = ask(server.url, [WorkItem(i.model, i.prefix_ids, Sampling(temperature=0))
+        greedy = ask(server.url, [Item(i.model, i.prefix_ids, Sampling(temperature=0))
                                   for i in items[:1]])  # fmt: skip
     want = asyncio.run(direct.generate([
-        WorkItem(i.model, i.prefix_ids, sampling, seed=i.seed_of(r)) for i in asked
+        Item(i.model, i.prefix_ids, sampling, seed=i.seed_of(r)) for i in asked
         for r in range(3)
     ]))  # fmt: skip
     assert [(o.key, o.replicate) for o in found] == [(i.key, r) for i in asked for r in range(3)]
@@ -166,7 +163,7 @@ HOSTILE: dict[str, tuple[Callable[[Any], Any], str]] = {
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_reply_that_cannot_be_trusted_is_a_failed_observation(
-    direct: TransformersEngine, items: list[WorkItem], name: str
+    direct: TransformersEngine, items: list[Item], name: str
 ) -> None:
     change, kind = HOSTILE[name]
     with serve(direct, change) as server:
@@ -177,7 +174,7 @@ def test_a_reply_that_cannot_be_trusted_is_a_failed_observation(
 
 
 def test_echoed_tokens_are_checked_by_id_where_the_server_names_them(
-    direct: TransformersEngine, items: list[WorkItem]
+    direct: TransformersEngine, items: list[Item]
 ) -> None:
     def named(how: Callable[[str], str]) -> Callable[[Any], Any]:
         def apply(reply: Any) -> Any:
@@ -197,7 +194,7 @@ def test_echoed_tokens_are_checked_by_id_where_the_server_names_them(
 
 
 def test_429_is_asked_again_and_a_refusal_is_not(
-    direct: TransformersEngine, items: list[WorkItem]
+    direct: TransformersEngine, items: list[Item]
 ) -> None:
     good = Server(direct)
 
@@ -218,8 +215,8 @@ def test_429_is_asked_again_and_a_refusal_is_not(
         assert o.error is not None and o.error.startswith("timeout: ")
 
 
-def test_an_overlong_probe_is_not_sent(direct: TransformersEngine, items: list[WorkItem]) -> None:
-    long = WorkItem(items[0].model, (5,) * (CONTEXT - 1), target_ids=(6,))
+def test_an_overlong_probe_is_not_sent(direct: TransformersEngine, items: list[Item]) -> None:
+    long = Item(items[0].model, (5,) * (CONTEXT - 1), target_ids=(6,))
     with serve(direct) as server:
         found = ask(server.url, [long, items[0]])
     assert found[0].error is not None and found[0].error.startswith("overlong: ")
@@ -228,7 +225,7 @@ def test_an_overlong_probe_is_not_sent(direct: TransformersEngine, items: list[W
 
 @pytest.mark.parametrize(("said", "fits"), [("40", False), ("0", True), ('"x"', True)])
 def test_a_window_that_is_shorter_at_the_server_holds(
-    direct: TransformersEngine, items: list[WorkItem], said: str, fits: bool
+    direct: TransformersEngine, items: list[Item], said: str, fits: bool
 ) -> None:
     models = f'{{"data": [{{"id": "testbed", "max_model_len": {said}}}]}}'.encode()
     with serve(direct) as server:

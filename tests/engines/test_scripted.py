@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.helpers import written
+from tracelab.core.trace import Trace, Turn
 from tracelab.engines.scripted import Script, ScriptTokenizer
-from tracelab.trace import Trace, Turn
 
 
 def paths(script: Script):

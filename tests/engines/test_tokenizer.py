@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
+from tracelab.core.errors import ModelLoadError, PlanError
+from tracelab.core.trace import Trace, Turn
 from tracelab.engines.tokenizer import HFTokenizer
-from tracelab.errors import ModelLoadError, PlanError
 from tracelab.testbed import MODEL_DIR, problems
 from tracelab.testbed.world import write
-from tracelab.trace import Trace, Turn
 
 
 @pytest.fixture(scope="module")

@@ -16,18 +16,18 @@ from transformers.models.llama import LlamaConfig
 from transformers.models.qwen2 import Qwen2Config
 from transformers.models.qwen3 import Qwen3Config
 
-from tracelab.config import parse_config
+from tracelab.core.errors import EngineError
+from tracelab.core.trace import TokenizedTrace, Unit, tokenized_units
 from tracelab.engines import white_box
 from tracelab.engines.base import EngineSpec
 from tracelab.engines.probe import Suppression, probing
 from tracelab.engines.transformers import TransformersEngine
-from tracelab.errors import EngineError
-from tracelab.methods import suppress
-from tracelab.methods.attend import vertical_scores
-from tracelab.runtime.wiring import wire
+from tracelab.run.config import parse_config
+from tracelab.run.wiring import wire
 from tracelab.sources.testbed import question, roles
+from tracelab.studies.anchors import suppress
+from tracelab.studies.anchors.attend import vertical_scores
 from tracelab.testbed import MODEL_DIR, problems
-from tracelab.trace import TokenizedTrace, Unit, tokenized_units
 
 TINY = {
     "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4,

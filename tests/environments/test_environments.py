@@ -11,15 +11,16 @@ from typing import Any
 
 import pytest
 
-from tracelab.environments import EnvironmentFailure, make_environment, require_safe
-from tracelab.environments.base import RecordedRun, State, as_score, as_state
+from tracelab.core.episode import Arguments, Episode, Step, ToolCall
+from tracelab.core.errors import ConfigError, PlanError
+from tracelab.core.seam import EnvironmentFailure, RecordedRun, State
+from tracelab.environments import make_environment, require_safe
+from tracelab.environments.base import as_score, as_state
 from tracelab.environments.case import Case, export
 from tracelab.environments.process import ProcessEnvironment
 from tracelab.environments.recorded import recorded_run
 from tracelab.environments.replay import ReplayEnvironment, canonical, parse_calls
 from tracelab.environments.testbed import MarketWorld, as_episode, recorded
-from tracelab.episode import Arguments, Episode, Step, ToolCall
-from tracelab.errors import ConfigError, PlanError
 from tracelab.testbed.agent_labels import NoFaults, play
 from tracelab.testbed.agent_world import task
 

@@ -11,17 +11,17 @@ import pytest
 
 import tracelab
 from tests.agent_files import WRITERS, Market, failed_runs, messages_of
-from tests.audit_world import TextTokens
+from tests.studies.audit.audit_world import TextTokens
+from tracelab.core.episode import Arguments, Episode
+from tracelab.core.errors import PlanError
+from tracelab.core.seam import RecordedRun, Reject
 from tracelab.engines.tokenizer import HFTokenizer
-from tracelab.environments.base import RecordedRun
 from tracelab.environments.messages import definitions, plain
 from tracelab.environments.recorded import recorded_run
 from tracelab.environments.replay import ReplayEnvironment, one_chat
 from tracelab.environments.user import UserEnvironment
-from tracelab.episode import Arguments, Episode
-from tracelab.errors import PlanError
-from tracelab.runtime.rerun import Chat
-from tracelab.sources import Reject, read
+from tracelab.sources import read
+from tracelab.studies.audit.rerun import Chat
 
 RUNS = failed_runs(4)
 FORMATS = sorted(set(WRITERS) - {"who-and-when"})

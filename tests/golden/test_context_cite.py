@@ -17,9 +17,9 @@ from unittest.mock import MagicMock
 import numpy as np
 import pytest
 
-from tracelab.methods.ablate import TokenRange, attribute
+from tracelab.core.trace import Unit
 from tracelab.stats.masks import published
-from tracelab.trace import Unit
+from tracelab.studies.cite.ablate import TokenRange, attribute
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("context_cite") is None,

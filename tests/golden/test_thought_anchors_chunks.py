@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tracelab.segment import reasoning_range, segment, thought_anchors_chunks
+from tracelab.text.segment import reasoning_range, segment, thought_anchors_chunks
 
 SHARED = Path(os.environ.get("TRACELAB_SHARED", Path(__file__).parents[2].parent / "shared"))
 FOLDERS = sorted(p.parent for p in (SHARED / "data/thought_anchors").rglob("base_solution.json"))

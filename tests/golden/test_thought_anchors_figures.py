@@ -8,7 +8,7 @@ from fractions import Fraction
 import pytest
 
 from tests.golden.anchors_data import HALF, needs_data, published
-from tracelab.compat.thought_anchors import (
+from tracelab.studies.anchors.published.recipe import (
     GradedRollout,
     chunk_figures,
     counterfactual_importance_accuracy,

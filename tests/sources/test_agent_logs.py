@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from tracelab.episode import Episode
-from tracelab.errors import ImportFormatError
-from tracelab.sources import Reject, read
+from tracelab.core.episode import Episode
+from tracelab.core.errors import ImportFormatError
+from tracelab.core.seam import Reject
+from tracelab.sources import read
 
 CALL = {"id": "c1", "type": "function", "function": {"name": "get", "arguments": '{"id": 7}'}}
 CHAT: list[dict[str, Any]] = [

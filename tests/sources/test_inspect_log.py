@@ -10,9 +10,10 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from tracelab.episode import Episode
-from tracelab.errors import ImportFormatError
-from tracelab.sources import Reject, read
+from tracelab.core.episode import Episode
+from tracelab.core.errors import ImportFormatError
+from tracelab.core.seam import Reject
+from tracelab.sources import read
 
 HEADER = {"version": 2, "status": "success", "plan": {},
           "eval": {"task": "shop", "task_version": 3, "model": "mock/m"}}  # fmt: skip

@@ -12,10 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tracelab.errors import ConfigError, ImportFormatError
-from tracelab.sources import Reject, read
+from tracelab.core.errors import ConfigError, ImportFormatError
+from tracelab.core.seam import Reject
+from tracelab.core.trace import Trace, Turn
+from tracelab.sources import read
 from tracelab.sources.jsonl import MAX_DEPTH, read_jsonl
-from tracelab.trace import Trace, Turn
 
 GOOD = {"prompt": "What is 2 + 2?", "response": "2 + 2 is 4."}
 

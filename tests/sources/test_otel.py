@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from tracelab.episode import Episode
-from tracelab.sources import Reject, read
+from tracelab.core.episode import Episode
+from tracelab.core.seam import Reject
+from tracelab.sources import read
 
 
 def value(v: Any) -> dict[str, Any]:

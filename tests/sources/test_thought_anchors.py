@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from tracelab.sources import Reject, read
-from tracelab.trace import Trace
+from tracelab.core.seam import Reject
+from tracelab.core.trace import Trace
+from tracelab.sources import read
 
 SHARED = Path(os.environ.get("TRACELAB_SHARED", Path(__file__).parents[2].parent / "shared"))
 DATA = SHARED / "data" / "thought_anchors"

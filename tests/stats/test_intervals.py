@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 from statsmodels.stats.proportion import confint_proportions_2indep, proportion_confint
 
+from benchmarks.testbed import truth
 from tracelab.stats.intervals import difference, jeffreys, two_sample_p, wilson
-from tracelab.testbed import truth
 
 TRUTH = truth.OUT / "boundaries.parquet"
 

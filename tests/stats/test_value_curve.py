@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.methods.anchors import case
+from tests.studies.anchors.anchors import case
 from tracelab.engines.scripted import Script
-from tracelab.methods import pooled, resample
 from tracelab.stats.value_curve import Prior, as_data, fit, keep_nodes, posterior
+from tracelab.studies.anchors import pooled, resample
 
 
 def simulated(rng: np.random.Generator, size: int, n: int, jumps: int, keep: float):

@@ -7,14 +7,15 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from tracelab.testbed import MODEL_DIR, problems, tokenizer
+from benchmarks.testbed import tokenizer
+from benchmarks.testbed.bars import FillerEffect, Measured, rows
+from benchmarks.testbed.figures import agent_figures, reasoning_figures
+from benchmarks.testbed.measure import prompt_of, value_at
+from benchmarks.testbed.reference import TURN, Reference
+from tracelab.testbed import MODEL_DIR, problems
 from tracelab.testbed.agent_labels import Episode, read
 from tracelab.testbed.agent_world import AgentTask, MarketEnvironment, tasks
-from tracelab.testbed.bars import FillerEffect, Measured, rows
-from tracelab.testbed.figures import agent_figures, reasoning_figures
 from tracelab.testbed.market import Problem
-from tracelab.testbed.measure import prompt_of, value_at
-from tracelab.testbed.reference import TURN, Reference
 from tracelab.testbed.world import label
 
 pytestmark = pytest.mark.skipif(

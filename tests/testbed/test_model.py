@@ -8,12 +8,12 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
+from benchmarks.testbed import tokenizer as testbed_tokenizer
+from benchmarks.testbed.figures import reasoning_figures
+from benchmarks.testbed.net import load_net
 from tracelab.testbed import MODEL_DIR, problems
-from tracelab.testbed import tokenizer as testbed_tokenizer
 from tracelab.testbed.agent_labels import play
 from tracelab.testbed.agent_world import MarketEnvironment, tasks
-from tracelab.testbed.figures import reasoning_figures
-from tracelab.testbed.net import load_net
 from tracelab.testbed.world import answer_of, is_well_formed, label, write
 
 pytestmark = pytest.mark.skipif(

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from tracelab.cli.support import guarded, home_option
-from tracelab.home import Home
+from tracelab.store.home import Home
 
 _UNITS = {"": 1, "k": 1_000, "m": 1_000_000, "g": 1_000_000_000}
 
@@ -79,18 +79,18 @@ def anchors(source: str, dry_run: bool, as_json: bool, fresh: bool, quiet: bool,
       tracelab anchors testbed --model testbed --target-halfwidth 0.1 --budget-tokens 200k
       tracelab anchors my.jsonl --model DIR --dry-run
     """
-    from tracelab.config import parse_config
+    from tracelab.run.config import parse_config
 
     if as_json and not dry_run:
         raise click.UsageError("--json goes with --dry-run; a run's data is what `query` shows")
     config = parse_config(config_of(source, **given), "tracelab anchors")
     place = Home.at(home)
     if dry_run:
-        from tracelab.dryrun import forecast, show
+        from tracelab.run.forecast import forecast, show
 
         show(forecast(config, place, fresh=fresh), as_json=as_json)
         return
-    from tracelab.runs import run_study
+    from tracelab.run.runs import run_study
 
     code = run_study(config, place, fresh=fresh, quiet=quiet)
     _show(config.name, place)
@@ -99,9 +99,9 @@ def anchors(source: str, dry_run: bool, as_json: bool, fresh: bool, quiet: bool,
 
 def _show(run: str, home: Home) -> None:
     """Print the sentences with the largest effects, and where the rest is."""
-    from tracelab.output import default_format, print_arrow, print_table
-    from tracelab.warehouse import open_reader
-    from tracelab.warehouse.query import query
+    from tracelab.store.connect import open_reader
+    from tracelab.store.query import query
+    from tracelab.view.output import default_format, print_arrow, print_table
 
     with open_reader(home.database) as con:
         found = query(con, _TOP, {"run": run})
@@ -136,8 +136,8 @@ def config_of(
     overrides: tuple[str, ...] = (),
 ) -> dict[str, Any]:
     """The command's options as config data."""
-    from tracelab.compat.thought_anchors import SETTINGS
-    from tracelab.config import override
+    from tracelab.run.config import override
+    from tracelab.studies.anchors.published.recipe import SETTINGS
 
     resample: dict[str, Any] = {}
     wanted = list(methods) or ["resample", "counterfactual", "links"]

@@ -20,7 +20,7 @@ from tracelab.cli.context import cite, grounding
 from tracelab.cli.label import label
 from tracelab.cli.report import report, show
 from tracelab.cli.support import EXIT_ERRORS, format_options, guarded, home_option
-from tracelab.home import Home
+from tracelab.store.home import Home
 
 HELP = ["-h", "--help"]
 
@@ -53,7 +53,7 @@ def demo(home: str | None, fresh: bool, quiet: bool) -> None:
     Example:
       tracelab demo
     """
-    from tracelab.demo import run_demo
+    from tracelab.cli.demo import run_demo
 
     run_demo(Home.at(home), fresh=fresh, quiet=quiet)
 
@@ -92,7 +92,7 @@ def run(
       tracelab run demo --dry-run
       tracelab run my.toml --set source=my.jsonl --set resample.rollouts=50
     """
-    from tracelab.config import load_config
+    from tracelab.run.config import load_config
 
     if as_json and not dry_run:
         raise click.UsageError("--json goes with --dry-run; a run's data is what `query` shows")
@@ -100,11 +100,11 @@ def run(
         overrides = (*overrides, f"runtime.max_error_rate={max_error_rate}")
     loaded, place = load_config(config, overrides), Home.at(home)
     if dry_run:
-        from tracelab.dryrun import forecast, show
+        from tracelab.run.forecast import forecast, show
 
         show(forecast(loaded, place, fresh=fresh, retry_errors=retry_errors), as_json=as_json)
         return
-    from tracelab.runs import run_study
+    from tracelab.run.runs import run_study
 
     sys.exit(
         run_study(loaded, place, fresh=fresh, retry_errors=retry_errors, wait_s=wait, quiet=quiet)
@@ -135,7 +135,7 @@ def ingest(
     Example:
       tracelab ingest my.jsonl
     """
-    from tracelab.ingest import ingest_paths
+    from tracelab.run.ingest import ingest_paths
 
     rejected = ingest_paths(paths, form, name, segmenter, Home.at(home))
     sys.exit(EXIT_ERRORS if rejected > max_error_rate else 0)
@@ -231,7 +231,7 @@ def rebuild(runs: tuple[str, ...], home: str | None) -> None:
     Example:
       tracelab rebuild demo
     """
-    from tracelab.runs import rebuild_runs
+    from tracelab.run.runs import rebuild_runs
 
     rebuild_runs(runs, Home.at(home))
 
@@ -246,7 +246,7 @@ def doctor(home: str | None) -> None:
     Example:
       tracelab doctor
     """
-    from tracelab import doctor as checkup
+    from tracelab.cli import doctor as checkup
 
     sys.exit(checkup.report(Home.at(home)))
 

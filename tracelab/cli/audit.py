@@ -73,8 +73,8 @@ def who_and_when(
       tracelab bench who-and-when who_and_when/ --method a2p --method floors \\
         --endpoint http://localhost:8000/v1 --model my-judge --json
     """
-    from tracelab.bench.who_and_when import run_bench
-    from tracelab.judging import JudgeSetup
+    from benchmarks.bench.who_and_when import run_bench
+    from tracelab.studies.audit.judging import JudgeSetup
 
     setup = JudgeSetup(
         model=model,

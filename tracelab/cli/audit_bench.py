@@ -39,7 +39,7 @@ def audit_bench(
     Example:
       tracelab bench audit --seed 1 --json
     """
-    from tracelab.bench.audit import BenchOptions, config_of, run_bench, summary
+    from benchmarks.bench.audit import BenchOptions, config_of, run_bench, summary
 
     options = BenchOptions(
         seed=seed, planted=planted, flaky_tasks=flaky_tasks, engine=engine, rollouts=rollouts,

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from tracelab.cli.support import format_options, guarded, home_option
-from tracelab.home import Home
+from tracelab.store.home import Home
 
 
 @click.command()

@@ -10,15 +10,15 @@ from typing import Any, cast
 import click
 import pyarrow as pa
 
-from tracelab.config import RunConfig, parse_config
+from tracelab.core.errors import ConfigError
 from tracelab.environments.case import export
-from tracelab.errors import ConfigError
-from tracelab.home import Home
-from tracelab.output import Format, default_format, print_arrow
-from tracelab.runs import run_study
-from tracelab.runtime.audit_results import Results, write_back
-from tracelab.runtime.episodes import Episodes
-from tracelab.runtime.journal import Journal
+from tracelab.run.config import RunConfig, parse_config
+from tracelab.run.runs import run_study
+from tracelab.store.home import Home
+from tracelab.store.journal import Journal
+from tracelab.studies.audit.episodes import Episodes
+from tracelab.studies.audit.results import Results, write_back
+from tracelab.view.output import Format, default_format, print_arrow
 
 _SHOWN = (
     "trace", "evidence", "method", "status", "decisive_step", "agent", "tool", "who", "posterior",

@@ -10,7 +10,7 @@ import click
 from tracelab.cli.audit import who_and_when
 from tracelab.cli.audit_bench import audit_bench
 from tracelab.cli.support import guarded, home_option
-from tracelab.home import Home
+from tracelab.store.home import Home
 
 
 @click.group()
@@ -53,14 +53,14 @@ def anchors_command(
     Example:
       tracelab bench anchors --json
     """
-    from tracelab.bench.anchors_run import bench as run
-    from tracelab.bench.anchors_run import show
+    from benchmarks.bench.anchors_run import bench as run
+    from benchmarks.bench.anchors_run import show
 
     found = run(Home.at(home), engine=engine, limit=traces, repetitions=repetitions, quiet=quiet)
     if published is not None:
         import numpy as np
 
-        from tracelab.bench.published import load, replay
+        from benchmarks.bench.published import load, replay
 
         found["published"] = replay(load(published), np.random.default_rng(0))
     if as_json:
@@ -96,7 +96,7 @@ def cite_command(
     """
     from dataclasses import replace
 
-    from tracelab.bench import cite_run
+    from benchmarks.bench import cite_run
 
     sizes = cite_run.QUICK if quick else cite_run.FULL
     if contexts is not None:

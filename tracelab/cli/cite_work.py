@@ -13,24 +13,25 @@ import numpy as np
 from rich.console import Console
 from rich.text import Text
 
-from tracelab.config import RunConfig, parse_config
-from tracelab.errors import ConfigError, ImportFormatError, PlanError
-from tracelab.methods import cites, heads
-from tracelab.output import clean
-from tracelab.runs import hush_transformers
-from tracelab.runtime.attribution import Attribution, cut_of
-from tracelab.runtime.context_heads import Looker
-from tracelab.runtime.contexts import ChatTokenizer
-from tracelab.runtime.explain import BASELINES, Explained
-from tracelab.runtime.pool import LocalPool, Pool
-from tracelab.runtime.probes import ProbeSink
-from tracelab.runtime.prune import prune
-from tracelab.runtime.wiring import Wired, local_pool, wire
+from tracelab.core.errors import ConfigError, ImportFormatError, PlanError
+from tracelab.core.finding import Score
+from tracelab.core.item import Item
+from tracelab.run.config import RunConfig, parse_config
+from tracelab.run.pool import LocalPool, Pool
+from tracelab.run.runs import hush_transformers
+from tracelab.run.wiring import Wired, local_pool, wire
 from tracelab.sources.context import read_one
 from tracelab.stats.faithfulness import ranking
-from tracelab.targets import parse_targets
-from tracelab.warehouse.context import PrunedRow, TargetRow
-from tracelab.work import Score, WorkItem
+from tracelab.store.cite_rows import PrunedRow, TargetRow
+from tracelab.studies.cite import cites, heads
+from tracelab.studies.cite.attribution import Attribution, cut_of
+from tracelab.studies.cite.explain import BASELINES, Explained
+from tracelab.studies.cite.looker import Looker
+from tracelab.studies.cite.probes import ProbeSink
+from tracelab.studies.cite.prune import prune
+from tracelab.studies.cite.subject import ChatTokenizer
+from tracelab.studies.cite.targets import parse_targets
+from tracelab.view.output import clean
 
 _SHADES = ("", "on #fff6d6", "on #ffe9a8", "on #ffd873", "on #ffc13d")
 """Background of a span by its share of the strongest effect; dark text is set with it."""
@@ -162,7 +163,7 @@ def _pool(config: RunConfig, wired: Wired) -> Pool:
 
 
 def _observer(pool: Pool) -> Any:
-    def observe(name: str, items: Sequence[WorkItem], on: Any) -> None:
+    def observe(name: str, items: Sequence[Item], on: Any) -> None:
         distinct = {i.key: i for i in items}
         for batch in pool.run(list(distinct.values())):
             on(batch)

@@ -6,7 +6,7 @@ import click
 from click.shell_completion import CompletionItem, get_completion_class
 
 from tracelab.cli.support import guarded
-from tracelab.resources import resource_dir
+from tracelab.core.resources import resource_dir
 
 _VARIABLE = "_TRACELAB_COMPLETE"
 

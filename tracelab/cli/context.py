@@ -7,8 +7,8 @@ import sys
 import click
 
 from tracelab.cli.support import format_options, guarded, home_option
-from tracelab.errors import ImportFormatError
-from tracelab.home import Home
+from tracelab.core.errors import ImportFormatError
+from tracelab.store.home import Home
 
 _UNITS = ["word", "sentence", "paragraph", "document", "message"]
 

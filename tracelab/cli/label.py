@@ -7,7 +7,7 @@ import sys
 import click
 
 from tracelab.cli.support import EXIT_ERRORS, guarded, home_option
-from tracelab.home import Home
+from tracelab.store.home import Home
 
 
 @click.command()
@@ -35,8 +35,8 @@ def label(
     Example:
       tracelab label demo --model my-model --endpoint http://localhost:8000/v1
     """
-    from tracelab.judging import JudgeSetup
-    from tracelab.labelling import label_run
+    from tracelab.run.labelling import label_run
+    from tracelab.studies.audit.judging import JudgeSetup
 
     setup = JudgeSetup(
         model=model, endpoint=endpoint, api_key_env=api_key_env, engine=engine, context=context,

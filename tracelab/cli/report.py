@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from tracelab.cli.support import guarded, home_option
-from tracelab.home import Home
+from tracelab.store.home import Home
 
 
 @click.command()
@@ -33,9 +33,9 @@ def report(
       tracelab report --open
       tracelab report demo --out demo.html
     """
-    from tracelab.report import build, select, write
-    from tracelab.report.page import default_path
-    from tracelab.warehouse import open_reader
+    from tracelab.store.connect import open_reader
+    from tracelab.view.report import build, select, write
+    from tracelab.view.report.page import default_path
 
     place = Home.at(home)
     with open_reader(place.database) as con:
@@ -69,8 +69,8 @@ def show(trace: str, run: str | None, method: str | None, home: str | None) -> N
     """
     from rich.console import Console
 
-    from tracelab.show import show_trace
-    from tracelab.warehouse import open_reader
+    from tracelab.store.connect import open_reader
+    from tracelab.view.show import show_trace
 
     console = Console(markup=False, emoji=False, highlight=False)
     with open_reader(Home.at(home).database) as con:

@@ -10,13 +10,13 @@ import click
 import pyarrow as pa
 
 from tracelab.cli.support import parse_params
-from tracelab.errors import ConfigError
-from tracelab.home import Home
-from tracelab.output import Format, clean, default_format, print_arrow
-from tracelab.warehouse import open_reader
-from tracelab.warehouse.export import Format as FileFormat
-from tracelab.warehouse.export import export, snapshot
-from tracelab.warehouse.query import check, named_queries, query, schema, schema_markdown
+from tracelab.core.errors import ConfigError
+from tracelab.store.connect import open_reader
+from tracelab.store.export import Format as FileFormat
+from tracelab.store.export import export, snapshot
+from tracelab.store.home import Home
+from tracelab.store.query import check, named_queries, query, schema, schema_markdown
+from tracelab.view.output import Format, clean, default_format, print_arrow
 
 
 def run_query(sql: str | None, params: tuple[str, ...], form: str | None, home: Home) -> None:

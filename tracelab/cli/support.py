@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 
 import click
 
-from tracelab.errors import ConfigError, TracelabError
-from tracelab.home import FULL
+from tracelab.core.errors import ConfigError, TracelabError
+from tracelab.store.home import FULL
 
 EXIT_ERRORS = 3
 EXIT_INTERRUPTED = 130
@@ -58,7 +58,7 @@ def guarded(command: F) -> F:
 
 def complain(text: str) -> None:
     """One sentence to stderr; it may quote a trace."""
-    from tracelab.output import clean
+    from tracelab.view.output import clean
 
     click.echo(f"tracelab: {clean(text)}", err=True)
 

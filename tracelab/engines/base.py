@@ -14,17 +14,17 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from tracelab.errors import ConfigError
-from tracelab.trace import Rendering, TokenizedTrace, Trace, Turn, Unit
-from tracelab.work import ModelRef, Observation, WorkItem
+from tracelab.core.errors import ConfigError
+from tracelab.core.item import Item, ModelRef, Observation
+from tracelab.core.trace import Rendering, TokenizedTrace, Trace, Turn, Unit
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from tracelab.methods.attend import AttentionMaps, Head
-    from tracelab.methods.heads import SpanAttention
-    from tracelab.methods.suppress import Suppressed
+    from tracelab.studies.anchors.attend import AttentionMaps, Head
+    from tracelab.studies.anchors.suppress import Suppressed
+    from tracelab.studies.cite.heads import SpanAttention
 
 EngineKind = Literal["vllm", "transformers", "openai", "scripted"]
 Range = tuple[int, int]
@@ -40,7 +40,7 @@ class EngineSpec:
         path: Directory or hub id of the model; a script's seed for `scripted`.
         model: Its identity.
         context_length: Longest prefix + continuation, tokens.
-        options: The engine's own settings (see `tracelab.config`).
+        options: The engine's own settings (see `tracelab.run.config`).
     """
 
     kind: EngineKind
@@ -68,11 +68,11 @@ class Engine(Protocol):
     capabilities: frozenset[str]
     """`generate`, `score`, and for a `WhiteBox` also `attention`, `suppress`, `hidden`."""
 
-    async def generate(self, items: Sequence[WorkItem]) -> list[Observation]:
+    async def generate(self, items: Sequence[Item]) -> list[Observation]:
         """Sample every replicate of every item; observations in item, then replicate order."""
         ...
 
-    async def score(self, items: Sequence[WorkItem]) -> list[Observation]:
+    async def score(self, items: Sequence[Item]) -> list[Observation]:
         """Log-probability of each item's target after its prefix, one observation an item."""
         ...
 
@@ -162,7 +162,7 @@ class Tokenizer(Protocol):
         ...
 
 
-def failed(item: WorkItem, kind: str, why: str) -> list[Observation]:
+def failed(item: Item, kind: str, why: str) -> list[Observation]:
     """One error observation for each replicate of an item that could not be served."""
     return [
         Observation(
@@ -176,9 +176,7 @@ def failed(item: WorkItem, kind: str, why: str) -> list[Observation]:
     ]
 
 
-def overlong(
-    item: WorkItem, context_length: int, *, probe_extra: int = 0
-) -> list[Observation] | None:
+def overlong(item: Item, context_length: int, *, probe_extra: int = 0) -> list[Observation] | None:
     """Error observations if an item's tokens cannot fit the context window, else None.
 
     A generation needs room for at least one token; a probe for its whole target, and for

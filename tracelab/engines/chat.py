@@ -5,7 +5,7 @@ A client never raises for one request: what cannot be had is a reply with `error
     budget         a cap is reached; none is sent          overlong   the prompt exceeds the context
     engine         the local engine failed                 and the kinds of `tracelab.engines.http`
 
-The kinds are those of `tracelab.outcomes.judge`, which grades outcomes with the same API.
+The kinds are those of `tracelab.grading.judge`, which grades outcomes with the same API.
 `tracelab.engines.chat_local` is the client of a local engine.
 """
 
@@ -17,8 +17,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from tracelab.core.trace import Role
 from tracelab.engines.http import HttpError, JsonPost
-from tracelab.trace import Role
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,14 +6,14 @@ import asyncio
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+from tracelab.core.errors import TracelabError, one_line
+from tracelab.core.item import Item, ModelRef, Sampling
+from tracelab.core.trace import Turn
 from tracelab.engines.base import Tokenizer
 from tracelab.engines.chat import Budget, ChatReply, ChatRequest, no_reply
-from tracelab.errors import TracelabError, one_line
-from tracelab.trace import Turn
-from tracelab.work import ModelRef, Sampling, WorkItem
 
 if TYPE_CHECKING:
-    from tracelab.runtime.pool import Pool
+    from tracelab.run.pool import Pool
 
 
 class EngineChat:
@@ -30,7 +30,7 @@ class EngineChat:
         self.name, self.context_length = model.name, context_length
         self.budget, self.failures = budget or Budget(), Counter[str]()
         self._pool, self._tokenizer, self._model = pool, tokenizer, model
-        self._waiting: dict[str, tuple[WorkItem, list[asyncio.Future[ChatReply]]]] = {}
+        self._waiting: dict[str, tuple[Item, list[asyncio.Future[ChatReply]]]] = {}
         self._worker: asyncio.Task[None] | None = None
 
     def count(self, text: str) -> int:
@@ -54,7 +54,7 @@ class EngineChat:
         sampling = Sampling(
             temperature=request.temperature, max_tokens=most, json_schema=request.json_schema
         )
-        item = WorkItem(self._model, tuple(ids), sampling, seed=request.seed)
+        item = Item(self._model, tuple(ids), sampling, seed=request.seed)
         future: asyncio.Future[ChatReply] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(item.key, (item, []))[1].append(future)
         if self._worker is None or self._worker.done():
@@ -83,7 +83,7 @@ class EngineChat:
                     _resolve(futures, no_reply(self.failures, "engine", why))
             await asyncio.sleep(0)  # let those who got a reply ask again
 
-    def _run(self, items: list[WorkItem], batch: Any, loop: asyncio.AbstractEventLoop) -> None:
+    def _run(self, items: list[Item], batch: Any, loop: asyncio.AbstractEventLoop) -> None:
         for observations in self._pool.run(items):
             for o in observations:
                 if o.error is not None:

@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from tracelab.work import Observation, WorkItem, common_prefix
+from tracelab.core.item import Item, Observation, common_prefix
 
 BATCH_TOKENS = {"cuda": 16_384, "cpu": 512}
 """Most tokens of a batch, padding included; on a processor, about what stays in its cache and
@@ -86,7 +86,7 @@ class Scored:
 
 
 def observe(
-    model: Any, items: Sequence[WorkItem], device: str, most: int, threads: int = 1
+    model: Any, items: Sequence[Item], device: str, most: int, threads: int = 1
 ) -> Iterator[Scored]:
     """Score work items whose targets may be empty; see `score`."""
     distinct = list({i.key: i for i in items}.values())
@@ -99,7 +99,7 @@ def observe(
         yield Scored({asked[i].key: _observation(asked[i], r) for i, r in found}, prompt, cached)
 
 
-def _observation(item: WorkItem, row: Sequence[float]) -> Observation:
+def _observation(item: Item, row: Sequence[float]) -> Observation:
     return Observation(
         key=item.key,
         replicate=item.first_replicate,

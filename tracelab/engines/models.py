@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tracelab.errors import ModelLoadError, one_line
-from tracelab.work import ModelRef
+from tracelab.core.errors import ModelLoadError, one_line
+from tracelab.core.item import ModelRef
 
 TESTBED = "testbed"
 _WHOLE_FILE_BYTES = 64 << 20

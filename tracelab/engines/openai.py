@@ -24,11 +24,11 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from tracelab.core.errors import ConfigError, ModelLoadError, one_line
+from tracelab.core.item import Item, Observation
 from tracelab.engines.base import Counters, EngineSpec, failed, overlong
 from tracelab.engines.http import HttpError, JsonPost
 from tracelab.engines.openai_rows import checked, echoed, listed, part
-from tracelab.errors import ConfigError, ModelLoadError, one_line
-from tracelab.work import Observation, WorkItem
 
 _MOST_BYTES = 64 << 20
 """Of one reply: a row of a prompt token takes about 100 bytes."""
@@ -43,7 +43,7 @@ class OpenAIEngine:
         """Ask the server which models it has.
 
         Args:
-            spec: `options` as in `tracelab.config.server.ServerConfig`.
+            spec: `options` as in `tracelab.engines.options.ServerConfig`.
 
         Raises:
             ModelLoadError: Nobody answers there, the key is refused, or it has no such model.
@@ -62,11 +62,11 @@ class OpenAIEngine:
         self._tokenizer = HFTokenizer(spec.path)
         self._context = min(spec.context_length, self._look_up(float(o["timeout_s"])))
 
-    async def score(self, items: Sequence[WorkItem]) -> list[Observation]:
+    async def score(self, items: Sequence[Item]) -> list[Observation]:
         """See `Engine.score`."""
         return await self._all([(i, [i.first_replicate]) for i in items], self._score_one)
 
-    async def generate(self, items: Sequence[WorkItem]) -> list[Observation]:
+    async def generate(self, items: Sequence[Item]) -> list[Observation]:
         """See `Engine.generate`. The server must return the tokens it writes (`return_token_ids`).
 
         Log-probabilities are only had where nothing is done to the distribution before sampling.
@@ -79,7 +79,7 @@ class OpenAIEngine:
         """Nothing is held between calls."""
 
     async def _all(
-        self, asked: Sequence[tuple[WorkItem, list[int]]], one: Callable[..., Any]
+        self, asked: Sequence[tuple[Item, list[int]]], one: Callable[..., Any]
     ) -> list[Observation]:
         o = self.spec.options
         # A client lives as long as the call: the next one may run in another event loop.
@@ -89,7 +89,7 @@ class OpenAIEngine:
         )  # fmt: skip
         gate = asyncio.Semaphore(self._concurrency)
 
-        async def guarded(item: WorkItem, replicate: int) -> Observation:
+        async def guarded(item: Item, replicate: int) -> Observation:
             probe = item.target_ids is not None
             if too_long := overlong(item, self._context, probe_extra=int(probe)):
                 return _only(too_long, replicate)
@@ -108,7 +108,7 @@ class OpenAIEngine:
         finally:
             await http.close()
 
-    async def _score_one(self, http: JsonPost, item: WorkItem, replicate: int) -> Observation:
+    async def _score_one(self, http: JsonPost, item: Item, replicate: int) -> Observation:
         target = item.target_ids or ()
         ids = [*item.prefix_ids, *target]
         how: dict[str, Any] = (
@@ -131,7 +131,7 @@ class OpenAIEngine:
             prefix_tokens=start, cached_tokens=cached,
         )  # fmt: skip
 
-    async def _generate_one(self, http: JsonPost, item: WorkItem, replicate: int) -> Observation:
+    async def _generate_one(self, http: JsonPost, item: Item, replicate: int) -> Observation:
         s = item.sampling
         assert s is not None
         plain = s.temperature == 1 and s.top_p == 1 and s.top_k == 0

@@ -21,7 +21,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from tracelab.errors import EngineError
+from tracelab.core.errors import EngineError
 
 NAME = "tracelab_probe"
 _UNSUPPORTED = ("softcap", "s_aux", "position_bias", "sinks")

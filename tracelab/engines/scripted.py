@@ -20,9 +20,9 @@ from functools import cached_property
 
 import numpy as np
 
+from tracelab.core.item import FinishReason, Item, Observation
+from tracelab.core.trace import Rendering, TokenizedTrace, Trace, Turn
 from tracelab.engines.base import Counters, EngineSpec, failed, overlong
-from tracelab.trace import Rendering, TokenizedTrace, Trace, Turn
-from tracelab.work import FinishReason, Observation, WorkItem
 
 _WORD = re.compile(r"\s*\S+|\s+$")
 _BYTES = 256
@@ -255,18 +255,18 @@ class ScriptedEngine:
         self.script: Script = spec.options.get("script") or Script.planted()
         self._tokenizer = ScriptTokenizer(self.script)
 
-    async def generate(self, items: Sequence[WorkItem]) -> list[Observation]:
+    async def generate(self, items: Sequence[Item]) -> list[Observation]:
         """See `Engine.generate`."""
         return [o for item in items for o in self._guard(item)]
 
-    async def score(self, items: Sequence[WorkItem]) -> list[Observation]:
+    async def score(self, items: Sequence[Item]) -> list[Observation]:
         """See `Engine.score`."""
         return [o for item in items for o in self._guard(item)]
 
     def close(self) -> None:
         """Nothing to release."""
 
-    def _guard(self, item: WorkItem) -> list[Observation]:
+    def _guard(self, item: Item) -> list[Observation]:
         if too_long := overlong(item, self.spec.context_length):
             return too_long
         if self.spec.options.get("poison") in item.prefix_ids:
@@ -282,7 +282,7 @@ class ScriptedEngine:
             return [self._score_one(item, given, item.target_ids)]
         return [self._sample(item, given, r) for r in item.replicate_range]
 
-    def _score_one(self, item: WorkItem, given: list[int], target: tuple[int, ...]) -> Observation:
+    def _score_one(self, item: Item, given: list[int], target: tuple[int, ...]) -> Observation:
         row = []
         for k, token in enumerate(target):
             p = self.script.next_token([*given, *target[:k]]).get(token, 0.0)
@@ -292,7 +292,7 @@ class ScriptedEngine:
             prefix_tokens=len(item.prefix_ids),
         )  # fmt: skip
 
-    def _sample(self, item: WorkItem, given: list[int], replicate: int) -> Observation:
+    def _sample(self, item: Item, given: list[int], replicate: int) -> Observation:
         s = item.sampling
         assert s is not None
         rng = np.random.default_rng(item.seed_of(replicate))

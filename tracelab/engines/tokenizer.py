@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tracelab.errors import ModelLoadError, PlanError, one_line
-from tracelab.trace import Rendering, TokenizedTrace, Trace, Turn
+from tracelab.core.errors import ModelLoadError, PlanError, one_line
+from tracelab.core.trace import Rendering, TokenizedTrace, Trace, Turn
 
 OPEN_THINK = "<think>"
 _PLAIN_CLASS = "PreTrainedTokenizerFast"

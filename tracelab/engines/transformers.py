@@ -11,14 +11,14 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from tracelab.core.errors import EngineError, ModelLoadError, one_line
+from tracelab.core.item import FinishReason, Item, Observation, Sampling
+from tracelab.core.trace import TokenizedTrace, Unit
 from tracelab.engines.base import Counters, EngineSpec, Hidden, Range, failed, overlong
 from tracelab.engines.tokenizer import HFTokenizer
-from tracelab.errors import EngineError, ModelLoadError, one_line
-from tracelab.methods.attend import MIN_DISTANCE, AttentionMaps, Head
-from tracelab.methods.heads import SpanAttention
-from tracelab.methods.suppress import Suppressed
-from tracelab.trace import TokenizedTrace, Unit
-from tracelab.work import FinishReason, Observation, Sampling, WorkItem
+from tracelab.studies.anchors.attend import MIN_DISTANCE, AttentionMaps, Head
+from tracelab.studies.anchors.suppress import Suppressed
+from tracelab.studies.cite.heads import SpanAttention
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ class TransformersEngine:
         """Load the model.
 
         Args:
-            spec: `options` as in `tracelab.config.TransformersOptions`.
+            spec: `options` as in `tracelab.run.config.TransformersOptions`.
 
         Raises:
             ModelLoadError: The library refuses the model.
@@ -67,11 +67,11 @@ class TransformersEngine:
         self._side_by_side = int(spec.options.get("side_by_side", 1))
         self.counters.start_seconds = time.monotonic() - started
 
-    async def generate(self, items: Sequence[WorkItem]) -> list[Observation]:
+    async def generate(self, items: Sequence[Item]) -> list[Observation]:
         """See `Engine.generate`."""
         return [o for item in items for o in self._guard(item, self._generate_one)]
 
-    async def score(self, items: Sequence[WorkItem]) -> list[Observation]:
+    async def score(self, items: Sequence[Item]) -> list[Observation]:
         """See `Engine.score`."""
         from tracelab.engines import hf_scoring
 
@@ -162,7 +162,7 @@ class TransformersEngine:
         """Drop the model."""
         self._model = None
 
-    def _guard(self, item: WorkItem, one: Any) -> list[Observation]:
+    def _guard(self, item: Item, one: Any) -> list[Observation]:
         if too_long := overlong(item, self.spec.context_length):
             return too_long
         try:
@@ -187,7 +187,7 @@ class TransformersEngine:
         self.counters.prompt_tokens += need
         return found
 
-    def _generate_one(self, item: WorkItem) -> list[Observation]:
+    def _generate_one(self, item: Item) -> list[Observation]:
         import torch
 
         s = item.sampling
@@ -199,7 +199,7 @@ class TransformersEngine:
                 out += self._decode(item, s, replicates[at : at + self._max_batch])
         return out
 
-    def _decode(self, item: WorkItem, s: Sampling, replicates: list[int]) -> list[Observation]:
+    def _decode(self, item: Item, s: Sampling, replicates: list[int]) -> list[Observation]:
         """Decode one batch of replicates of one prefix."""
         import torch
 
@@ -253,7 +253,7 @@ class TransformersEngine:
             for i, r in enumerate(replicates)
         ]
 
-    def _score_one(self, item: WorkItem) -> list[Observation]:
+    def _score_one(self, item: Item) -> list[Observation]:
         import torch
 
         target = item.target_ids

@@ -15,10 +15,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from tracelab.core.errors import EngineDeadError, ModelLoadError, one_line
+from tracelab.core.item import FinishReason, Item, Observation
 from tracelab.engines import vllm_scoring
 from tracelab.engines.base import Counters, EngineSpec, failed, overlong
-from tracelab.errors import EngineDeadError, ModelLoadError, one_line
-from tracelab.work import FinishReason, Observation, WorkItem
 
 
 class VllmEngine:
@@ -30,7 +30,7 @@ class VllmEngine:
         """Start the engine process and load the model.
 
         Args:
-            spec: `options` as in `tracelab.config.VllmOptions`.
+            spec: `options` as in `tracelab.run.config.VllmOptions`.
 
         Raises:
             ModelLoadError: vLLM refuses the model.
@@ -72,17 +72,17 @@ class VllmEngine:
         self._tail_rows = vllm_scoring.has_tail_rows(self._llm)
         self.counters.start_seconds = time.monotonic() - started
 
-    async def generate(self, items: Sequence[WorkItem]) -> list[Observation]:
+    async def generate(self, items: Sequence[Item]) -> list[Observation]:
         """See `Engine.generate`."""
         return await self._gather(items, self._generate_one)
 
-    async def score(self, items: Sequence[WorkItem]) -> list[Observation]:
+    async def score(self, items: Sequence[Item]) -> list[Observation]:
         """See `Engine.score`.
 
         One sequence is sent once, however it is divided into prefix and target: two requests for
         it would share cached positions, whose rows do not exist.
         """
-        alike: dict[tuple[int, ...], list[WorkItem]] = {}
+        alike: dict[tuple[int, ...], list[Item]] = {}
         for item in items:
             alike.setdefault(item.prefix_ids + (item.target_ids or ()), []).append(item)
         sent = [min(group, key=lambda i: len(i.prefix_ids)) for group in alike.values()]
@@ -96,7 +96,7 @@ class VllmEngine:
         """Stop the engine process."""
         self._llm.shutdown()
 
-    async def _gather(self, items: Sequence[WorkItem], one: Any) -> list[Observation]:
+    async def _gather(self, items: Sequence[Item], one: Any) -> list[Observation]:
         batches = await asyncio.gather(*(one(item) for item in items))
         return [o for batch in batches for o in batch]
 
@@ -119,7 +119,7 @@ class VllmEngine:
             raise EngineDeadError("the vLLM engine process died") from e
         return final
 
-    async def _generate_one(self, item: WorkItem) -> list[Observation]:
+    async def _generate_one(self, item: Item) -> list[Observation]:
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 
@@ -168,7 +168,7 @@ class VllmEngine:
             for c in [by_index[0 if greedy else i]]
         ]
 
-    async def _score_one(self, item: WorkItem) -> list[Observation]:
+    async def _score_one(self, item: Item) -> list[Observation]:
         if too_long := overlong(item, self.spec.context_length, probe_extra=1):
             return too_long
         try:
@@ -191,9 +191,7 @@ class VllmEngine:
             )
         ]
 
-    async def _target_logprobs(
-        self, item: WorkItem, use_cache: bool
-    ) -> tuple[list[float] | None, int]:
+    async def _target_logprobs(self, item: Item, use_cache: bool) -> tuple[list[float] | None, int]:
         """Log-probability of each target token, or None if it cannot be trusted; cached tokens."""
         target, start = item.target_ids, len(item.prefix_ids)
         assert target is not None
@@ -223,7 +221,7 @@ def cpu_environment(kv_cache_gib: int, threads: int) -> dict[str, Any]:
     }
 
 
-def _tail_of(answer: Observation, item: WorkItem) -> Observation:
+def _tail_of(answer: Observation, item: Item) -> Observation:
     """The observation of an item whose target is the end of another one's."""
     row = answer.token_logprobs
     return replace(

@@ -14,12 +14,12 @@ import numpy as np
 import torch
 from transformers import DynamicCache
 
+from tracelab.core.errors import EngineError
+from tracelab.core.trace import TokenizedTrace, Unit
 from tracelab.engines.base import Hidden
 from tracelab.engines.probe import Suppression, causal, probing, shape_of
-from tracelab.errors import EngineError
-from tracelab.methods.attend import AttentionMaps, Head, vertical_scores
-from tracelab.methods.suppress import Suppressed
-from tracelab.trace import TokenizedTrace, Unit
+from tracelab.studies.anchors.attend import AttentionMaps, Head, vertical_scores
+from tracelab.studies.anchors.suppress import Suppressed
 
 BLOCK_BYTES = 256 * 2**20
 """Most memory of one block of attention weights, or of one block of logits."""

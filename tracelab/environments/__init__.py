@@ -5,26 +5,12 @@ from __future__ import annotations
 import shlex
 import shutil
 
-from tracelab.environments.base import (
-    Environment,
-    EnvironmentFailure,
-    MakeEnvironment,
-    RecordedRun,
-    State,
-    require_safe,
-)
+from tracelab.core.errors import ConfigError
+from tracelab.core.seam import MakeEnvironment
+from tracelab.environments.base import require_safe
 from tracelab.environments.replay import Grade, ReplayEnvironment
-from tracelab.errors import ConfigError
 
-__all__ = [
-    "Environment",
-    "EnvironmentFailure",
-    "MakeEnvironment",
-    "RecordedRun",
-    "State",
-    "make_environment",
-    "require_safe",
-]
+__all__ = ["make_environment", "require_safe"]
 
 
 def make_environment(spec: str, grade: Grade, *, timeout_s: float = 60.0) -> MakeEnvironment:

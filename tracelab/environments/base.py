@@ -11,119 +11,12 @@ the recorded one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from collections.abc import Mapping
+from typing import Any
 
-from tracelab.environments.messages import Message as Message
+from tracelab.core.errors import ConfigError, PlanError
+from tracelab.core.seam import ENDED, Environment, EnvironmentFailure, State
 from tracelab.environments.messages import definitions, plain
-from tracelab.errors import ConfigError, PlanError
-
-Ended = Literal["", "answer", "limit", "unreadable", "censored"]
-"""Why an episode is over: it answered, ran out of turns, wrote what no tool takes, or called
-something that the record has no answer to. Empty while it goes on."""
-_ENDED = ("", "answer", "limit", "unreadable", "censored")
-
-
-class EnvironmentFailure(Exception):  # noqa: N818
-    """A re-execution could not be finished: no outcome, neither success nor failure."""
-
-
-@dataclass(frozen=True, slots=True)
-class State:
-    """Where an episode stands.
-
-    Attributes:
-        messages: The chat so far, as the chat template takes it.
-        done: Whether it is over.
-        ended: Why.
-        tools: Definitions of the tools that the model is offered next; None: as was recorded.
-    """
-
-    messages: tuple[Message, ...]
-    done: bool = False
-    ended: Ended = ""
-    tools: tuple[Message, ...] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class RecordedRun:
-    """A recorded run, as far as it can be re-executed. N actions of models.
-
-    Attributes:
-        name: How the user calls it.
-        task: What the environment needs to begin it, JSON values.
-        actions: What the models wrote, exactly as it follows the generation prompt [N].
-        before: The messages before each action [N].
-        after: The messages at the end.
-        agents: Who took each action [N].
-        tools: The tool that each action calls first, if it calls one [N].
-        steps: Index of each action among the steps of the episode [N].
-        score: What it scored.
-        ended: Why it was over.
-        offered: Definitions of the tools that the model was offered before each action [N]; empty
-            where it was offered none.
-    """
-
-    name: str
-    task: Mapping[str, Any]
-    actions: tuple[str, ...]
-    before: tuple[tuple[Message, ...], ...]
-    after: tuple[Message, ...]
-    agents: tuple[str | None, ...]
-    tools: tuple[str | None, ...]
-    steps: tuple[int, ...]
-    score: float
-    ended: Ended = ""
-    offered: tuple[tuple[Message, ...], ...] = ()
-
-    @classmethod
-    def of(cls, data: Mapping[str, Any]) -> RecordedRun:
-        """Read it back from JSON."""
-        run: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
-        for nested in ("before", "offered"):
-            run[nested] = tuple(tuple(messages) for messages in run.get(nested, ()))
-        return cls(**run)
-
-    def offered_at(self, t: int) -> tuple[Message, ...]:
-        """The tools offered before action t; later than the record, those of its last action."""
-        return self.offered[min(t, len(self.offered) - 1)] if self.offered else ()
-
-    def state_after(self, t: int) -> tuple[Message, ...]:
-        """The messages after action t."""
-        return self.before[t + 1] if t + 1 < len(self.before) else self.after
-
-
-class Environment(Protocol):
-    """Re-executes episodes."""
-
-    @property
-    def side_effects(self) -> bool:
-        """Whether a step can change anything outside the environment."""
-        ...
-
-    def reset(self, task: Mapping[str, Any]) -> State:
-        """Begin a task."""
-        ...
-
-    def restore(self, run: RecordedRun, t: int) -> State:
-        """Stand where the recorded run stood before its action t."""
-        ...
-
-    def step(self, action: str) -> State:
-        """Take an action, exactly as the model wrote it."""
-        ...
-
-    def score(self) -> float | None:
-        """What the finished episode scores, in [0, 1]; None when that cannot be known."""
-        ...
-
-    def close(self) -> None:
-        """Release what it holds. Idempotent."""
-        ...
-
-
-MakeEnvironment = Callable[[], Environment]
 
 
 def require_safe(environment: Environment, acknowledged: bool, name: str) -> None:
@@ -159,7 +52,7 @@ def as_state(value: object) -> State:
             "the environment's reply has no `messages`: a list of objects with a `role` and a "
             "`content`"
         )
-    if ended not in _ENDED:
+    if ended not in ENDED:
         raise EnvironmentFailure(f"the environment's reply has ended = {str(ended)[:40]!r}")
     done = bool(data.get("done", False)) or ended != ""
     tools = data.get("tools")

@@ -14,9 +14,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from tracelab.core.seam import RecordedRun
+from tracelab.core.trace import content_hash
 from tracelab.environments import make_environment
-from tracelab.environments.base import RecordedRun
-from tracelab.trace import content_hash
 
 _TEST = '''"""Written by `tracelab audit --export-tests`: a failure, and what would have helped."""
 
@@ -103,7 +103,7 @@ def export(cases: Sequence[Case], folder: Path) -> list[Path]:
 
 
 def _grade(text: str, reference: str) -> float | None:
-    from tracelab.grading import Grader, GradingConfig
+    from tracelab.grading.grader import Grader, GradingConfig
 
     with closing(Grader(GradingConfig())) as grader:
         return grader.grade(

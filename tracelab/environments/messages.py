@@ -10,12 +10,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tracelab.episode import ToolCall
-from tracelab.errors import PlanError
+from tracelab.core.episode import ToolCall
+from tracelab.core.errors import PlanError
+from tracelab.core.seam import Message
 from tracelab.sources.agent_json import reasoning_of, text_of
 from tracelab.sources.agent_log import calls_of
-
-Message = Mapping[str, Any]
 
 _ROLES = {"developer": "system", "function": "tool"}
 _PASSED = ("name", "tool_call_id")

@@ -22,13 +22,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from tracelab.environments.base import (
-    EnvironmentFailure,
-    RecordedRun,
-    State,
-    as_score,
-    as_state,
-)
+from tracelab.core.seam import EnvironmentFailure, RecordedRun, State
+from tracelab.environments.base import as_score, as_state
 
 MAX_REPLY_BYTES = 4_000_000
 """Longest answer; more would fill memory."""

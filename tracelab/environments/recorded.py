@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tracelab.environments.base import Message, RecordedRun
+from tracelab.core.episode import Episode, Step
+from tracelab.core.errors import PlanError
+from tracelab.core.seam import Message, RecordedRun
 from tracelab.environments.messages import call, definitions, plain
-from tracelab.episode import Episode, Step
-from tracelab.errors import PlanError
 
 Spell = Callable[[Sequence[Message], Message, Sequence[Message]], str]
 """What follows the generation prompt when a message is written after others, given tools."""

@@ -15,8 +15,8 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from tracelab.environments.base import Message, RecordedRun, State
-from tracelab.errors import ConfigError
+from tracelab.core.errors import ConfigError
+from tracelab.core.seam import Message, RecordedRun, State
 
 Grade = Callable[[str, str], float | None]
 """Reward of a final text, given the reference; None when it cannot be graded."""

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from tracelab.environments.base import EnvironmentFailure, RecordedRun
+from tracelab.core.seam import EnvironmentFailure, RecordedRun
 from tracelab.environments.user import UserEnvironment, load_class
 
 

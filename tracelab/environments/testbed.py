@@ -11,8 +11,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tracelab.environments.base import RecordedRun, State
-from tracelab.episode import Arguments, Episode, InputStore, Label, Step, ToolCall
+from tracelab.core.episode import Arguments, Episode, InputStore, Label, Step, ToolCall
+from tracelab.core.seam import RecordedRun, State
 from tracelab.testbed.agent_labels import NoFaults, play, read
 from tracelab.testbed.agent_world import CALL, MAX_TURNS, NOTHING, MarketEnvironment, task
 

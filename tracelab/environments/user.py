@@ -14,15 +14,9 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from tracelab.environments.base import (
-    EnvironmentFailure,
-    MakeEnvironment,
-    RecordedRun,
-    State,
-    as_score,
-    as_state,
-)
-from tracelab.errors import ConfigError, one_line
+from tracelab.core.errors import ConfigError, one_line
+from tracelab.core.seam import EnvironmentFailure, MakeEnvironment, RecordedRun, State
+from tracelab.environments.base import as_score, as_state
 
 _METHODS = ("reset", "restore", "step", "score")
 

@@ -7,9 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
-from tracelab.errors import ConfigError, ImportFormatError
+from tracelab.core.errors import ConfigError, ImportFormatError
+from tracelab.core.seam import Reject
+from tracelab.core.trace import Trace
 from tracelab.sources.atif import read_atif
-from tracelab.sources.base import Importer, Reject, Seen
+from tracelab.sources.base import Importer, Seen
 from tracelab.sources.inspect_log import read_inspect
 from tracelab.sources.jsonl import read_jsonl
 from tracelab.sources.lines import first_bytes
@@ -18,7 +20,6 @@ from tracelab.sources.otel import read_otel
 from tracelab.sources.sniff import agent_format, damaged
 from tracelab.sources.thought_anchors import BASE, problem_folders, read_thought_anchors
 from tracelab.sources.who_and_when import read_who_and_when
-from tracelab.trace import Trace
 
 __all__ = ["FORMATS", "Importer", "Reject", "read"]
 

@@ -14,11 +14,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tracelab.episode import Arguments, Episode, InputStore, Step, ToolCall
+from tracelab.core.episode import Arguments, Episode, InputStore, Step, ToolCall
+from tracelab.core.seam import Reject
+from tracelab.core.trace import Trace
 from tracelab.sources.agent_json import BadRecordError, parse_json, text_or_none
-from tracelab.sources.base import Reject, Seen, excerpt
+from tracelab.sources.base import Seen, excerpt
 from tracelab.sources.lines import MAX_LINE_BYTES, open_bytes, read_lines
-from tracelab.trace import Trace
 
 MAX_FILE_BYTES = 256 << 20
 

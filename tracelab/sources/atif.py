@@ -12,7 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tracelab.episode import Arguments, Episode, Step, StepKind, ToolCall
+from tracelab.core.episode import Arguments, Episode, Step, StepKind, ToolCall
+from tracelab.core.seam import Reject
+from tracelab.core.trace import Trace
 from tracelab.sources.agent_json import (
     BadRecordError,
     count_or_none,
@@ -21,9 +23,8 @@ from tracelab.sources.agent_json import (
     text_or_none,
 )
 from tracelab.sources.agent_log import StepList, read_documents
-from tracelab.sources.base import Reject, Seen
+from tracelab.sources.base import Seen
 from tracelab.sources.openai_chat import outcome_of
-from tracelab.trace import Trace
 
 PREFIX = "ATIF-v1."
 _MAX_NESTING = 16

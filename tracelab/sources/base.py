@@ -12,35 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from tracelab.trace import Trace
+from tracelab.core.seam import Reject
+from tracelab.core.trace import Trace
 
 EXCERPT_CHARS = 200
-
-
-@dataclass(frozen=True, slots=True)
-class Reject:
-    """A record that could not be used.
-
-    Attributes:
-        file: The file, as it was named.
-        line: Its line, from 1; 0 when the reason is about the whole file.
-        reason: One sentence for a person.
-        excerpt: The beginning of the record.
-        field: The field at fault, if it is one.
-    """
-
-    file: str
-    line: int
-    reason: str
-    excerpt: str
-    field: str | None = None
-
-    def __str__(self) -> str:
-        """Where, and why."""
-        return f"{self.file}:{self.line}: {self.reason}" if self.line else self._whole()
-
-    def _whole(self) -> str:
-        return self.reason if self.reason.startswith(self.file) else f"{self.file}: {self.reason}"
 
 
 @dataclass(slots=True)

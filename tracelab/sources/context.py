@@ -2,9 +2,10 @@
 
 `context` is a string or a list of documents (strings, or `{"title", "text"}`); `messages` may hold
 tool calls and tool results. `response` is what is explained; without one, and without a last
-message by the assistant, the model writes it first. `target` is described in `tracelab.targets`,
-`sources` are character ranges of a context string, `roles` labels of ranges (or of messages).
-Every line becomes a record or a reject that names the line and, where one is at fault, the field.
+message by the assistant, the model writes it first. `target` is described in
+`tracelab.studies.cite.targets`, `sources` are character ranges of a context string, `roles`
+labels of ranges (or of messages). Every line becomes a record or a reject that names the line
+and, where one is at fault, the field.
 """
 
 from __future__ import annotations
@@ -15,13 +16,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tracelab.contexts import Context, Message
-from tracelab.contexts.parts import TEMPLATE, Cut, Document, from_documents, from_messages
-from tracelab.errors import ImportFormatError, PlanError
-from tracelab.sources.base import Reject, excerpt
+from tracelab.core.errors import ImportFormatError, PlanError
+from tracelab.core.seam import Reject
+from tracelab.sources.base import excerpt
 from tracelab.sources.jsonl import parse_object
 from tracelab.sources.lines import MAX_LINE_BYTES, first_bytes, read_lines
-from tracelab.targets import Spec, parse_targets
+from tracelab.studies.cite.context import Context, Message
+from tracelab.studies.cite.parts import TEMPLATE, Cut, Document, from_documents, from_messages
+from tracelab.studies.cite.targets import Spec, parse_targets
 
 _ROLES = ("system", "user", "assistant", "tool")
 _MESSAGE_KEYS = {"role", "content"}

@@ -7,9 +7,9 @@ or the clerk's `misleading` hint.
 
 from __future__ import annotations
 
-from tracelab.contexts.parts import Cut, Document, from_documents
 from tracelab.sources.context import ContextRecord
-from tracelab.targets import Spec
+from tracelab.studies.cite.parts import Cut, Document, from_documents
+from tracelab.studies.cite.targets import Spec
 from tracelab.testbed import Problem, problems
 from tracelab.testbed.market import OPENING, QUESTIONS
 

@@ -13,7 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tracelab.episode import Arguments, Episode, Step, ToolCall
+from tracelab.core.episode import Arguments, Episode, Step, ToolCall
+from tracelab.core.seam import Reject
+from tracelab.core.trace import Trace
 from tracelab.sources.agent_json import (
     BadRecordError,
     count_or_none,
@@ -23,10 +25,9 @@ from tracelab.sources.agent_json import (
     text_or_none,
 )
 from tracelab.sources.agent_log import StepList, calls_of, finish
-from tracelab.sources.base import Reject, Seen, excerpt
+from tracelab.sources.base import Seen, excerpt
 from tracelab.sources.inspect_zip import inspect_samples
 from tracelab.sources.openai_chat import chat_steps
-from tracelab.trace import Trace
 
 _ATTACHMENT = re.compile(r"attachment://([0-9a-f]{32})")
 _LETTERS = {"C": 1.0, "I": 0.0, "P": 0.5, "N": 0.0}

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tracelab.errors import ImportFormatError, one_line
+from tracelab.core.errors import ImportFormatError, one_line
 from tracelab.sources.agent_json import BadRecordError, parse_json
 from tracelab.sources.agent_log import MAX_FILE_BYTES
 from tracelab.sources.lines import open_bytes

@@ -16,9 +16,10 @@ from typing import Any, Literal, NoReturn
 from pydantic import BaseModel, ConfigDict, StrictBool, StrictFloat, StrictInt, StrictStr
 from pydantic import ValidationError as PydanticError
 
-from tracelab.sources.base import Reject, Seen, excerpt
+from tracelab.core.seam import Reject
+from tracelab.core.trace import Question, Role, Trace, Turn
+from tracelab.sources.base import Seen, excerpt
 from tracelab.sources.lines import MAX_LINE_BYTES, Line, read_lines
-from tracelab.trace import Question, Role, Trace, Turn
 
 MAX_DEPTH = 64
 """Deepest nesting of a record: deeper ones would break whoever writes them out again."""

@@ -13,7 +13,7 @@ from io import BufferedReader
 from pathlib import Path
 from typing import cast
 
-from tracelab.errors import ImportFormatError
+from tracelab.core.errors import ImportFormatError
 
 MAX_LINE_BYTES = 64 << 20
 _CHUNK = 1 << 20

@@ -12,7 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tracelab.episode import Episode, Step, StepKind
+from tracelab.core.episode import Episode, Step, StepKind
+from tracelab.core.seam import Reject
+from tracelab.core.trace import Trace
 from tracelab.sources.agent_json import (
     BadRecordError,
     count_or_none,
@@ -21,8 +23,7 @@ from tracelab.sources.agent_json import (
     text_or_none,
 )
 from tracelab.sources.agent_log import StepList, calls_of, read_documents
-from tracelab.sources.base import Reject, Seen
-from tracelab.trace import Trace
+from tracelab.sources.base import Seen
 
 _KINDS: dict[str, StepKind] = {
     "system": "system",

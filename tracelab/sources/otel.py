@@ -14,7 +14,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tracelab.episode import Arguments, Episode, Step
+from tracelab.core.episode import Arguments, Episode, Step
+from tracelab.core.seam import Reject
+from tracelab.core.trace import Trace
 from tracelab.sources.agent_json import (
     BadRecordError,
     count_or_none,
@@ -23,7 +25,7 @@ from tracelab.sources.agent_json import (
     text_or_none,
 )
 from tracelab.sources.agent_log import StepList, documents, finish
-from tracelab.sources.base import Reject, Seen, excerpt
+from tracelab.sources.base import Seen, excerpt
 from tracelab.sources.otel_messages import (
     Call,
     input_messages,
@@ -32,7 +34,6 @@ from tracelab.sources.otel_messages import (
     tool_definitions,
 )
 from tracelab.sources.otel_spans import Span, as_json, spans_of
-from tracelab.trace import Trace
 
 _AGENT = ("gen_ai.agent.name", "agent.name", "graph.node.id", "traceloop.entity.name")
 _MODEL = ("gen_ai.response.model", "gen_ai.request.model", "llm.model_name")

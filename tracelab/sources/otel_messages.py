@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any, Literal, NamedTuple
 
-from tracelab.episode import ToolCall
+from tracelab.core.episode import ToolCall
 from tracelab.sources.agent_json import reasoning_of, text_of, text_or_none
 from tracelab.sources.agent_log import calls_of
 from tracelab.sources.otel_spans import Span, as_json, listed

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import cast
 
-from tracelab.segment import reasoning_range
+from tracelab.core.trace import Question, Role, Turn
 from tracelab.testbed import Problem, problems
-from tracelab.trace import Question, Role, Turn
+from tracelab.text.segment import reasoning_range
 
 NAME = "testbed"
 

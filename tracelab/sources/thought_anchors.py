@@ -14,8 +14,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tracelab.sources.base import Reject, Seen, excerpt
-from tracelab.trace import Trace, Turn
+from tracelab.core.seam import Reject
+from tracelab.core.trace import Trace, Turn
+from tracelab.sources.base import Seen, excerpt
 
 BASE = "base_solution.json"
 _SUFFIX = "_base_solution"

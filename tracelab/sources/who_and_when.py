@@ -13,11 +13,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tracelab.episode import Episode, Label, Step, StepKind, fold_role
+from tracelab.core.episode import Episode, Label, Step, StepKind, fold_role
+from tracelab.core.seam import Reject
+from tracelab.core.trace import Trace
 from tracelab.sources.agent_json import BadRecordError, text_of, text_or_none
 from tracelab.sources.agent_log import read_documents
-from tracelab.sources.base import Reject, Seen
-from tracelab.trace import Trace
+from tracelab.sources.base import Seen
 
 _TOOLS = {"computer_terminal", "computerterminal"}
 _INTEGER = re.compile(r"0|[1-9][0-9]{0,8}")

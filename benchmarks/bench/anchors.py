@@ -1,0 +1,317 @@
+"""`tracelab bench anchors`: how many tokens does an importance cost, and do intervals cover?
+
+The testbed's evaluation traces have reference values from 2,000 rollouts a boundary. One run of the
+published recipe (100 rollouts at every boundary, real engine, through the pipeline) gives a pool of
+rollouts; every cheaper way is then replayed from that pool. Replicates of an item are independent
+and keyed by their number, so a replay draws exactly what a run of its own would have drawn.
+
+Errors are corrected for the reference's own noise: its squared standard error is subtracted from
+the mean squared error, and a covered interval is one that holds the reference within both widths.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+from benchmarks.bench.truth import Reference, consequential, is_filler
+from tracelab.core.finding import Score
+from tracelab.core.item import ModelRef, Rollout, Sampling
+from tracelab.run.config import ResampleConfig
+from tracelab.stats.intervals import Floats
+from tracelab.studies.anchors import pooled, resample
+from tracelab.studies.anchors.rounds import Rounds, count, fit_prior
+from tracelab.studies.anchors.subject import Study
+
+PUBLISHED = 100
+"""Rollouts a boundary in the published recipe."""
+
+ANCHOR = 0.1
+"""A sentence whose reference |ΔV| exceeds this is an anchor, for F1."""
+
+SHIFT = 12
+"""Repetition k of a replay begins at replicate k * SHIFT of the pool."""
+
+Key = tuple[str, int]
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way to spend rollouts and to read them."""
+
+    name: str
+    config: ResampleConfig
+
+
+def variants() -> list[Variant]:
+    """The published recipe, each of our parts alone, all but each, and all."""
+    parts = {"recycling": "recycle", "certificates": "certificates", "pooling": "pooled"}
+
+    def made(name: str, on: set[str], adaptive: bool) -> Variant:
+        flags: dict[str, Any] = {key: part in on for part, key in parts.items()}
+        way: Literal["adaptive", "uniform"] = "adaptive" if adaptive else "uniform"
+        return Variant(name, ResampleConfig(allocation=way, target_halfwidth=0.001, **flags))
+
+    every = set(parts)
+    return [
+        made("published", set(), False),
+        made("recycling", {"recycling"}, False),
+        made("recycling, certificates", {"recycling", "certificates"}, False),
+        made("pooling", {"pooling"}, False),
+        made("adaptive, pooling", {"pooling"}, True),
+        made("all but adaptive", every, False),
+        made("all but certificates", every - {"certificates"}, True),
+        made("all", every, True),
+    ]
+
+
+@dataclass(slots=True)
+class Point:
+    """One variant at one budget, over all repetitions."""
+
+    tokens: float
+    rmse: float
+    coverage: float
+    value_coverage: float
+    recall_5: float
+    f1: float
+    insufficient: float
+
+
+@dataclass(slots=True)
+class Curve:
+    """One variant over budgets."""
+
+    name: str
+    points: list[Point] = field(default_factory=list)
+
+
+class Pool:
+    """All rollouts of the published recipe, and the traces they belong to."""
+
+    def __init__(
+        self, studies: Sequence[Study], references: Sequence[Reference], model: ModelRef,
+        sampling: Sampling, seed: int,
+    ) -> None:  # fmt: skip
+        """Take studies whose `rollouts` are the pool."""
+        self.studies = studies
+        self.references = references
+        self._how: dict[str, Any] = {"model": model, "sampling": sampling, "seed": seed}
+        self._rollouts = [{(r.item_key, r.replicate): r for r in s.rollouts} for s in studies]
+
+    def tokens(self) -> int:
+        """Generated tokens of the whole pool."""
+        return sum(r.n_tokens for s in self._rollouts for r in s.values())
+
+    def replay(
+        self,
+        config: ResampleConfig,
+        repetition: int,
+        after: Callable[[list[Study], int], bool],
+    ) -> None:
+        """Run the rounds of a config against the pool; `after` each round may stop it.
+
+        Args:
+            config: What to run.
+            repetition: Which part of the pool it begins with.
+            after: Gets the studies with what they have so far, and the tokens it cost.
+        """
+        mine = [Study(s.tokens, s.units, s.segmenter, s.keep) for s in self.studies]
+        index = {s.trace.trace_id: i for i, s in enumerate(mine)}
+        plan = Rounds(config, mine, **self._how)
+        spent = 0
+        while planned := plan.next():
+            for p in planned:
+                i = index[p.trace_id]
+                for k in p.item.replicate_range:
+                    r = self._draw(i, p.item.key, k, repetition)
+                    mine[i].rollouts.append(r)
+                    spent += r.n_tokens
+            if not after(mine, spent):
+                return
+
+    def _draw(self, i: int, key: str, replicate: int, repetition: int) -> Rollout:
+        return self._rollouts[i][key, (replicate + SHIFT * repetition) % PUBLISHED]
+
+
+def scores_of(studies: Sequence[Study], config: ResampleConfig) -> list[list[Score]]:
+    """The importances and values a config reports, by study."""
+    counts = [count(s, config) for s in studies]
+    if not config.pooled:
+        certify = config.delta if config.certificates else 0.0
+        return [
+            resample.estimate(s.trace.trace_id, s.units, c, certify_below=certify)
+            for s, c in zip(studies, counts, strict=True)
+        ]
+    prior = fit_prior(counts, rounds=12)
+    return [
+        pooled.estimate(s.trace.trace_id, s.units, c, prior, delta=ANCHOR)
+        for s, c in zip(studies, counts, strict=True)
+    ]
+
+
+@dataclass(slots=True)
+class Judged:
+    """Reported numbers against the reference; one entry a unit, or a boundary."""
+
+    error2: list[float] = field(default_factory=list)
+    noise2: list[float] = field(default_factory=list)
+    covered: list[bool] = field(default_factory=list)
+    value_covered: list[bool] = field(default_factory=list)
+    recall: list[float] = field(default_factory=list)
+    found: list[tuple[bool, bool]] = field(default_factory=list)
+    missing: int = 0
+
+    def add(self, scores: Sequence[Score], ref: Reference) -> None:
+        """Compare one trace."""
+        size = np.zeros(len(ref.delta))
+        for s in scores:
+            if s.metric == "value":
+                if s.value is not None:
+                    i = s.unit_index
+                    self.value_covered.append(covers(s, ref.value[i], ref.value_se[i]))
+                continue
+            i, estimate = s.unit_index, s.value
+            if estimate is None and s.status == "certified":
+                assert s.lo is not None and s.hi is not None
+                estimate = (s.lo + s.hi) / 2
+            if estimate is None:
+                self.missing += 1
+                estimate = 0.0  # a method that cannot say is charged what it failed to see
+            elif s.lo is not None and s.status == "ok":  # bounds hold by construction
+                self.covered.append(covers(s, ref.delta[i], ref.delta_se[i]))
+            self.error2.append((estimate - ref.delta[i]) ** 2)
+            self.noise2.append(ref.delta_se[i] ** 2)
+            size[i] = abs(estimate)
+            says = s.extra.get("prob_matters")
+            anchor = size[i] > ANCHOR if says is None else float(says) > 0.5
+            self.found.append((bool(anchor), bool(abs(ref.delta[i]) > ANCHOR)))
+        top = set(np.argsort(-np.abs(ref.delta))[:5].tolist())
+        self.recall.append(len(top & set(np.argsort(-size)[:5].tolist())) / len(top))
+
+    def point(self, tokens: float) -> Point:
+        """Summarise."""
+        both = sum(a and b for a, b in self.found)
+        either = sum(a for a, _ in self.found) + sum(b for _, b in self.found)
+        return Point(
+            tokens=tokens,
+            rmse=float(max(float(np.mean(self.error2) - np.mean(self.noise2)), 1e-9) ** 0.5),
+            coverage=_share(self.covered),
+            value_coverage=_share(self.value_covered),
+            recall_5=float(np.mean(self.recall)),
+            f1=2 * both / either if either else float("nan"),
+            insufficient=self.missing / len(self.error2),
+        )
+
+
+def _share(hits: Sequence[bool]) -> float:
+    return float(np.mean(hits)) if hits else float("nan")
+
+
+def covers(score: Score, reference: float, se: float) -> bool:
+    """Whether an interval holds a reference that is itself known to within `se`."""
+    assert score.lo is not None and score.hi is not None
+    middle = (score.lo + score.hi) / 2 if score.value is None else score.value
+    reach = middle - score.lo if reference < middle else score.hi - middle
+    return bool(abs(reference - middle) <= np.hypot(reach, 1.96 * se) + 1e-9)
+
+
+def curve(pool: Pool, variant: Variant, repetitions: int, budgets: Sequence[float]) -> Curve:
+    """RMSE, coverage and the rest of one variant at each budget (generated tokens)."""
+    found = Curve(variant.name)
+    if variant.config.allocation == "uniform":
+        for n in uniform_steps(pool, budgets):
+            config = variant.config.model_copy(update={"rollouts": n})
+            judged, spent = Judged(), 0.0
+            runs = 1 if n == PUBLISHED else repetitions
+            for k in range(runs):
+                last: list[tuple[list[Study], int]] = []
+                pool.replay(config, k, lambda s, t, last=last: bool(last.append((s, t))))  # type: ignore[misc]
+                spent += last[0][1]
+                _judge(judged, last[0][0], config, pool.references)
+            found.points.append(judged.point(spent / runs))
+        return found
+    rounds: list[tuple[Judged, list[int]]] = []
+    for k in range(repetitions):
+        at = 0
+
+        def after(studies: list[Study], spent: int) -> bool:
+            nonlocal at
+            if at == len(rounds):
+                rounds.append((Judged(), []))
+            judged, tokens = rounds[at]
+            tokens.append(spent)
+            _judge(judged, studies, variant.config, pool.references)
+            at += 1
+            return spent < budgets[-1]
+
+        pool.replay(variant.config, k, after)
+    for judged, tokens in rounds:
+        if len(tokens) == repetitions:
+            found.points.append(judged.point(float(np.mean(tokens))))
+    return found
+
+
+def uniform_steps(pool: Pool, budgets: Sequence[float]) -> list[int]:
+    """Rollouts a boundary that cost about as much as each budget."""
+    per = pool.tokens() / PUBLISHED
+    steps = {min(PUBLISHED, max(2, round(b / per))) for b in budgets}
+    return sorted(steps | {PUBLISHED})
+
+
+def _judge(
+    judged: Judged, studies: Sequence[Study], config: ResampleConfig, refs: Sequence[Reference]
+) -> None:
+    for scores, ref in zip(scores_of(studies, config), refs, strict=True):
+        judged.add(scores, ref)
+
+
+def tokens_at(found: Curve, rmse: float) -> float | None:
+    """Tokens at which a curve reaches an error: log-log interpolation, None if it never does."""
+    tokens = np.log([p.tokens for p in found.points])
+    error = np.log([p.rmse for p in found.points])
+    for i in range(len(tokens)):
+        if error[i] <= np.log(rmse):
+            if i == 0:
+                return float(np.exp(tokens[0]))
+            share = (error[i - 1] - np.log(rmse)) / (error[i - 1] - error[i])
+            return float(np.exp(tokens[i - 1] + share * (tokens[i] - tokens[i - 1])))
+    return None
+
+
+def separation(pool: Pool) -> dict[str, Any]:
+    """The planted truth at 100 rollouts a boundary: what matters against filler."""
+    plain = ResampleConfig(allocation="uniform", recycle=False, certificates=False, pooled=False)
+    by_config = {"unpooled": plain, "recycled": ResampleConfig(pooled=False)}
+    found: dict[str, Any] = {}
+    for name, config in by_config.items():
+        big: list[float] = []
+        small: list[float] = []
+        zero: list[bool] = []
+        for scores, ref in zip(scores_of(pool.studies, config), pool.references, strict=True):
+            for s in scores:
+                if s.metric != "delta_value" or s.value is None:
+                    continue
+                role, exact = ref.roles[s.unit_index], ref.delta[s.unit_index]
+                if is_filler(role):
+                    small.append(abs(s.value))
+                    assert s.lo is not None and s.hi is not None
+                    zero.append(s.lo <= 0 <= s.hi)
+                elif consequential(role, exact):
+                    big.append(abs(s.value))
+        found[name] = {
+            "auc": auc(np.array(big), np.array(small)),
+            "consequential": len(big),
+            "filler": len(small),
+            "filler_covers_0": float(np.mean(zero)),
+        }
+    return found
+
+
+def auc(positive: Floats, negative: Floats) -> float:
+    """P(a positive exceeds a negative), ties half."""
+    wins = (positive[:, None] > negative).mean() + 0.5 * (positive[:, None] == negative).mean()
+    return float(wins)

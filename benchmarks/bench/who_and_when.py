@@ -1,0 +1,270 @@
+"""The Who&When benchmark: reads labelled runs, runs floors and judges, prints one row a method."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, cast
+
+import click
+import numpy as np
+
+from tracelab.core.episode import Episode
+from tracelab.core.errors import ConfigError, ImportFormatError
+from tracelab.core.seam import Reject
+from tracelab.engines import aio
+from tracelab.engines.chat import ChatClient
+from tracelab.sources import read
+from tracelab.sources.agent_json import BadRecordError, parse_json
+from tracelab.sources.base import tell_rejects
+from tracelab.sources.lines import read_lines
+from tracelab.studies.audit.floors import FLOORS
+from tracelab.studies.audit.judge import PROTOCOLS
+from tracelab.studies.audit.judge_scoring import (
+    CaseScore,
+    best_floor,
+    compare,
+    score_guess,
+    score_opinion,
+    score_prediction,
+    summarise,
+)
+from tracelab.studies.audit.judging import JudgeSetup, judge_all, open_client
+from tracelab.view.output import Format, clean, default_format, print_arrow
+
+
+def run_bench(
+    path: Path,
+    methods: Sequence[str],
+    predictions: Path | None,
+    setup: JudgeSetup,
+    *,
+    level: float = 0.95,
+    form: str | None = None,
+) -> float:
+    """Print the table; return the share of judge calls that failed.
+
+    Raises:
+        ConfigError: A method is unknown, or judges have no model.
+        ImportFormatError: There is no labelled run.
+    """
+    _, judges = chosen(methods)
+    if judges and setup.model is None:
+        raise ConfigError(f"--method {judges[0]} is a judge: give its --model")
+    subsets = labelled(path)
+    given = None if predictions is None else _predictions(predictions)
+    rows: list[dict[str, Any]] = []
+    failed = asked = 0
+    with ExitStack() as stack:
+        client = stack.enter_context(open_client(setup)) if judges else None
+        for subset, episodes in subsets.items():
+            scores, kinds = floor_scores(episodes), dict.fromkeys(FLOORS, "floor")
+            if given is not None:
+                scores["predictions"] = [
+                    score_prediction(*given.get(e.name, (None, None)), e) for e in episodes
+                ]
+                kinds["predictions"] = "predictions"
+            for name in judges:
+                assert client is not None
+                scores[name] = aio.run(_judged(episodes, name, client, setup))
+                kinds[name] = "judge"
+                failed += sum(s.failed for s in scores[name])
+                asked += len(episodes)
+            shown = _shown(methods, scores)
+            rows += table(subset, scores, kinds, shown, level=level, seed=setup.seed,
+                          reference_shown=setup.show_reference)  # fmt: skip
+    _print(rows, cast(Format, form or default_format()))
+    return failed / asked if asked else 0.0
+
+
+def chosen(methods: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Floors and judges that are asked for; all floors when nothing is.
+
+    Raises:
+        ConfigError: One is unknown.
+    """
+    floors, judges = list[str](), list[str]()
+    for name in methods or ("floors",):
+        if name == "floors":
+            floors += [f for f in FLOORS if f not in floors]
+        elif name in FLOORS:
+            floors.append(name)
+        elif name in PROTOCOLS:
+            judges.append(name)
+        else:
+            names = ["floors", *FLOORS, *PROTOCOLS]
+            near = difflib.get_close_matches(name, names, n=1, cutoff=0.0)[0]
+            raise ConfigError(f"There is no method {name!r}; the nearest is {near!r}.")
+    return floors, judges
+
+
+def labelled(path: Path) -> dict[str, list[Episode]]:
+    """Labelled runs of a path by subset; what cannot be used is told.
+
+    Raises:
+        ImportFormatError: There is none.
+    """
+    subsets: dict[str, list[Episode]] = {}
+    rejects: list[Reject] = []
+    unlabelled = 0
+    for found in read(path):
+        if isinstance(found, Reject):
+            rejects.append(found)
+            continue
+        episode = Episode.of(found)
+        if episode is None or episode.label is None:
+            unlabelled += 1
+        else:
+            subset = str(episode.meta.get("subset", episode.format))
+            subsets.setdefault(subset, []).append(episode)
+    tell_rejects(rejects, lambda line: click.echo(clean(line), err=True))
+    if unlabelled:
+        click.echo(f"{unlabelled} runs have no label and are left out", err=True)
+    if not subsets:
+        raise ImportFormatError(f"{path}: no run has a labelled step or agent")
+    for episodes in subsets.values():  # 2 before 10: ties and tables do not depend on the disk
+        episodes.sort(key=lambda e: (len(e.name), e.name))
+    return subsets
+
+
+def floor_scores(episodes: Sequence[Episode]) -> dict[str, list[CaseScore]]:
+    """Every floor on labelled runs."""
+    return {
+        name: [score_guess(g, e) for g, e in zip(floor(episodes), episodes, strict=True)]
+        for name, floor in FLOORS.items()
+    }
+
+
+def table(
+    subset: str,
+    scores: dict[str, list[CaseScore]],
+    kinds: dict[str, str],
+    shown: Sequence[str],
+    *,
+    level: float,
+    seed: int,
+    reference_shown: bool,
+) -> list[dict[str, Any]]:
+    """One row a method: accuracies, intervals, curve, and difference to the best floor."""
+    bar = best_floor({n: s for n, s in scores.items() if kinds[n] == "floor"})
+    rows = []
+    for name in shown:
+        m = summarise(scores[name], level)
+        versus = compare(
+            [s.step for s in scores[name]],
+            [s.step for s in scores[bar]],
+            np.random.default_rng(seed),
+            level=level,
+        )
+        own = name == bar
+        rows.append(
+            {
+                "subset": subset,
+                "method": name,
+                "kind": kinds[name],
+                "agent": m.agent.value, "agent_lo": m.agent.lo, "agent_hi": m.agent.hi,
+                "step": m.step.value, "step_lo": m.step.lo, "step_hi": m.step.hi,
+                **{f"within_{k}": r.value for k, r in enumerate(m.curve) if k},
+                "n": m.step.n,
+                "cases": m.cases,
+                "unparsed": dict(sorted(m.unparsed.items())),
+                "failed": m.failed,
+                "ground_truth_shown": reference_shown if kinds[name] == "judge" else False,
+                "best_floor": bar,
+                "gain": None if own else versus.value,
+                "gain_lo": None if own else versus.lo,
+                "gain_hi": None if own else versus.hi,
+                "gain_p": None if own else versus.p,
+                "level": level,
+            }
+        )  # fmt: skip
+    return rows
+
+
+def _shown(methods: Sequence[str], scores: dict[str, list[CaseScore]]) -> list[str]:
+    floors, judges = chosen(methods)
+    return [*floors, *(n for n in scores if n == "predictions"), *judges]
+
+
+async def _judged(
+    episodes: Sequence[Episode], name: str, client: ChatClient, setup: JudgeSetup
+) -> list[CaseScore]:
+    try:
+        return [
+            score_opinion(opinion, episode)
+            async for episode, opinion in judge_all(
+                episodes,
+                name,
+                client,
+                in_flight=2 * setup.concurrency,
+                show_reference=setup.show_reference,
+                reply_tokens=setup.reply_tokens,
+                seed=setup.seed,
+            )
+        ]
+    finally:
+        await client.close()
+
+
+def _predictions(path: Path) -> dict[str, tuple[object, str | None]]:
+    """Predictions by the name of the run.
+
+    Raises:
+        ImportFormatError: A line is not an object with a `name`.
+    """
+    found: dict[str, tuple[object, str | None]] = {}
+    for line in read_lines(path):
+        try:
+            data = parse_json(line.data)
+        except BadRecordError as e:
+            raise ImportFormatError(f"{path}:{line.number}: {e.reason}") from None
+        if not isinstance(data, dict) or not isinstance(data.get("name"), str):
+            raise ImportFormatError(f"{path}:{line.number}: a prediction needs a `name`")
+        agent = data.get("agent")
+        found[data["name"]] = (data.get("step"), agent if isinstance(agent, str) else None)
+    return found
+
+
+def _print(rows: list[dict[str, Any]], form: Format) -> None:
+    import pyarrow as pa
+
+    if form == "table":
+        rows = [_readable(row) for row in rows]
+    elif form == "csv":
+        rows = [{**row, "unparsed": json.dumps(row["unparsed"])} for row in rows]
+    if form in ("json", "nl"):
+        body = [json.dumps(row, ensure_ascii=True, allow_nan=False) for row in rows]
+        click.echo("\n".join(body) if form == "nl" else "[" + ",\n ".join(body) + "]")
+        return
+    print_arrow(pa.Table.from_pylist(rows), form)
+
+
+def _readable(row: dict[str, Any]) -> dict[str, Any]:
+    def share(name: str) -> str:
+        value, lo, hi = row[name], row[f"{name}_lo"], row[f"{name}_hi"]
+        return "–" if value is None else f"{100 * value:.1f} [{100 * lo:.0f}, {100 * hi:.0f}]"
+
+    gain, p = row["gain"], row["gain_p"]
+    plus = "–" if gain is None else (
+        f"{100 * gain:+.1f} [{100 * row['gain_lo']:+.0f}, {100 * row['gain_hi']:+.0f}] p={p:.2g}"
+    )  # fmt: skip
+    within = [row[f"within_{k}"] for k in (1, 3, 5)]
+    unparsed = sum(row["unparsed"].values())
+    return {
+        "subset": row["subset"],
+        "method": row["method"],
+        "agent %": share("agent"),
+        "step %": share("step"),
+        "±1 ±3 ±5": " ".join("–" if w is None else f"{100 * w:.0f}" for w in within),
+        "n": f"{row['n']} of {row['cases']}",
+        "unparsed": unparsed,
+        "failed": row["failed"],
+        "gain over best floor": plus
+        if gain is not None
+        else "is it"
+        if row["method"] == row["best_floor"]
+        else "–",
+    }

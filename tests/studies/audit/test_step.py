@@ -1,0 +1,179 @@
+"""Step attribution against brute force, closed forms, and runs whose decisive step is drawn."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tracelab.stats.value_curve import Prior, fit, posterior
+from tracelab.studies.audit.step import (
+    Falls,
+    Rerun,
+    argmax_rescue,
+    falls,
+    first_round,
+    next_round,
+    rerun_bounds,
+    scores,
+    tally,
+)
+from tracelab.studies.audit.verdict import Control, Correction, Place, conclude
+
+RERUNS = st.integers(1, 6).flatmap(
+    lambda n: st.tuples(
+        st.just(n),
+        st.lists(
+            st.tuples(st.integers(0, n - 1), st.integers(0, n), st.sampled_from([0.0, 1.0, None])),
+            max_size=12,
+        ),
+    )
+)
+
+
+def drawn(value: np.ndarray, keep: np.ndarray, per: int, rng: np.random.Generator) -> list[Rerun]:
+    """Re-executions of a run whose V and p are known, from before every action."""
+    size = len(keep)
+    other = np.clip((value[:-1] - keep * value[1:]) / (1 - keep), 0, 1)
+    found = []
+    for start in range(size):
+        for _ in range(per):
+            at = start
+            while at < size and rng.random() < keep[at]:
+                at += 1
+            reward = value[-1] if at == size else float(rng.random() < other[at])
+            found.append(Rerun(start, at, reward))
+    return found
+
+
+@given(RERUNS)
+def test_a_rerun_counts_where_it_passes(
+    case: tuple[int, list[tuple[int, int, float | None]]],
+) -> None:
+    size, rows = case
+    reruns = [Rerun(s, max(s, left), r) for s, left, r in rows]
+    counts = tally(size, reruns, end=0.0)
+    for b in range(size + 1):
+        there = [r.reward for r in reruns if r.start <= b <= r.left and r.reward is not None]
+        assert counts.n[b] == len(there)
+        assert counts.total[b] == sum(there)
+    assert counts.left_n.sum() + counts.failed == len(reruns)
+    assert np.all((counts.keep >= 0) & (counts.keep <= 1))
+
+
+def test_forced_reruns_are_no_samples_and_censored_ones_only_bound() -> None:
+    reruns = [Rerun(0, 0, 1.0), Rerun(0, 0, None, censored=True), Rerun(0, 0, 0.0, forced=True)]
+    counts = tally(1, reruns, end=0.0)
+    assert counts.n[0] == 1 and counts.total[0] == 1
+    assert counts.coverage == 0.5
+    low, high = rerun_bounds(1, reruns, end=0.0, keep=None)
+    assert (low[0], high[0]) == (0.5, 1.0)
+
+
+def test_only_a_fall_is_blamed() -> None:
+    """The value rises at action 1 and falls, by less, at action 3: action 3 decided the failure."""
+    value, keep = np.array([0.1, 0.1, 0.7, 0.7, 0.0, 0.0]), np.full(5, 0.05)
+    reruns = drawn(value, keep, 60, np.random.default_rng(0))
+    counts = tally(5, reruns, end=0.0, keep=list(keep))
+    fitted = posterior(counts.curve(), Prior())
+    found = falls(fitted, 0.15)
+    assert found.order[0] == 3 and found.prob[3] > 0.95
+    assert found.lo[3] < 0.7 * 0.95 < found.hi[3] or found.mean[3] == pytest.approx(0.7, abs=0.1)
+    assert found.hi[1] < 0
+    assert argmax_rescue(counts) in (2, 3)
+
+
+def test_nothing_is_blamed_where_nothing_falls() -> None:
+    reruns = [Rerun(t, t, 0.0) for t in range(4) for _ in range(8)]
+    counts = tally(4, reruns, end=0.0)
+    found = falls(posterior(counts.curve(), Prior()), 0.15)
+    assert found.none > 0.9
+    verdict = conclude(
+        "t", Place([0, 2, 4, 6], ["a"] * 4, [None] * 4), Control(4, 4, 4), counts, found,
+        method="m", evidence="executed", confidence=0.9,
+    )  # fmt: skip
+    assert (verdict.status, verdict.who, verdict.decisive_step) == ("unidentifiable", "task", None)
+
+
+@settings(max_examples=30)
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=8), st.floats(0.5, 0.99))
+def test_a_credible_set_is_the_smallest_that_holds_its_level(
+    weights: list[float], level: float
+) -> None:
+    mass = np.array(weights) + 1e-6
+    prob = mass / mass.sum()
+    found = Falls(prob, 0.0, prob, prob, prob)
+    chosen = found.credible_set(level)
+    held = sum(prob[i] for i in chosen)
+    assert held >= level - 1e-6
+    assert held - min(prob[i] for i in chosen) <= level + 1e-6
+
+
+def test_the_posterior_of_the_decisive_step_is_calibrated() -> None:
+    """Drawn change points: the named step is right as often as it says, the set covers."""
+    rng = np.random.default_rng(3)
+    runs = []
+    for _ in range(70):
+        size = int(rng.integers(4, 10))
+        at = int(rng.integers(size))
+        before = rng.uniform(0.35, 0.9)
+        value = np.where(np.arange(size + 1) <= at, before, rng.uniform(0, 0.08))
+        value[-1] = 0.0
+        keep = np.where(np.arange(size) == at, 0.05, 0.85)
+        runs.append((at, tally(size, drawn(value, keep, 3, rng), end=0.0, keep=list(keep))))
+    prior = fit([c.curve() for _, c in runs[:30]])
+    found = [(at, falls(posterior(c.curve(), prior), 0.15)) for at, c in runs]
+    right = np.array([f.order[0] == at for at, f in found])
+    said = np.array([f.prob.max() for _, f in found])
+    covered = np.array([at in f.credible_set(0.9) for at, f in found])
+    assert right.mean() > 0.85
+    assert covered.mean() > 0.88
+    assert abs(right.mean() - said.mean()) < 0.12
+
+
+def test_more_is_asked_only_while_it_is_open() -> None:
+    def known(*prob: float) -> Falls:
+        p = np.array(prob)
+        return Falls(p, 1 - p.sum(), p, p, p)
+
+    planned = first_round(3, 4)
+    assert list(planned) == [4, 4, 4]
+    sure = next_round(known(0.0, 0.95, 0.0), planned, batch=4, cap=16, confidence=0.9)
+    assert not sure.any()
+    hopeless = next_round(known(0.0, 0.02, 0.0), planned, batch=4, cap=16, confidence=0.9)
+    assert not hopeless.any()
+    open_ = next_round(known(0.5, 0.4, 0.0), planned, batch=4, cap=6, confidence=0.9)
+    assert list(open_) == [2, 2, 2]
+    spent = next_round(known(0.5, 0.4, 0.0), np.full(3, 6), batch=4, cap=6, confidence=0.9)
+    assert not spent.any()
+
+
+def test_a_run_that_does_not_fail_again_is_no_failure_to_explain() -> None:
+    place = Place([0, 2], ["planner", "worker"], [None, "lookup"])
+    verdict = conclude(
+        "t", place, Control(8, 1, 2, differs=1), method="m", evidence="executed", confidence=0.9
+    )
+    assert (verdict.status, verdict.who, verdict.tool) == (
+        "nonreproducible", "environment", "lookup",
+    )  # fmt: skip
+    assert verdict.extra["differs_at"] == 2
+
+
+def test_scores_are_null_without_observations() -> None:
+    counts = tally(2, [Rerun(0, 0, 1.0)], end=0.0)
+    fitted = posterior(counts.curve(), Prior())
+    found = scores("t", [0, 2], counts, fitted, falls(fitted, 0.15), level=0.95,
+                   evidence="replayed")  # fmt: skip
+    raw = [s for s in found if s.method == "re-execute"]
+    assert [s.status for s in raw] == ["insufficient"] * 2
+    assert all(s.value is None and s.lo is None for s in raw)
+    blame = [s.value for s in found if s.metric == "p_decisive"]
+    assert sum(v for v in blame if v is not None) <= 1 + 1e-9
+    assert {s.evidence for s in found} == {"replayed"}
+
+
+@pytest.mark.parametrize(("wins", "n", "restores"), [(7, 8, True), (3, 8, False), (0, 0, False)])
+def test_a_correction_must_restore_success(wins: float, n: int, restores: bool) -> None:
+    assert Correction(1, "x", "rollout", wins, n).restores(0.5, 0.1, 0.15) is restores
+    assert not Correction(1, "x", "rollout", wins, n).restores(0.5, 0.9, 0.15)

@@ -1,0 +1,1 @@
+"""What everything is said in: traces, items, observations, findings. Imports nothing of ours."""

@@ -1,1 +1,0 @@
-"""Attribution methods, one a file: `plan` and `estimate` side by side. Pure."""

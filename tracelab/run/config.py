@@ -1,0 +1,338 @@
+"""Configuration: a TOML file becomes a checked, frozen value, or one clear sentence.
+
+Unknown keys are refused with the nearest valid name. `digest` covers what determines the work, so
+that a run is never continued under a changed config.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field, ValidationError
+
+from tracelab.core.errors import ConfigError
+from tracelab.core.options import Section
+from tracelab.core.resources import resource_dir
+from tracelab.core.trace import content_hash
+from tracelab.engines.options import ServerConfig
+from tracelab.grading.grader import GradingConfig
+from tracelab.studies.audit.options import AUDIT_MAY_CHANGE
+from tracelab.studies.audit.options import AuditConfig as AuditConfig
+from tracelab.studies.cite.options import ContextConfig
+
+RUN_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,80}$"
+"""Names of runs: they are names of folders too."""
+
+
+class EngineConfig(Section):
+    """Which engine serves the model, and how much of the machine it may use."""
+
+    kind: Literal["vllm", "transformers", "openai", "scripted"] = "vllm"
+    """`vllm` for real runs; `transformers` is the slow reference; `openai` a server that runs
+    elsewhere (see `server`); `scripted` is for tests."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """`auto` takes the GPU if this machine has one."""
+    dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
+    """Precision of weights and arithmetic. float32 on CPU makes engines agree token for token."""
+    max_model_len: int | None = Field(default=None, ge=16)
+    """Context window, tokens; default: what the model's config.json says."""
+    replicas: int = Field(default=1, ge=1)
+    """Engine processes, one Ray actor each."""
+    tensor_parallel: int = Field(default=1, ge=1)
+    """GPUs per replica."""
+    max_num_seqs: int = Field(default=256, ge=1)
+    """Rollouts decoded together per replica; more is faster until memory is full."""
+    gpu_memory_utilization: float = Field(default=0.9, gt=0, le=1)
+    """Share of GPU memory for weights and cache."""
+    kv_cache_gib: int = Field(default=2, ge=1)
+    """CPU only: GiB for the key-value cache of each replica."""
+    cpu_threads: int = Field(default=1, ge=1)
+    """CPU only: compute threads per replica; 1 is fastest for models of a few million weights."""
+    server: ServerConfig = ServerConfig()
+
+
+class SamplingConfig(Section):
+    """How base traces and rollouts are sampled: the same way, or importances mean nothing."""
+
+    temperature: float = Field(default=1.0, ge=0, le=5)
+    """0 is greedy (a greedy rollout carries no information about a distribution)."""
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    """Nucleus mass."""
+    top_k: int = Field(default=0, ge=0)
+    """Keep the k likeliest tokens; 0 keeps all."""
+    max_tokens: int = Field(default=512, ge=1)
+    """Longest continuation; a rollout cut here without an answer counts as unanswered."""
+
+
+class SourceConfig(Section):
+    """Which part of the source is studied."""
+
+    format: str = "auto"
+    """`auto`, a format of `tracelab ingest`, or `questions`: JSONL of prompts without responses."""
+    limit: int | None = Field(default=None, ge=1)
+    """Most traces taken, in file order."""
+    attempts: int = Field(default=1, ge=1)
+    """Questions: responses sampled for each; those that are studied are chosen by `keep`."""
+    keep: Literal["first", "both"] = "first"
+    """Questions: study the `first` response, or `both` the first right and the first wrong one."""
+    problems: int = Field(default=8, ge=1)
+    """Testbed only: how many questions."""
+    phrasing: int | None = Field(default=None, ge=0, le=2)
+    """Testbed only: one of the three phrasings (P(right plan) differs); default: all."""
+    rendering: Literal["auto", "chat", "raw"] = "auto"
+    """How prompts become tokens; `auto` is what the record says, else chat."""
+
+
+Method = Literal[
+    "resample", "counterfactual", "links", "force", "attend", "suppress", "thought-anchors"
+]
+
+
+class ResampleConfig(Section):
+    """Thought anchors: which numbers, how the reasoning is cut, and how many rollouts they get."""
+
+    methods: list[Method] = ["resample", "counterfactual", "links"]
+    """What is computed. `counterfactual` and `links` reuse the rollouts of `resample`; `force`
+    samples short forced answers; `attend` and `suppress` look inside the model (transformers
+    engine, no rollouts); `thought-anchors` adds the published numbers, signs and quirks."""
+    allocation: Literal["adaptive", "uniform"] = "adaptive"
+    """`uniform` samples `rollouts` at every boundary, the published recipe. `adaptive` starts with
+    `initial`, and then spends where it learns most until `target_halfwidth` or a limit is met."""
+    rollouts: int = Field(default=100, ge=1)
+    """Per boundary; for `adaptive` the most."""
+    initial: int = Field(default=4, ge=1)
+    """Adaptive: rollouts a boundary in the first round."""
+    target_halfwidth: float = Field(default=0.1, gt=0, lt=1)
+    """Adaptive: a sentence is decided when its pooled interval is within this of its middle."""
+    budget_tokens: int | None = Field(default=None, ge=1)
+    """Adaptive: generated tokens after which no further round is begun."""
+    delta: float = Field(default=0.1, gt=0, lt=1)
+    """A sentence matters if its effect is larger than this; `prob_matters` is about it."""
+    certificates: bool = True
+    """Score each trace once and use the exact probability of its sentences; sentences that are
+    written with probability above 1 - delta get no rollouts of their own."""
+    recycle: bool = True
+    """Count a rollout at every boundary it is an exact sample from."""
+    pooled: bool = True
+    """Fit the value curve of all boundaries together (`resample-pooled`)."""
+    segmenter: str = "reasoning-v1"
+    """How the reasoning is cut into sentences."""
+    similarity: str = "auto"
+    """Compares sentences: a sentence-transformers model or directory, `lexical`, or `auto`."""
+    threshold: float | None = Field(default=None, ge=-1, le=1)
+    """Cosine below which a sentence is another one; default: the median over the trace."""
+    force_suffix: str = "\n</think>\n\nTherefore, the final answer is \\boxed{"
+    """For `force`: what is appended to make the model answer at once."""
+    level: float = Field(default=0.95, gt=0, lt=1)
+    """Nominal coverage of every interval."""
+    max_units: int = Field(default=400, ge=1)
+    """A longer trace is refused with a `rejects` row rather than half measured."""
+
+
+class RuntimeConfig(Section):
+    """Ray, the journal, and when to give up."""
+
+    ray_address: str | None = None
+    """None starts Ray on this machine for this run; `auto` or an address joins a cluster."""
+    in_flight: int = Field(default=8, ge=1)
+    """Requests batches an engine may hold; more hides latency, fewer saves memory."""
+    batch_rollouts: int = Field(default=128, ge=1)
+    """Rollouts per batch sent to an engine."""
+    journal: str | None = None
+    """Folder or fsspec URL of the journals; default: `runs` in the home."""
+    max_error_rate: float = Field(default=0.05, ge=0, le=1)
+    """Share of failed rollouts above which the run ends with exit code 3."""
+    max_engine_deaths: int = Field(default=8, ge=0)
+    """Engine deaths after which the run stops."""
+
+
+_EXTENDS = (
+    "rollouts", "target_halfwidth", "budget_tokens", "methods", "pooled", "level", "similarity",
+    "threshold",
+)  # fmt: skip
+"""Keys of `resample` that ask for more of the same run, or only for other estimates."""
+
+
+class RunConfig(Section):
+    """One run: a pipeline over a source with a model."""
+
+    name: str = Field(pattern=RUN_NAME)
+    """The run's name and id; running it again resumes it."""
+    pipeline: Literal["thought_anchors", "context_attribution", "failure_audit"] = "thought_anchors"
+    """Which recipe."""
+    source: str = Field(min_length=1)
+    """`testbed`, or a file or folder of traces."""
+    model: str = Field(min_length=1)
+    """`testbed`, a model directory, or a hub id."""
+    seed: int = Field(default=0, ge=0)
+    """Seeds every sample."""
+    source_options: SourceConfig = SourceConfig()
+    engine: EngineConfig = EngineConfig()
+    sampling: SamplingConfig = SamplingConfig()
+    resample: ResampleConfig = ResampleConfig()
+    context: ContextConfig = ContextConfig()
+    audit: AuditConfig = AuditConfig()
+    grading: GradingConfig = GradingConfig()
+    runtime: RuntimeConfig = RuntimeConfig()
+
+    def identity(self) -> dict[str, Any]:
+        """What may not change under one run name: everything that changes a number.
+
+        More rollouts extend a run, and machine settings do not touch its numbers, so both may
+        change. What is computed from the rollouts may change too.
+        """
+        data: dict[str, Any] = self.model_dump(mode="json")
+        del data["runtime"]
+        for key in _EXTENDS:
+            del data["resample"][key]
+        if self.pipeline != "context_attribution":
+            del data["context"]
+        for key in AUDIT_MAY_CHANGE:
+            del data["audit"][key]
+        if self.pipeline != "failure_audit":
+            del data["audit"]
+        data["engine"] = {k: data["engine"][k] for k in ("kind", "dtype", "max_model_len")}
+        return data
+
+    @property
+    def digest(self) -> str:
+        """Hash of `identity`."""
+        return content_hash(self.identity())
+
+
+def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
+    """Read a TOML config.
+
+    Args:
+        path: The file, or the name of a bundled one (`demo`); relative `source` and `model`
+            paths inside it are taken from the current directory, like every other path on the
+            command line.
+        overrides: `section.key=value`, values in TOML syntax (a bare word is a string).
+
+    Raises:
+        ConfigError: One sentence naming the file and the field.
+    """
+    try:
+        data = tomllib.loads(_find(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        bundled = ", ".join(sorted(n for n in _bundled() if "/" not in n))
+        raise ConfigError(f"{path}: no such config file (bundled ones: {bundled})") from None
+    except IsADirectoryError:
+        raise ConfigError(f"{path}: is a directory, not a config file") from None
+    except UnicodeDecodeError as e:
+        raise ConfigError(f"{path}: not UTF-8 (byte {e.start})") from None
+    except tomllib.TOMLDecodeError as e:
+        raise ConfigError(f"{path}: not valid TOML: {e}") from None
+    except OSError as e:
+        raise ConfigError(f"{path}: cannot be read ({e.strerror})") from None
+    for item in overrides:
+        override(data, item)
+    return parse_config(data, str(path))
+
+
+def _bundled() -> dict[str, Path]:
+    """Every bundled config by name; `context_attribution/demo` where two pipelines share one."""
+    root = resource_dir("configs")
+    files = sorted(p for p in root.glob("*/*.toml") if p.parent.name != "engines")
+    named = {f"{p.parent.name}/{p.stem}": p for p in files}
+    first = {p.stem: p for p in files if p.parent.name != "thought_anchors"}
+    return named | first | {p.stem: p for p in files if p.parent.name == "thought_anchors"}
+
+
+def _find(path: Path) -> Path:
+    """The file itself, else the bundled config of that name."""
+    return path if path.exists() else _bundled().get(str(path).removesuffix(".toml"), path)
+
+
+def parse_config(data: Mapping[str, Any], where: str) -> RunConfig:
+    """Validate config data.
+
+    Raises:
+        ConfigError: One sentence naming `where` and the first wrong field.
+    """
+    try:
+        # Strict: true is not 1, and "50" is not 50.
+        return RunConfig.model_validate(data, strict=True)
+    except ValidationError as e:
+        raise ConfigError(f"{where}: {explain(e, RunConfig)}") from None
+
+
+def explain(error: ValidationError, model: type[BaseModel]) -> str:
+    """The first validation error as one sentence."""
+    first = error.errors()[0]
+    field = ".".join(str(p) for p in first["loc"])
+    if first["type"] == "extra_forbidden":
+        names, key = _names_at(model, first["loc"][:-1]), str(first["loc"][-1])
+        elsewhere: dict[str, str] = {}  # where sections share a key, the first one is meant
+        for path in _paths(model):
+            elsewhere.setdefault(path.rpartition(".")[2], path)
+        near = (
+            difflib.get_close_matches(key, names, n=1, cutoff=0.6)
+            or [elsewhere[n] for n in difflib.get_close_matches(key, elsewhere, n=1, cutoff=0.75)]
+            or difflib.get_close_matches(key, names, n=1, cutoff=0.5)
+        )
+        hint = f"did you mean `{near[0]}`?" if near else f"known here: {', '.join(sorted(names))}"
+        return f"unknown key `{field}`; {hint}"
+    if first["type"] == "missing":
+        return f"`{field}` is missing"
+    if first["type"] == "model_type":
+        return f"`{field}` = {_short(first['input'])}: this is a section; write [{field}]"
+    message = first["msg"].removeprefix("Value error, ")
+    message = message[:1].lower() + message[1:]
+    return f"`{field}` = {_short(first['input'])}: {message}"
+
+
+def _paths(model: type[BaseModel], at: str = "") -> Iterator[str]:
+    """Every key of a model and of its sections, dotted."""
+    for name, info in model.model_fields.items():
+        yield at + name
+        if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
+            yield from _paths(info.annotation, f"{at}{name}.")
+
+
+def _names_at(model: type[BaseModel], loc: Sequence[int | str]) -> list[str]:
+    for part in loc:
+        annotation = model.model_fields[str(part)].annotation
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            model = annotation
+    return list(model.model_fields)
+
+
+def _short(value: object) -> str:
+    text = json.dumps(value, default=str)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def override(data: dict[str, Any], item: str) -> None:
+    """Set one `section.key=value` of config data; see `load_config`."""
+    key, eq, raw = item.partition("=")
+    if not eq or not key.strip():
+        raise ConfigError(
+            f"--set {item!r}: write key=value, for example --set resample.rollouts=50"
+        )
+    try:
+        value = tomllib.loads(f"v = {raw}")["v"]
+    except tomllib.TOMLDecodeError:
+        value = raw.strip()
+    assign(data, key, value)
+
+
+def assign(data: dict[str, Any], key: str, value: Any) -> None:
+    """Set `section.key` of config data.
+
+    Raises:
+        ConfigError: The section is a value.
+    """
+    node = data
+    *parents, last = key.strip().split(".")
+    for part in parents:
+        child = node.setdefault(part, {})
+        if not isinstance(child, dict):
+            raise ConfigError(f"{key.strip()!r}: `{part}` is a value, not a section")
+        node = child
+    node[last] = value

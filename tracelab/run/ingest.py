@@ -1,0 +1,149 @@
+"""`tracelab ingest`: traces of files into the warehouse, without a model.
+
+Idempotent: ingesting the same files again changes nothing, and a file that was put right loses
+its old rejects. There is no journal; the files are the record.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+from duckdb import DuckDBPyConnection
+
+from tracelab import __version__
+from tracelab.core.episode import SEGMENTER as STEPS
+from tracelab.core.episode import Episode
+from tracelab.core.errors import ConfigError, ImportFormatError, PlanError
+from tracelab.core.seam import Reject
+from tracelab.core.trace import TokenizedTrace, Trace, content_hash
+from tracelab.run.config import RUN_NAME
+from tracelab.sources import read
+from tracelab.sources.base import tell_rejects
+from tracelab.store.connect import open_writer, transaction
+from tracelab.store.home import Home
+from tracelab.store.load import RejectRow, RunRow, load_rejects, load_run, load_traces
+from tracelab.studies.anchors.subject import Study, begin
+from tracelab.text.segment import segment
+from tracelab.view.output import clean
+
+PIPELINE = "ingest"
+_BATCH_CHARS = 2_000_000  # of text that is held before it is written; opening costs a fifth second
+_NO_LIMIT = 1 << 60
+
+
+def ingest_paths(
+    paths: Sequence[str], form: str, name: str, segmenter: str, home: Home, *, wait_s: float = 30.0
+) -> float:
+    """Load traces of files.
+
+    Returns:
+        The share of records that were rejected.
+
+    Raises:
+        ConfigError: The run of this name is something else.
+        ImportFormatError: A path cannot be read at all, or no record of any can be used.
+    """
+    if not re.fullmatch(RUN_NAME, name):
+        raise ConfigError(f"--name {name!r}: use letters, digits, `.`, `_` and `-`")
+    segment("", segmenter)  # an unknown name is an error before anything is read
+    records = read(list(paths), form)
+    home.require_writable()
+    with open_writer(home.database, wait_s=wait_s) as con:
+        row = _begun(con, name, segmenter)
+        before = _content(con, name)
+    studies: list[Study] = []
+    rejects: list[Reject] = []
+    files: set[str] = set()
+    total = held = 0
+    for found in records:
+        files.add(found.file if isinstance(found, Reject) else found.source)
+        study = found if isinstance(found, Reject) else _study(found, segmenter)
+        if isinstance(study, Reject):
+            rejects.append(study)
+            continue
+        studies.append(study)
+        total += 1
+        held += sum(len(u.text) for u in study.units)
+        if held >= _BATCH_CHARS:
+            with open_writer(home.database, wait_s=wait_s) as con, transaction(con):
+                load_run(con, replace(row, status="running"))
+                load_traces(con, name, [s.loaded() for s in studies])
+            studies.clear()
+            held = 0
+    with open_writer(home.database, wait_s=wait_s) as con, transaction(con):
+        load_traces(con, name, [s.loaded() for s in studies])
+        rows = [RejectRow(r.file, r.line, r.reason, r.excerpt) for r in rejects]
+        load_rejects(con, name, rows, instead_of=sorted(files))
+        after = _content(con, name)
+        if after != before or row.finished_at is None:
+            row = replace(row, finished_at=datetime.now(UTC))
+        # Of all files ever ingested under this name, not only of these.
+        load_run(con, replace(row, status="complete_with_errors" if after[1] else "complete"))
+    tell_rejects(rejects, lambda line: click.echo(clean(line), err=True))
+    click.echo(
+        f"{name}: {total} traces read ({after[0]} in the run), {len(rejects)} records rejected; "
+        f"in {home.database}",
+        err=True,
+    )
+    if total == 0:
+        first = f"; the first: {rejects[0]}" if rejects else ""
+        raise ImportFormatError(f"{', '.join(paths)}: no record can be used{first}")
+    return len(rejects) / (total + len(rejects))
+
+
+def _study(trace: Trace, segmenter: str) -> Study | Reject:
+    try:
+        # No model, so no tokens: units have characters only.
+        tokens = TokenizedTrace(trace, (), (), ())
+        if (episode := Episode.of(trace)) is not None:  # an agent's run is cut into its steps
+            return Study(tokens, episode.step_units(), STEPS)
+        return begin(tokens, segmenter, max_units=_NO_LIMIT, context_length=_NO_LIMIT)
+    except PlanError as e:
+        return Reject(trace.source, trace.line, f"{trace.name}: {e}", "")
+
+
+def _begun(con: DuckDBPyConnection, name: str, segmenter: str) -> RunRow:
+    """The run to add to: the one there is, or a new one."""
+    config = {"segmenter": segmenter}
+    row = RunRow(
+        run_id=name, name=name, pipeline=PIPELINE, engine="none", config=config,
+        config_digest=content_hash(config), tracelab_version=__version__, seed=0,
+        status="running", started_at=datetime.now(UTC),
+    )  # fmt: skip
+    there = con.execute(
+        "SELECT pipeline, config, started_at, finished_at FROM runs WHERE run_id = $name",
+        {"name": name},
+    ).fetchall()
+    if not there:
+        return row
+    old = there[0]
+    if old[0] != PIPELINE:
+        raise ConfigError(f"run {name!r} is a study of `tracelab run`; choose another --name")
+    was = json.loads(old[1]).get("segmenter")
+    if was != segmenter:
+        raise ConfigError(
+            f"run {name!r} was ingested with another config; changed: segmenter (was {was!r}, is "
+            f"{segmenter!r}). Choose another --name."
+        )
+    return replace(row, started_at=_aware(old[2]), finished_at=_aware(old[3]))
+
+
+def _aware(time: Any) -> Any:
+    """Times of the warehouse are UTC without saying so."""
+    return None if time is None else time.replace(tzinfo=UTC)
+
+
+def _content(con: DuckDBPyConnection, name: str) -> tuple[int, int, int]:
+    """Traces, rejects, and what the rejects say: changed exactly when a row was."""
+    [row] = con.execute(
+        "SELECT (SELECT count(*) FROM traces WHERE run_id = $name), count(*), "
+        "coalesce(bit_xor(hash(file, line, reason)), 0) FROM rejects WHERE run_id = $name",
+        {"name": name},
+    ).fetchall()
+    return row[0], row[1], row[2]

@@ -1,1 +1,0 @@
-"""Planning, running and estimating until done: the shells around the pure core."""

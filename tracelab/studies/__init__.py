@@ -1,0 +1,1 @@
+"""The studies: pure plug-ins that ask items and conclude findings."""

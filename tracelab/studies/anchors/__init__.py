@@ -1,0 +1,1 @@
+"""Which sentences of a chain of thought decided the answer?"""

@@ -1,0 +1,138 @@
+"""Pooled resampling importance: all boundaries of a trace estimated at once.
+
+The same rollouts as `resample`, read through the value curve of `stats.value_curve`: posterior
+means and equal-tailed credible intervals, and the probability that a sentence matters. Stored
+beside the unpooled numbers, never instead of them. Signs and ranges as in `resample`.
+
+The intervals are likelihood-based: they do not depend on when sampling was stopped or where it was
+spent. What they rest on is the prior's shape; `benchmarks` and a test hold their coverage to the
+testbed's reference values.
+
+Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import isnan
+
+import numpy as np
+
+from tracelab.core.finding import Score, ScoreStatus
+from tracelab.core.trace import Unit
+from tracelab.stats.value_curve import Posterior, Prior, posterior
+from tracelab.studies.anchors.resample import MIN_ROLLOUTS, Tally
+
+METHOD = "resample-pooled"
+
+
+def estimate(
+    trace_id: str,
+    units: Sequence[Unit],
+    counts: Tally,
+    prior: Prior,
+    *,
+    delta: float,
+    level: float = 0.95,
+    min_rollouts: int = MIN_ROLLOUTS,
+) -> list[Score]:
+    """Posterior value curve and importances of one trace.
+
+    Args:
+        trace_id: The trace.
+        units: Its sentences.
+        counts: Its rollouts, from `resample.tally`.
+        prior: From `value_curve.fit` over the traces of the run.
+        delta: A sentence matters if |ΔV| exceeds this.
+        level: Coverage of the credible intervals.
+        min_rollouts: A sentence of which fewer rollouts were seen, alternatives to it or
+            continuations of it, is `insufficient`, unless 1 - p_i < `delta`: then it is
+            `certified`, and its bounds are those that p_i alone gives, -(1 - p_i) and 1 - p_i.
+
+    Returns:
+        `value` of every boundary and `delta_value` of every sentence; the latter's `extra` has
+        `prob_matters` = P(|ΔV_i| > delta), and `prob_decisive`, the posterior of which sentence
+        has the largest effect.
+    """
+    if not units:
+        return []
+    fitted = posterior(counts.curve(), prior)
+    return scores(trace_id, units, counts, fitted, delta, level, min_rollouts)
+
+
+def scores(
+    trace_id: str,
+    units: Sequence[Unit],
+    counts: Tally,
+    fitted: Posterior,
+    delta: float,
+    level: float,
+    min_rollouts: int,
+) -> list[Score]:
+    """A posterior as scores; see `estimate`."""
+    found: list[Score] = []
+    value, lo, hi = fitted.values(level)
+    # A boundary is informed by its own rollouts and, through exact p_i, by those after it.
+    seen = np.cumsum(counts.left_n[::-1])[::-1]
+    for b in range(len(value)):
+        linked = counts.n[b] > 0 or (b < len(units) and bool(counts.exact[b]))
+        ok = linked and (seen[b] >= min_rollouts or counts.n[b] >= min_rollouts)
+        found.append(
+            _score(
+                trace_id, "boundary", b, "value", "ok" if ok else "insufficient",
+                (value[b], lo[b], hi[b]), level, int(counts.n[b]), {},
+            )
+        )  # fmt: skip
+    change, lo, hi = fitted.importances(level)
+    matters, decisive = fitted.exceeds(delta), fitted.decisive(delta)
+    for u in units:
+        i = u.index
+        extra: dict[str, object] = {
+            "n_replaced": int(counts.left_n[i]),
+            "prob_matters": round(float(matters[i]), 6),
+            "prob_decisive": round(float(decisive[i]), 6),
+            "delta": delta,
+        }
+        status: ScoreStatus = "ok"
+        if u.token_end == u.token_start:
+            status, extra = "insufficient", {"reason": "inside a token of its predecessor"}
+        elif counts.exact[i] and 1 - counts.keep[i] < delta and counts.left_n[i] < min_rollouts:
+            status = "certified"
+        elif counts.left_n[i] + counts.n[i + 1] < min_rollouts or counts.left_n[i] == 0:
+            status = "insufficient"
+        n = int(counts.left_n[i] + counts.n[i + 1])
+        ends = (change[i], lo[i], hi[i])
+        if status == "certified":
+            most = float(1 - counts.keep[i])
+            ends = (change[i] if n else np.nan, -most, most)
+        found.append(_score(trace_id, u.kind, i, "delta_value", status, ends, level, n, extra))
+    return found
+
+
+def _score(
+    trace_id: str,
+    kind: str,
+    index: int,
+    metric: str,
+    status: ScoreStatus,
+    numbers: tuple[float, float, float],
+    level: float,
+    n: int,
+    extra: dict[str, object],
+) -> Score:
+    value, lo, hi = (float(x) for x in numbers)
+    known = status in ("ok", "certified")
+    return Score(
+        trace_id=trace_id,
+        unit_kind=kind,  # type: ignore[arg-type]
+        unit_index=index,
+        method=METHOD,
+        metric=metric,
+        value=min(max(value, lo), hi) if known and not isnan(value) else None,
+        lo=lo if known else None,
+        hi=hi if known else None,
+        level=level,
+        n=n,
+        status=status,
+        extra=extra,
+    )

@@ -1,0 +1,1 @@
+"""Which step decided that an agent's run failed?"""

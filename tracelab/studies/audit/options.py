@@ -1,0 +1,92 @@
+"""The config section of failure audits."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from tracelab.core.options import Section
+
+AUDIT_MAY_CHANGE = ("opinions", "judge", "workers", "max_live", "timeout_s")
+"""Keys that change no number of what was executed; opinions are kept by what was asked."""
+
+
+class JudgingConfig(Section):
+    """Who gives the opinions of judges; the run's own model where nothing is said."""
+
+    endpoint: str | None = None
+    """An OpenAI-compatible endpoint, up to and without `/chat/completions`."""
+    model: str | None = None
+    """The endpoint's name for its model."""
+    api_key_env: str | None = None
+    """Environment variable that holds the endpoint's key."""
+    context: int = Field(default=32_768, ge=256)
+    """Context length of the endpoint's model, tokens."""
+    reply_tokens: int = Field(default=1024, ge=16)
+    """Room for a reply."""
+    show_reference: bool = False
+    """Show the correct answer, where it is known."""
+    concurrency: int = Field(default=8, ge=1)
+    """Requests in flight."""
+    timeout_s: float = Field(default=120.0, gt=0)
+    """For a whole reply, seconds."""
+    attempts: int = Field(default=5, ge=1)
+    """Requests sent at most for one reply: after 429, 5xx, a timeout or a lost connection."""
+    max_requests: int | None = Field(default=None, ge=0)
+    """Cap on requests of one session."""
+    max_tokens: int | None = Field(default=None, ge=0)
+    """Cap on prompt and reply tokens of one session."""
+    max_cost: float | None = Field(default=None, ge=0)
+    """Cap in the unit of the prices."""
+    input_price: float = Field(default=0.0, ge=0)
+    """Price of a million prompt tokens."""
+    output_price: float = Field(default=0.0, ge=0)
+    """Price of a million reply tokens."""
+
+
+class AuditConfig(Section):
+    """Failure audits: what failed runs are re-executed in, and how much."""
+
+    environment: str | None = None
+    """`testbed`, `replay` (recorded tool results), `module:Class`, `command: PROGRAM ARGUMENTS`;
+    without one nothing can be executed, and `opinions` are all there is."""
+    side_effects: bool = False
+    """Acknowledges that the environment's steps change something, and are executed many times."""
+    opinions: list[str] = []
+    """Judges (`a2p`, ...) and floors (`error-rule`, ...) that guess without executing anything."""
+    controls: int = Field(default=4, ge=1)
+    """How often the recorded actions are executed again, unchanged, before anything else."""
+    initial: int = Field(default=4, ge=1)
+    """Re-executions from before every action in the first round, and what each later one adds."""
+    rollouts: int = Field(default=16, ge=1)
+    """Most re-executions from before one action."""
+    delta: float = Field(default=0.15, gt=0, lt=1)
+    """A step decides a failure only if it lowers the chance of success by more than this."""
+    confidence: float = Field(default=0.9, gt=0.5, lt=1)
+    """Posterior of one step above which the failure is `localized`."""
+    credible: float = Field(default=0.9, gt=0, lt=1)
+    """Posterior that the credible set of steps holds."""
+    level: float = Field(default=0.95, gt=0, lt=1)
+    """Nominal coverage of the intervals of scores."""
+    correct: bool = True
+    """Try corrections: what the model did better in a re-execution, or the environment offers."""
+    corrections: int = Field(default=3, ge=1)
+    """Most corrections tried a run."""
+    confirm: int = Field(default=8, ge=1)
+    """Fresh re-executions of each correction."""
+    theta: float = Field(default=0.5, gt=0, le=1)
+    """Chance of success that a correction must restore."""
+    evidence: bool = True
+    """Score the suspicious action without some of the messages: what did it depend on?"""
+    ablations: int = Field(default=32, ge=8)
+    """How often, each time without others; half of the messages are left out."""
+    max_turns: int = Field(default=100, ge=1)
+    """Turns after which a re-execution is scored as it stands."""
+    max_steps: int = Field(default=400, ge=1)
+    """A run with more model steps is not executed, and gets a `rejects` row."""
+    workers: int = Field(default=1, ge=1)
+    """Threads in which environments step; more help those that wait for something."""
+    max_live: int = Field(default=2048, ge=1)
+    """Environments held at once; each may be a process."""
+    timeout_s: float = Field(default=60.0, gt=0)
+    """Deadline of one answer of a command, seconds."""
+    judge: JudgingConfig = JudgingConfig()

@@ -1,0 +1,316 @@
+"""Which step of a failed run decided it: value by re-execution, and the posterior of the fall.
+
+V_t is the probability of success when the recorded run is re-executed from before action t to the
+end. A run that failed ends at V_N = 0; the decisive step is the one at which V falls most, by more
+than `delta` (the change point of V: *commitment*). Resampling before it re-rolls the mistake, so
+"the step whose resampling rescues most" names steps that did nothing wrong; it is reported for
+comparison only (`argmax_rescue`).
+
+As for sentences (`methods.resample`), a re-execution that repeats the recorded actions and gets the
+recorded replies is a sample of every boundary it passes. With p_t the probability of that,
+
+    V_t = p_t V_{t+1} + (1 - p_t) U_t,
+
+and each re-execution counts once, in the step in which it leaves the record (`stats.value_curve`).
+
+Pure: knows no engine and no environment. Signs: a fall is positive when the step lowered V.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tracelab.core.finding import Score
+from tracelab.stats.intervals import Floats, wilson
+from tracelab.stats.value_curve import CurveData, Posterior, keep_nodes
+
+METHOD = "re-execute"
+ESTIMATOR_VERSION = 1
+"""Bumped whenever the same re-executions would give other numbers."""
+MIN_RERUNS = 4
+"""Fewest graded re-executions before a raw number is reported about a boundary."""
+_END = 50.0
+"""Weight of the recorded end: the same actions and replies give the same score."""
+
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Rerun:
+    """One re-execution.
+
+    Attributes:
+        start: The action before which it began, 0..N-1.
+        left: The first action that it, or the reply to which, was another one; N if there is none.
+        reward: What it scored; None when it failed or was censored.
+        censored: It called something that a replay has no answer to.
+        forced: It began with a given action instead of one of the model's; a sample of no V.
+        action: What it wrote at `left` (or was given).
+        actions: All that it wrote, or was given, from `start` on.
+        tokens: Prompt and generated tokens it took.
+        error: Why it failed, if it did.
+    """
+
+    start: int
+    left: int
+    reward: float | None
+    censored: bool = False
+    forced: bool = False
+    action: str = ""
+    actions: tuple[str, ...] = ()
+    tokens: int = 0
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """Re-executions of one run, counted. Arrays over boundaries [N + 1].
+
+    Attributes:
+        total: Sum of rewards of those that are samples of V_b.
+        n: How many.
+        left_total: Sum of rewards of those that left in action i; at N, of those that never did.
+        left_n: How many.
+        keep: p_i [N]: exact where known, else the share that repeated action i (0 without any).
+        exact: Whether p_i is known exactly, [N].
+        censored: Re-executions without an outcome because the record had no answer.
+        failed: Those without one for any other reason.
+        end: The recorded score.
+    """
+
+    total: Floats
+    n: Floats
+    left_total: Floats
+    left_n: Floats
+    keep: Floats
+    exact: NDArray[np.bool_]
+    censored: int
+    failed: int
+    end: float
+
+    @property
+    def coverage(self) -> float:
+        """Share of the re-executions that a replay could follow to the end; 1 without any."""
+        known = float(self.left_n.sum())
+        return known / (known + self.censored) if known + self.censored else 1.0
+
+    def curve(self) -> CurveData:
+        """What the value curve is fitted to; the recorded end counts as known."""
+        total, n = self.left_total.copy(), self.left_n.copy()
+        total[-1] += _END * self.end
+        n[-1] += _END
+        passed = np.maximum(self.n[:-1] - self.left_n[:-1], 0)
+        nodes = keep_nodes(passed, self.n[:-1])
+        return CurveData(total, n, np.where(self.exact[:, None], self.keep[:, None], nodes))
+
+
+def tally(
+    size: int,
+    reruns: Iterable[Rerun],
+    *,
+    end: float,
+    keep: Sequence[float] | None = None,
+    censored_as: float | None = None,
+) -> Tally:
+    """Count re-executions by where they start and where they leave the record.
+
+    Args:
+        size: Actions of the run, N.
+        reruns: Its re-executions; forced ones are left out.
+        end: The recorded score.
+        keep: P(the model repeats exactly action i, and the environment its reply), [N], where
+            known; NaN where not.
+        censored_as: Reward that censored ones are given (for bounds); None leaves them out.
+    """
+    total, n = np.zeros(size + 1), np.zeros(size + 1)
+    left_total, left_n = np.zeros(size + 1), np.zeros(size + 1)
+    censored = failed = 0
+    for r in reruns:
+        if r.forced:
+            continue
+        reward = r.reward
+        if r.censored:
+            censored += 1
+            reward = censored_as
+        elif reward is None:
+            failed += 1
+        if reward is None:
+            continue
+        total[r.start : r.left + 1] += reward
+        n[r.start : r.left + 1] += 1
+        left_total[r.left] += reward
+        left_n[r.left] += 1
+    with np.errstate(divide="ignore", invalid="ignore"):
+        share = np.where(n[:-1] > 0, 1 - left_n[:-1] / n[:-1], 0.0)
+    known = np.full(size, np.nan) if keep is None else np.asarray(keep, dtype=np.float64)
+    p = np.where(np.isnan(known), share, known)
+    return Tally(
+        total, n, left_total, left_n, np.clip(p, 0, 1), ~np.isnan(known), censored, failed, end
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Falls:
+    """Posterior of where the one largest fall of V above a threshold is.
+
+    Attributes:
+        prob: P(it is at action i), [N]; what is missing to 1 is `none`.
+        none: P(no action lowers V by more than the threshold).
+        mean: Posterior mean of the fall V_i - V_{i+1}, [N]; positive when the action lowered V.
+        lo: Lower end of its equal-tailed credible interval, [N].
+        hi: Upper end, [N].
+        each: P(the action lowers V by more than the threshold), [N]; several may.
+    """
+
+    prob: Floats
+    none: float
+    mean: Floats
+    lo: Floats
+    hi: Floats
+    each: Floats = field(default_factory=lambda: np.zeros(0))
+
+    @property
+    def order(self) -> Ints:
+        """Actions, the most probable first; ties by position."""
+        return np.argsort(-self.prob, kind="stable")
+
+    def credible_set(self, level: float) -> tuple[int, ...]:
+        """Fewest actions that hold `level` of the posterior, given that there is a fall."""
+        mass = self.prob[self.order]
+        if not len(mass) or mass.sum() <= 0:
+            return ()
+        count = int(np.searchsorted(np.cumsum(mass) / mass.sum(), level - 1e-9)) + 1
+        return tuple(sorted(int(i) for i in self.order[:count]))
+
+
+def falls(fitted: Posterior, delta: float, level: float = 0.9) -> Falls:
+    """Where V falls most, by more than `delta`.
+
+    Like `Posterior.decisive`, but of falls only: a step that raised V is not to blame. Actions
+    count as independent given the data.
+    """
+    size = fitted.scale[:, None] * -fitted.steps
+    cuts = np.linspace(delta, 1, 101)
+    tail = np.stack([np.where(size > c, fitted.delta, 0).sum(axis=1) for c in cuts])
+    below = np.log(np.maximum(1 - tail, 1e-12))
+    others = np.exp(below.sum(axis=1, keepdims=True) - below)
+    density = np.vstack([tail[:-1] - tail[1:], tail[-1:]])
+    prob: Floats = (np.maximum(density, 0) * others).sum(axis=0)
+    none = float(np.exp(below[0].sum()))
+    if (mass := prob.sum()) > 0:
+        prob = prob / mass * (1 - none)
+    mean, lo, hi = fitted.importances(level)
+    return Falls(prob, none, -mean, -hi, -lo, np.minimum(tail[0], 1.0))
+
+
+def argmax_rescue(counts: Tally) -> int | None:
+    """The action whose resampling succeeds most often, the earliest of several; for comparison."""
+    if not counts.n[:-1].any():
+        return None
+    value = np.where(counts.n > 0, counts.total / np.maximum(counts.n, 1), -1.0)[:-1]
+    return int(np.argmax(value))
+
+
+def first_round(size: int, initial: int) -> Ints:
+    """Re-executions to begin with: `initial` from before every action, [N]."""
+    return np.full(size, initial, dtype=np.int64)
+
+
+def next_round(found: Falls, planned: Ints, *, batch: int, cap: int, confidence: float) -> Ints:
+    """More re-executions where the decisive step is not sure yet, [N]; all zero when it is.
+
+    They start before the actions that may be decisive and after them, since a fall is a difference
+    of both; and where it is open whether there is a fall at all, before the one most likely.
+
+    Args:
+        found: What is known.
+        planned: Re-executions asked so far from before each action, [N].
+        batch: How many more from each place.
+        cap: Most from one place.
+        confidence: Posterior at which an answer counts as sure.
+    """
+    more = np.zeros_like(planned)
+    top = float(found.prob.max(initial=0.0))
+    if top >= confidence or found.none >= confidence or not len(planned):
+        return more
+    for i in found.credible_set(0.98)[: len(planned)]:
+        if found.prob[i] < 0.01:
+            continue
+        for b in (i, i + 1):
+            if b < len(planned):
+                more[b] = max(0, min(batch, cap - int(planned[b])))
+    return more
+
+
+def rerun_bounds(
+    size: int, reruns: Sequence[Rerun], *, end: float, keep: Sequence[float] | None
+) -> tuple[Floats, Floats]:
+    """V_b if every censored re-execution had failed, and if every one had succeeded; [N + 1]."""
+    ends = []
+    for reward in (0.0, 1.0):
+        t = tally(size, reruns, end=end, keep=keep, censored_as=reward)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            ends.append(np.where(t.n > 0, t.total / t.n, np.nan))
+    return ends[0], ends[1]
+
+
+def scores(
+    trace_id: str,
+    steps: Sequence[int],
+    counts: Tally,
+    fitted: Posterior,
+    found: Falls,
+    *,
+    level: float,
+    evidence: str,
+) -> list[Score]:
+    """Scores of one run: `value` raw and pooled, `delta_value` and `p_decisive` of each action.
+
+    Args:
+        trace_id: The run's trace.
+        steps: Index of each action among the steps of the episode [N].
+        counts: Its re-executions.
+        fitted: Its value curve.
+        found: Where V falls.
+        level: Coverage of intervals.
+        evidence: `executed` or `replayed`.
+
+    Returns:
+        `value` of unit kind `boundary`, in [0, 1]; `delta_value` = V_{i+1} - V_i, negative when
+        the action lowered V; `p_decisive`, the posterior that it is the decisive one.
+    """
+    out = []
+    raw_lo, raw_hi = wilson(counts.total, np.maximum(counts.n, 1), level)
+    value, lo, hi = fitted.values(level)
+    pooled = METHOD + "-pooled"
+    for i, step in enumerate(steps):
+        n = int(counts.n[i])
+        enough = n >= MIN_RERUNS
+        out.append(
+            Score(
+                trace_id, "boundary", step, METHOD, "value",
+                float(counts.total[i] / n) if enough else None,
+                float(raw_lo[i]) if enough else None, float(raw_hi[i]) if enough else None,
+                level, n, "ok" if enough else "insufficient", evidence,
+            )
+        )  # fmt: skip
+        for kind, metric, center, low, high in (
+            ("boundary", "value", value[i], lo[i], hi[i]),
+            ("step", "delta_value", -found.mean[i], -found.hi[i], -found.lo[i]),
+            ("step", "p_decisive", found.prob[i], None, None),
+        ):
+            lowest = None if low is None else float(min(low, center))
+            highest = None if high is None else float(max(high, center))
+            out.append(
+                Score(
+                    trace_id, kind, step, pooled, metric,  # type: ignore[arg-type]
+                    float(center), lowest, highest, level,
+                    int(counts.n[i] + counts.n[i + 1]), "ok", evidence,
+                    extra={"keep": round(float(counts.keep[i]), 6)} if kind == "step" else {},
+                )
+            )  # fmt: skip
+    return out

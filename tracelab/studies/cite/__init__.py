@@ -1,0 +1,1 @@
+"""Which spans of the context is each statement of a response made of?"""

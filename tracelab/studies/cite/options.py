@@ -1,0 +1,69 @@
+"""The options of context attribution."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from tracelab.core.options import Section
+
+
+class ContextConfig(Section):
+    """Context attribution: which spans of the context a response is made of."""
+
+    unit: Literal["word", "sentence", "paragraph", "document", "message"] = "sentence"
+    """How finely the context is cut; `message` is for chats."""
+    segmenter: str = "reasoning-v1"
+    """How text is cut into sentences, in the context and in the response."""
+    template: str = "Context: {context}\n\nQuery: {query}"
+    """How a context and a query become one user message."""
+    mode: Literal["delete", "placeholder", "resample"] = "delete"
+    """What stands in the place of an ablated source: nothing, a fixed text, or what the model
+    itself writes there."""
+    placeholder: str = "[...]"
+    """The fixed text; also what an ablated tool result leaves behind."""
+    methods: list[
+        Literal[
+            "ablate",
+            "context-cite",
+            "leave-one-out",
+            "shapley",
+            "sufficient",
+            "pairs",
+            "attention",
+            "at2",
+            "llm-cites",
+        ]
+    ] = ["ablate"]
+    """What is computed. `ablate` gives effects with intervals, and the ranking; `context-cite` the
+    published weights from the same masks; `leave-one-out` needs a mask per source. About each
+    target that the context raises, with masks of their own: `shapley` values with intervals
+    (`ablations` masks); `sufficient`, the smallest set found that alone holds the target within 1
+    nat (60 masks at most); `pairs`, which of the top 8 spans need or replace each other (37).
+    Cheap baselines that load the model once more, with transformers: `attention` of the target to
+    each span, mean over heads; `at2`, a weight a head learned from the run's own ablations.
+    `llm-cites` asks the model itself, once a target, which spans support it."""
+    ablations: int = Field(default=64, ge=8)
+    """Most masks per context; ContextCite uses 64, and 32 already find what matters."""
+    width: float | None = Field(default=None, gt=0)
+    """Stop earlier, once no interval of a context's scores is wider than this many nats."""
+    held_out: int = Field(default=16, ge=0)
+    """Fresh masks per context on which the scores are tested (LDS); 0 saves them."""
+    top_k: list[int] = [1, 3, 5]
+    """Removing the k top sources of each target at once: what does the target lose?"""
+    prune: int = Field(default=0, ge=0)
+    """Answer each context again from so many top spans, and say what changed (`tracelab query
+    pruned`); 0 does not."""
+    curve_points: int = Field(default=0, ge=0)
+    """Steps of the insertion and deletion curves of each target; 0 saves their ablations."""
+    level: float = Field(default=0.95, gt=0, lt=1)
+    """Nominal coverage of every interval."""
+    max_sources: int = Field(default=2000, ge=1)
+    """A longer context is refused with a `rejects` row."""
+    roles: list[Literal["system", "user", "assistant", "tool"]] = ["user", "assistant", "tool"]
+    """Chats: messages of which roles hold sources."""
+    exchanges: bool = False
+    """Chats: a tool call and its results are one source; otherwise the call always stays."""
+    hints: bool = False
+    """Testbed only: questions with a clerk's wrong hint."""

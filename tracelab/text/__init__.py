@@ -1,0 +1,1 @@
+"""Strings in, spans and answers out: segmenters, reasoning tags, answers, categories. Pure."""

@@ -1,0 +1,1 @@
+"""Reads the warehouse for people: typed results, terminal, report."""

@@ -1,0 +1,34 @@
+"""The Python API: the three studies as functions, their results as typed values.
+
+    data in memory, or a path ─► the command's own config and pipeline ─► warehouse ─► Result
+
+Contract: a call does what the command of its name does, with the same options, and keeps what it
+measured in the same home, so that SQL, the report and a later session find it there; asking again
+costs nothing, asking for more pays for the difference. Works inside a running event loop, as in a
+notebook. Whatever goes wrong on purpose is a `TracelabError` of one sentence; a record that cannot
+be used is in the result's `rejects`. It knows nothing about terminals.
+"""
+
+from tracelab.view.opening import open_run
+from tracelab.view.result import Costs, Rejected, Result
+from tracelab.view.sentences import Anchor, AnchorsResult, anchors
+from tracelab.view.spans import CiteResult, Effect, Statement, cite
+from tracelab.view.steps import AuditResult, Step, Verdict, audit
+
+__all__ = [
+    "Anchor",
+    "AnchorsResult",
+    "AuditResult",
+    "CiteResult",
+    "Costs",
+    "Effect",
+    "Rejected",
+    "Result",
+    "Statement",
+    "Step",
+    "Verdict",
+    "anchors",
+    "audit",
+    "cite",
+    "open_run",
+]

@@ -1,0 +1,161 @@
+"""What a caller hands over becomes a file that the pipelines read.
+
+Data in memory are written to `inputs/` in the home, under a name that is their content's hash: the
+same data are the same source, so that asking twice resumes a run instead of starting another.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tracelab.core.errors import ConfigError
+from tracelab.core.trace import content_hash
+from tracelab.run.config import RunConfig, assign, override, parse_config
+from tracelab.store.home import Home
+
+Record = Mapping[str, Any]
+Data = str | Path | Record | Sequence[Record] | Sequence[str] | Sequence[Path]
+"""A path (or several, for agent logs), `testbed`, JSON text, a record, or a list of records."""
+
+Overrides = Mapping[str, Any] | Sequence[str]
+"""Any config keys: `{"resample.delta": 0.05}`, or as `--set` takes them."""
+
+
+def place(data: Data, home: Home, *, documents: bool = False) -> tuple[str, bool]:
+    """Where the pipelines find some data.
+
+    Args:
+        data: What the caller gave.
+        home: Data in memory are kept there.
+        documents: Each record is a document of its own (agent logs) rather than a line.
+
+    Returns:
+        The source, several paths separated by line breaks, and whether it was in memory.
+
+    Raises:
+        ConfigError: It is neither paths nor JSON records.
+    """
+    if isinstance(data, Path):
+        return str(data), False
+    if isinstance(data, str):
+        text = data.strip()
+        if not text.startswith("{") and "\n" not in text:
+            return data, False
+        return _keep(_parsed(text), home, documents), True
+    if isinstance(data, Mapping):
+        return _keep([data], home, documents), True
+    if not isinstance(data, Sequence) or isinstance(data, bytes):
+        raise ConfigError(f"data are a path, a record or a list of records, not {_kind(data)}")
+    if not data:
+        raise ConfigError("the list of records is empty")
+    if all(isinstance(d, str | Path) for d in data):
+        return "\n".join(str(d) for d in data), False
+    return _keep([_record(i, d) for i, d in enumerate(data)], home, documents), True
+
+
+def configured(
+    config: Mapping[str, Any], overrides: Overrides, where: str, *, stem: str | None = None
+) -> RunConfig:
+    """A checked config.
+
+    Args:
+        config: As in a config file.
+        overrides: Keys to set in it.
+        where: Who is asking, for messages.
+        stem: The run is named after it and everything that determines its numbers, unless an
+            override names it.
+
+    Raises:
+        ConfigError: One sentence that names the key.
+    """
+    data: dict[str, Any] = json.loads(json.dumps(config))
+    if isinstance(overrides, Mapping):
+        for key, value in overrides.items():
+            assign(data, key, value)
+    else:
+        for item in overrides:
+            override(data, item)
+    if stem is None or "name" in data:
+        return parse_config(data, where)
+    parsed = parse_config(data | {"name": stem}, where)
+    return parse_config(data | {"name": f"{stem}-{parsed.digest[:8]}"}, where)
+
+
+def _record(i: int, value: object) -> Record:
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"record {i} of the list is {_kind(value)}, not a dict")
+    return value
+
+
+def _parsed(text: str) -> list[Record]:
+    """One JSON object over any lines, or one a line."""
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = None
+    if isinstance(value, dict):
+        return [value]
+    found: list[Record] = []
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            value = json.loads(line)
+        except (ValueError, RecursionError) as e:
+            raise ConfigError(f"the text is not JSON (line {number}: {e})") from None
+        if not isinstance(value, dict):
+            raise ConfigError(f"line {number} of the text is {_kind(value)}, not a JSON object")
+        found.append(value)
+    return found
+
+
+def _keep(records: Sequence[Record], home: Home, documents: bool) -> str:
+    if not documents:  # a name of its own rather than that of a file nobody knows
+        records = [{"id": f"record-{i}"} | dict(r) for i, r in enumerate(records)]
+    lines = [_line(i, r) for i, r in enumerate(records)]
+    home.require_writable()
+    folder = home.path / "inputs"
+    target = folder / content_hash([documents, *lines])[:12]
+    if documents:
+        for i, line in enumerate(lines):
+            _write(target / f"record-{i}.json", line)
+        return str(target)
+    _write(target.with_suffix(".jsonl"), "".join(line + "\n" for line in lines))
+    return str(target.with_suffix(".jsonl"))
+
+
+def _line(i: int, record: Record) -> str:
+    try:
+        return json.dumps(record, allow_nan=False, default=_plain)
+    except (TypeError, ValueError, RecursionError) as e:
+        raise ConfigError(f"record {i} cannot be written as JSON ({e})") from None
+
+
+def _plain(value: Any) -> Any:
+    """Numbers of numpy and pandas as Python's; mappings as dicts."""
+    if isinstance(value, Mapping):
+        return dict(value)
+    if callable(item := getattr(value, "item", None)):
+        return item()
+    raise TypeError(f"{_kind(value)} is not JSON")
+
+
+def _write(path: Path, text: str) -> None:
+    """The whole file or none; what is there already has the same content."""
+    if path.exists():
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(
+        "w", dir=path.parent, suffix=".part", encoding="utf-8", delete=False
+    ) as f:
+        f.write(text)
+    os.replace(f.name, path)
+
+
+def _kind(value: object) -> str:
+    return type(value).__name__

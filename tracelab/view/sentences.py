@@ -1,0 +1,164 @@
+"""`tracelab.anchors`: which sentences decided the answers?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from duckdb import DuckDBPyConnection
+
+from tracelab.store.connect import open_reader
+from tracelab.store.home import Home
+from tracelab.view import frames
+from tracelab.view.data import Data, Overrides, configured, place
+from tracelab.view.result import Result, common, measure
+
+
+@dataclass(frozen=True, slots=True)
+class Anchor:
+    """One sentence and what it did to the answer; a row of the view `anchors`.
+
+    `value` is the expected reward after the sentence minus before it, in [-1, 1]: positive when
+    writing it raised the reward. None, with its interval, when it could not be measured.
+    """
+
+    trace_id: str
+    trace_name: str | None
+    method: str
+    evidence: str
+    rank: int | None
+    unit_index: int
+    text: str
+    category: str | None
+    role: str | None
+    value: float | None
+    lo: float | None
+    hi: float | None
+    level: float
+    n: int
+    status: str
+    p_adjusted: float | None
+    prob_matters: float | None
+    prob_decisive: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A trace: what was asked, what was answered, and what is right (None if unknown)."""
+
+    trace_id: str
+    trace_name: str | None
+    text: str
+    answer: str | None
+    reference: str | None
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class AnchorsResult(Result[Anchor]):
+    """Sentences in the order of their traces; one row a sentence and method."""
+
+    row: ClassVar[type[Anchor]] = Anchor
+
+    traces: tuple[Asked, ...] = ()
+
+    @property
+    def method(self) -> str | None:
+        """The method to look at first: the pooled one, if the run has it."""
+        from tracelab.view.report.runs import preferred
+
+        return preferred(sorted({r.method for r in self.rows}))
+
+    def top(self, n: int = 5, *, method: str | None = None) -> list[Anchor]:
+        """The sentences with the largest effects, whatever their sign, over all traces."""
+        chosen = method or self.method
+        ranked = [r for r in self.rows if r.method == chosen and r.value is not None]
+        return sorted(ranked, key=lambda r: -abs(r.value or 0.0))[:n]
+
+    def _repr_html_(self) -> str:
+        from tracelab.view.html import of_anchors
+
+        return of_anchors(self)
+
+
+def anchors(
+    data: Data,
+    model: str | Path,
+    *,
+    name: str | None = None,
+    target_halfwidth: float | None = None,
+    budget_tokens: int | None = None,
+    rollouts: int | None = None,
+    methods: Sequence[str] = (),
+    compat: Literal["thought-anchors"] | None = None,
+    temperature: float | None = None,
+    top_p: float | None = None,
+    max_tokens: int | None = None,
+    engine: str = "vllm",
+    dtype: str | None = None,
+    overrides: Overrides = (),
+    fresh: bool = False,
+    quiet: bool = False,
+    home: str | Path | None = None,
+) -> AnchorsResult:
+    """Measure which sentences decided the answers of reasoning traces; `tracelab anchors`.
+
+    Args:
+        data: `{"prompt" or "messages", "response", "reference"?, …}`, a list of such records, JSON
+            text of them, the path of a file or folder of traces, or `testbed`.
+        model: `testbed`, a directory or a hub id: the model that wrote the traces.
+        name: The run's name; by default from the file's, or from the data and all that
+            determines the numbers, so that the same call continues the same run.
+        target_halfwidth: A sentence is decided at this half-width (default 0.1).
+        budget_tokens: Generated tokens to stop at.
+        rollouts: Most from one boundary.
+        methods: `resample`, `counterfactual`, `links`, `force`, `attend`, `suppress`.
+        compat: Also the published numbers, from the published sampling.
+        temperature: As the traces were made; so are the next two.
+        top_p: Nucleus mass.
+        max_tokens: Longest continuation.
+        engine: `vllm`, `transformers` or `scripted`.
+        dtype: Precision of weights and arithmetic.
+        overrides: Any other config keys.
+        fresh: Forget what this run has done and start over.
+        quiet: No progress on stderr.
+        home: Where results live; default `TRACELAB_HOME` or `./tracelab-home`.
+
+    Raises:
+        TracelabError: An option, the model or all of the data cannot be used, or the engine cannot
+            go on; one sentence.
+    """
+    from tracelab.cli.anchors import config_of
+
+    at = Home.at(home)
+    source, in_memory = place(data, at)
+    config = config_of(
+        source, model=str(model), name=name, target_halfwidth=target_halfwidth,
+        budget_tokens=budget_tokens, rollouts=rollouts, methods=tuple(methods), compat=compat,
+        temperature=temperature, top_p=top_p, max_tokens=max_tokens, engine=engine, dtype=dtype,
+    )  # fmt: skip
+    if in_memory and name is None:
+        del config["name"]
+    parsed = configured(
+        config, overrides, "tracelab.anchors", stem="anchors" if in_memory else None
+    )
+    measure(parsed, at, fresh=fresh, quiet=quiet)
+    with open_reader(at.database) as con:
+        return opened(con, parsed.name, at.path)
+
+
+def opened(con: DuckDBPyConnection, run_id: str, home: Path) -> AnchorsResult:
+    """The result of a run that is in the warehouse."""
+    rows = frames.read(
+        con, Anchor,
+        "FROM anchors WHERE run_id = $run ORDER BY trace_name, trace_id, method, evidence, "
+        "unit_index", run=run_id,
+    )  # fmt: skip
+    traces = frames.read(
+        con, Asked,
+        "FROM trace_messages WHERE run_id = $run AND role = 'user' QUALIFY row_number() OVER "
+        "(PARTITION BY trace_id ORDER BY turn_index DESC) = 1 ORDER BY trace_name, trace_id",
+        run=run_id,
+    )  # fmt: skip
+    return AnchorsResult(run_id, home, rows, *common(con, run_id), traces)

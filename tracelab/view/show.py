@@ -1,0 +1,225 @@
+"""`tracelab show TRACE`: one trace in the terminal, tinted by what was measured of it.
+
+Nothing is computed here: the numbers are those of the warehouse's views. On a terminal effects are
+background colours (blue raised, orange lowered) beside the number itself, so that nothing is told
+by colour alone; piped, or with NO_COLOR, the same lines are plain. Text of a trace is `clean`ed: it
+cannot move the cursor or forge a line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from duckdb import DuckDBPyConnection
+from rich.console import Console
+from rich.padding import Padding
+from rich.style import Style
+from rich.table import Table
+from rich.text import Text
+
+from tracelab.core.errors import QueryError
+from tracelab.text.categories import categorize
+from tracelab.view.output import clean, signed
+from tracelab.view.report.page import require_views
+from tracelab.view.report.runs import preferred, rows
+from tracelab.view.report.selection import TraceKey, find_run, find_trace
+
+_RAISED = ((222, 235, 250), (120, 172, 230))
+_LOWERED = ((252, 232, 214), (240, 160, 90))
+_INK = "#14171b"
+_FDR = 0.1
+_LEAST_SCALE = 0.2  # an effect of this size or more gets the full colour
+_PROSE = 600  # characters of a text that a terminal shows
+
+_SENTENCES = """
+SELECT u.unit_index, u.text, a.value, a.lo, a.hi, a.n, a.status, a.prob_decisive,
+       coalesce(a.p_adjusted, raw.p_adjusted) AS p_adjusted
+FROM trace_units AS u
+LEFT JOIN anchors AS a
+    ON u.run_id = a.run_id AND u.trace_id = a.trace_id AND u.unit_index = a.unit_index
+    AND a.method = $method AND a.evidence = 'executed'
+LEFT JOIN anchors AS raw
+    ON u.run_id = raw.run_id AND u.trace_id = raw.trace_id AND u.unit_index = raw.unit_index
+    AND raw.method = 'resample' AND raw.evidence = 'executed' AND $method = 'resample-pooled'
+WHERE u.run_id = $run AND u.trace_id = $trace AND u.unit_kind = 'sentence' ORDER BY u.unit_index
+"""
+
+_STEPS = """
+SELECT u.unit_index, u.text, s.value, s.lo, s.hi, s.n, s.status, NULL AS prob_decisive,
+       s.p_adjusted
+FROM trace_units AS u
+LEFT JOIN (
+    SELECT DISTINCT ON (run_id, trace_id, unit_index) * FROM unit_scores
+    WHERE unit_kind = 'step' AND metric = 'delta_value' AND target = '' AND evidence <> 'judged'
+    ORDER BY list_position(['executed', 'replayed', 'scored'], evidence), method
+) AS s USING (run_id, trace_id, unit_kind, unit_index)
+WHERE u.run_id = $run AND u.trace_id = $trace AND u.unit_kind = 'step' ORDER BY u.unit_index
+"""
+
+_STATEMENTS = """
+SELECT position, statement, label, top_span, top_value, top_lo, top_hi, logprob_full, logprob_empty
+FROM grounding WHERE run_id = $run AND trace_id = $trace ORDER BY position, method
+"""
+
+_VERDICTS = """
+SELECT method, evidence, status, decisive_step, agent, posterior, runner_up, counterfactual
+FROM verdicts WHERE run_id = $run AND trace_id = $trace
+ORDER BY list_position(['executed', 'replayed', 'scored', 'judged'], evidence), method
+"""
+
+_METHODS = """
+SELECT DISTINCT method, level FROM anchors
+WHERE run_id = $run AND trace_id = $trace AND evidence = 'executed'
+"""
+
+_HEAD = """
+SELECT role, text, answer, reference FROM trace_messages
+WHERE run_id = $run AND trace_id = $trace ORDER BY turn_index
+"""
+
+
+def show_trace(
+    con: DuckDBPyConnection, name: str, run: str | None, method: str | None, console: Console
+) -> None:
+    """Print one trace.
+
+    Args:
+        con: An open reader.
+        name: Id, beginning of an id, or name of the trace.
+        run: Id or name of the run; None is the latest that has the trace.
+        method: The estimator to show; None is the first of `report.runs.PREFERRED` it has.
+        console: Where to; colours, width and NO_COLOR are its business.
+
+    Raises:
+        QueryError: There is no such run, trace or method.
+    """
+    require_views(con)
+    if run is not None and find_run(con, run) is None:
+        raise QueryError(f"there is no run {run!r}: `tracelab query runs` lists them")
+    key = find_trace(con, name, run)
+    if key is None:
+        there = f" in run {run!r}" if run else ""
+        raise QueryError(f"there is no trace {name!r}{there}: `tracelab query traces` lists them")
+    where = {"run": key.run_id, "trace": key.trace_id}
+    levels = {r["method"]: r["level"] for r in rows(con, _METHODS, **where)}
+    if method is not None and method not in levels:
+        have = ", ".join(sorted(levels)) or "none"
+        raise QueryError(f"trace {key.trace_id} has no effects by {method!r}; it has {have}")
+    chosen = method or preferred(list(levels))
+    _head(console, key, rows(con, _HEAD, **where))
+    if sentences := rows(con, _SENTENCES, **where, method=chosen or ""):
+        level = levels.get(chosen or "")
+        about = f"{chosen}, {level:.0%} intervals" if chosen and level else "no effects measured"
+        console.print(Text(f"sentences, by {about}", style="bold"))
+        _units(console, sentences)
+    if statements := rows(con, _STATEMENTS, **where):
+        console.print(Text("statements and what they rest on (nats)", style="bold"))
+        _statements(console, statements)
+    if steps := rows(con, _STEPS, **where):
+        console.print(Text("steps", style="bold"))
+        _units(console, steps, categories=False)
+        _verdicts(console, rows(con, _VERDICTS, **where))
+
+
+def _head(console: Console, key: TraceKey, messages: Sequence[dict[str, Any]]) -> None:
+    title = Text(_short(key.name, 200), style="bold")
+    title.append(f" {key.trace_id} in {clean(key.run_id)}", style="dim")
+    console.print(title, soft_wrap=True)
+    for message in messages[:-1]:
+        said = Text(f"{message['role']}: ", style="dim") + Text(_short(message["text"], _PROSE))
+        console.print(Padding(said, (0, 0, 0, 2)) if console.is_terminal else said,
+                      soft_wrap=not console.is_terminal)  # fmt: skip
+    answer, reference = messages[-1]["answer"], messages[-1]["reference"]
+    ends = f"answer: {'not recorded' if answer is None else _short(answer, 200)}"
+    if reference is not None:
+        ends += f"; reference: {_short(reference, 200)}"
+    console.print(Text(ends), soft_wrap=True)
+    console.print()
+
+
+def _units(console: Console, units: Sequence[dict[str, Any]], *, categories: bool = True) -> None:
+    """Sentences or steps: index, effect, interval, n, marks, and the text tinted by the effect."""
+    known = [abs(u["value"]) for u in units if _measured(u)]
+    scale, wide = max([_LEAST_SCALE, *known]), len(str(len(units)))
+    best = max((u["prob_decisive"] or 0 for u in units), default=0)
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 1))
+    sides: tuple[Literal["left", "right"], ...] = ("right",) * 4 + ("left",) * 2
+    for justify in sides:
+        table.add_column(justify=justify, no_wrap=True)
+    table.add_column(overflow="fold", ratio=1)
+    for u in units:
+        ok = _measured(u)
+        p, decisive = u["p_adjusted"], u["prob_decisive"]
+        marks = "*" if ok and p is not None and p <= _FDR else ""
+        marks += "!" if ok and decisive is not None and decisive == best > 0.5 else ""
+        marks += "c" if u["status"] == "certified" else ""
+        kind = categorize(u["text"], index=u["unit_index"], total=len(units)) if categories else ""
+        value = signed(u["value"]) if ok else "n/m"
+        ends = f"[{signed(u['lo'])}, {signed(u['hi'])}]" if ok and u["lo"] is not None else ""
+        n = "" if u["n"] is None else f"n={u['n']}"
+        said = _short(u["text"], _PROSE) or "(white space)"
+        text = Text.assemble((said, _tint(u["value"], scale) if ok else "dim"))
+        if console.is_terminal:
+            table.add_row(str(u["unit_index"]), value, ends, n, marks, kind.split("_")[-1], text)
+        else:  # one line a unit, for grep
+            console.print(Text(f"{u['unit_index']:>{wide}}  {value:>5}  {ends:<16}  {n:<6}  "
+                               f"{marks:<2}  {text.plain}"), soft_wrap=True)  # fmt: skip
+    if console.is_terminal:
+        console.print(table)
+    console.print(Text(
+        "+ raised the expected reward, - lowered it; * significant at a false discovery rate of "
+        "10 %; ! decisive; c certified (so often written that its effect is bounded); "
+        "n/m not measured",
+        style="dim",
+    ), soft_wrap=not console.is_terminal)  # fmt: skip
+    console.print()
+
+
+def _measured(unit: dict[str, Any]) -> bool:
+    return unit["value"] is not None and unit["status"] not in ("insufficient", "failed")
+
+
+def _statements(console: Console, statements: Sequence[dict[str, Any]]) -> None:
+    for s in statements:
+        rests = "not measured" if s["label"] == "insufficient" else "no span raises it"
+        if s["top_span"] is not None:
+            ends = "" if s["top_lo"] is None else f" [{signed(s['top_lo'])}, {signed(s['top_hi'])}]"
+            rests = f"{signed(s['top_value'])}{ends} {_short(s['top_span'], 160)}"
+        style = {"grounded": "green", "ungrounded": "red"}.get(s["label"], "dim")
+        line = Text(f"{s['position']:>3}  ") + Text(f"{s['label']:<12}", style=style)
+        console.print(line + Text(f"  {_short(s['statement'], _PROSE)}"), soft_wrap=True)
+        console.print(Text(f"                   <- {rests}", style="dim"), soft_wrap=True)
+    console.print()
+
+
+def _verdicts(console: Console, verdicts: Sequence[dict[str, Any]]) -> None:
+    for v in verdicts:
+        said = f"verdict ({v['method']}, evidence: {v['evidence']}): {v['status']}"
+        if v["decisive_step"] is not None:
+            said += f", step {v['decisive_step']}"
+        if v["agent"] is not None:
+            said += f" by {_short(v['agent'], 60)}"
+        if v["posterior"] is not None:
+            said += f", probability {v['posterior']:.2f}"
+        if v["runner_up"] is not None:
+            said += f"; runner-up: step {v['runner_up']}"
+        if v["counterfactual"] is not None:
+            said += f"; fixed by: {_short(v['counterfactual'], 300)}"
+        console.print(Text(said), soft_wrap=not console.is_terminal)
+
+
+def _tint(value: float, scale: float) -> Style:
+    """Dark ink on a background that is stronger the larger the effect."""
+    strength = min(1.0, abs(value) / scale)
+    if strength < 0.05:
+        return Style()
+    low, high = _RAISED if value > 0 else _LOWERED
+    red, green, blue = (round(a + (b - a) * strength) for a, b in zip(low, high, strict=True))
+    return Style(color=_INK, bgcolor=f"rgb({red},{green},{blue})")
+
+
+def _short(text: str, most: int) -> str:
+    """One harmless line, shortened in the middle of nothing but at its end."""
+    said = clean(text[: most + 1]).strip()
+    return said if len(text) <= most else said[:most] + f"… ({len(text):,} characters)"
