@@ -11,7 +11,8 @@ import tracemalloc
 import numpy as np
 
 from tracelab.core.item import ModelRef, Outcome, Rollout, Sampling
-from tracelab.core.trace import TokenizedTrace, Trace, Turn, Unit
+from tracelab.core.trace import TokenizedTrace, Trace, Turn
+from tracelab.core.unit import Unit
 from tracelab.stats.value_curve import fit
 from tracelab.studies.anchors import counterfactual, links, pooled, resample
 

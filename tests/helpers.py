@@ -10,7 +10,8 @@ import numpy as np
 from click.testing import CliRunner, Result
 
 from tracelab.cli import main
-from tracelab.core.trace import Trace, Turn, Unit, tokenized_units
+from tracelab.core.trace import Trace, Turn, tokenized_units
+from tracelab.core.unit import Unit
 from tracelab.engines.scripted import Script, ScriptTokenizer
 from tracelab.store.connect import open_reader
 from tracelab.store.home import Home

@@ -10,7 +10,7 @@ import numpy as np
 
 from benchmarks.testbed import truth
 from tracelab.core.errors import TracelabError
-from tracelab.core.trace import Unit
+from tracelab.core.unit import Unit
 from tracelab.stats.intervals import Floats
 
 FILLER = "filler"

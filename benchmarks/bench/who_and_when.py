@@ -114,7 +114,7 @@ def labelled(path: Path) -> dict[str, list[Episode]]:
         if isinstance(found, Reject):
             rejects.append(found)
             continue
-        episode = Episode.of(found)
+        episode = found.episode
         if episode is None or episode.label is None:
             unlabelled += 1
         else:

@@ -10,7 +10,7 @@ from benchmarks.bench.anchors import Curve, Judged, Point
 from benchmarks.bench.truth import Reference
 from tracelab.core.errors import TracelabError
 from tracelab.core.finding import Score
-from tracelab.core.trace import Unit
+from tracelab.core.unit import Unit
 
 
 def reference(delta: list[float], se: float = 0.0) -> Reference:

@@ -17,7 +17,8 @@ from transformers.models.qwen2 import Qwen2Config
 from transformers.models.qwen3 import Qwen3Config
 
 from tracelab.core.errors import EngineError
-from tracelab.core.trace import TokenizedTrace, Unit, tokenized_units
+from tracelab.core.trace import TokenizedTrace, tokenized_units
+from tracelab.core.unit import Unit
 from tracelab.engines import white_box
 from tracelab.engines.base import EngineSpec
 from tracelab.engines.probe import Suppression, probing

@@ -14,6 +14,7 @@ import pytest
 from tracelab.core.episode import Arguments, Episode, Step, ToolCall
 from tracelab.core.errors import ConfigError, PlanError
 from tracelab.core.seam import EnvironmentFailure, RecordedRun, State
+from tracelab.core.trace import Trace
 from tracelab.environments import make_environment, require_safe
 from tracelab.environments.base import as_score, as_state
 from tracelab.environments.case import Case, export
@@ -80,7 +81,7 @@ def test_an_episode_of_the_testbed_is_an_episode_like_any_other() -> None:
     run = next(r for i in range(50) if (r := played({**TASK, "index": i}, i)).score == 0.0)
     episode = as_episode(run)
     assert Episode.from_json(episode.to_json()) == episode
-    assert Episode.of(episode.to_trace()) == episode
+    assert Trace.of_episode(episode).episode == episode
     assert [episode.steps[i].content.removeprefix("<think>\n") for i in run.steps] == list(
         run.actions
     )

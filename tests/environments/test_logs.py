@@ -36,7 +36,7 @@ def runs_of(path: Path, chat: Chat) -> list[RecordedRun]:
     found = []
     for trace in read(path):
         assert not isinstance(trace, Reject), trace
-        episode = Episode.of(trace)
+        episode = trace.episode
         assert episode is not None
         found.append(recorded_run(Episode.from_json(episode.to_json()), chat.spell))
     return found
@@ -67,7 +67,7 @@ def test_every_format_gives_the_prompts_and_actions_of_the_run(
 def test_a_log_of_another_model_is_refused_with_the_reason(tmp_path: Path, chat: Chat) -> None:
     [trace] = read(WRITERS["who-and-when"](tmp_path, RUNS[:1]))
     assert not isinstance(trace, Reject)
-    episode = Episode.of(trace)
+    episode = trace.episode
     assert episode is not None
     with pytest.raises(PlanError, match="no continuation of its prompt .* ends in '<think>'"):
         recorded_run(episode, chat.spell)

@@ -17,7 +17,7 @@ from unittest.mock import MagicMock
 import numpy as np
 import pytest
 
-from tracelab.core.trace import Unit
+from tracelab.core.unit import Unit
 from tracelab.stats.masks import published
 from tracelab.studies.cite.ablate import TokenRange, attribute
 

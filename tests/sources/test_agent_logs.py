@@ -13,6 +13,7 @@ import pytest
 from tracelab.core.episode import Episode
 from tracelab.core.errors import ImportFormatError
 from tracelab.core.seam import Reject
+from tracelab.core.trace import Trace
 from tracelab.sources import read
 
 CALL = {"id": "c1", "type": "function", "function": {"name": "get", "arguments": '{"id": 7}'}}
@@ -36,7 +37,7 @@ def write(path: Path, *records: Any) -> Path:
 
 
 def episodes(path: Path, form: str = "auto") -> list[Episode]:
-    found = [r if isinstance(r, Reject) else Episode.of(r) for r in read(path, form)]
+    found = [r if isinstance(r, Reject) else r.episode for r in read(path, form)]
     assert all(isinstance(e, Episode) for e in found), found
     return [e for e in found if isinstance(e, Episode)]
 
@@ -62,7 +63,7 @@ def test_a_chat(tmp_path: Path) -> None:
     assert e.meta == {"seen": "x"}
     assert e.model_input(2) == CHAT[:2] and e.model_input(4) == CHAT[:4]
     assert e.messages[e.steps[4].tools or ""] == tools
-    assert Episode.of(e.to_trace()) == e
+    assert Trace.of_episode(e).episode == e
 
 
 def test_what_is_wrong_with_a_chat_is_said_and_kept(tmp_path: Path) -> None:
@@ -175,7 +176,7 @@ def test_atif(tmp_path: Path) -> None:
     assert (e.name, e.version, e.model, e.success, e.task_id) == ("s1", "2", "m", False, "t9")
     assert e.model_input(1) == [{"prompt_token_ids": [3, 1, 4]}]
     assert (e.steps[1].prompt_tokens, e.steps[1].output_tokens) == (5, 2)
-    assert Episode.of(e.to_trace()) == e
+    assert Trace.of_episode(e).episode == e
 
 
 @pytest.mark.parametrize(
@@ -280,10 +281,10 @@ def test_auto_finds_the_format(tmp_path: Path) -> None:
         {**HAND, "history": [{"role": "human", "content": "x" * 2_000_000}]}, indent=1
     )
     (tmp_path / "a/hc/2.json").write_text(pretty)
-    found = [Episode.of(t) for t in read(tmp_path / "a") if not isinstance(t, Reject)]
+    found = [t.episode for t in read(tmp_path / "a") if not isinstance(t, Reject)]
     formats = Counter(e.format for e in found if e)
     assert formats == {"atif": 1, "openai-chat": 3, "who-and-when": 2}
-    assert all(Episode.of(t) is None for t in read(tmp_path / "plain.jsonl"))  # type: ignore[arg-type]
+    assert all(t.episode is None for t in read(tmp_path / "plain.jsonl"))  # type: ignore[arg-type]
     with pytest.raises(ImportFormatError, match="holds nothing that can be read"):
         list(read(write(tmp_path / "b/notes.json", {"hello": 1}).parent))
     (empty,) = read(write(tmp_path / "spans.json", spans))

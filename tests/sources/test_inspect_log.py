@@ -13,6 +13,7 @@ import pytest
 from tracelab.core.episode import Episode
 from tracelab.core.errors import ImportFormatError
 from tracelab.core.seam import Reject
+from tracelab.core.trace import Trace
 from tracelab.sources import read
 
 HEADER = {"version": 2, "status": "success", "plan": {},
@@ -76,7 +77,7 @@ def write_eval(path: Path, *samples: Any, zstd: bool = False) -> Path:
 
 
 def episodes(path: Path) -> list[Episode]:
-    found = [t if isinstance(t, Reject) else Episode.of(t) for t in read(path)]
+    found = [t if isinstance(t, Reject) else t.episode for t in read(path)]
     assert not [r for r in found if isinstance(r, Reject)], found
     return [e for e in found if isinstance(e, Episode)]
 
@@ -104,7 +105,7 @@ def test_a_sample(tmp_path: Path, how: str) -> None:
     assert (e.steps[1].prompt_tokens, e.steps[1].output_tokens) == (9, 2)
     assert (e.success, e.reward, e.answer, e.reference) == (False, 0.0, "It is 5.", "4")
     assert (e.model, e.version, e.meta["task"]) == ("mock/m", "3", "shop")
-    assert Episode.of(e.to_trace()) == e
+    assert Trace.of_episode(e).episode == e
 
 
 def test_without_events_the_messages_are_the_steps(tmp_path: Path) -> None:

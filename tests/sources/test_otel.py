@@ -11,6 +11,7 @@ import pytest
 
 from tracelab.core.episode import Episode
 from tracelab.core.seam import Reject
+from tracelab.core.trace import Trace
 from tracelab.sources import read
 
 
@@ -58,7 +59,7 @@ def export(*spans: dict[str, Any]) -> dict[str, Any]:
 
 def episodes(path: Path, *documents: Any) -> list[Episode]:
     path.write_text("\n".join(json.dumps(d) for d in documents))
-    found = [t if isinstance(t, Reject) else Episode.of(t) for t in read(path)]
+    found = [t if isinstance(t, Reject) else t.episode for t in read(path)]
     assert not [r for r in found if isinstance(r, Reject)], found
     return [e for e in found if isinstance(e, Episode)]
 
@@ -148,7 +149,7 @@ def test_both_conventions_say_the_same(tmp_path: Path, convention: Any, by_line:
     assert (e.name, e.model, e.version, e.task) == ("t1", "m", "1.2", "What is 7?")
     if convention is genai:
         assert (e.success, e.reward) == (False, 0.25)
-    assert Episode.of(e.to_trace()) == e
+    assert Trace.of_episode(e).episode == e
 
 
 def test_results_that_only_the_next_input_shows(tmp_path: Path) -> None:
@@ -231,5 +232,5 @@ def test_a_bad_line_costs_only_itself(tmp_path: Path) -> None:
     reject, trace = read(tmp_path / "x.jsonl")
     assert isinstance(reject, Reject) and reject.line == 3
     assert not isinstance(trace, Reject)
-    episode = Episode.of(trace)
+    episode = trace.episode
     assert episode is not None and len(episode.steps) == 5

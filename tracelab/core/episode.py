@@ -3,7 +3,7 @@
 Pure: no I/O. An `Episode` is what every agent log becomes, whatever its format. The messages that
 models were given are content-addressed and shared: an input is a chain of message hashes, so a
 conversation that grows by one message a step is stored once, not once a step. Round trips:
-`Episode.from_json(episode.to_json()) == episode` and `Episode.of(episode.to_trace()) == episode`.
+`Episode.from_json(episode.to_json()) == episode`, and `Trace.of_episode` keeps it whole.
 """
 
 from __future__ import annotations
@@ -13,11 +13,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, Literal, NoReturn
 
-from tracelab.core.trace import Trace, Turn, Unit, content_hash
+from tracelab.core.hashing import content_hash
+from tracelab.core.unit import Unit
 
 StepKind = Literal["llm", "tool", "user", "system"]
-EXTRA = "episode"
-"""Key of `Trace.extra` under which the whole episode travels."""
 SEGMENTER = "steps-v1"
 """Name of what cuts an episode's transcript into units."""
 
@@ -206,31 +205,6 @@ class Episode:
             notes=tuple(data.get("notes", ())),
             **rest,
         )
-
-    def to_trace(self) -> Trace:
-        """The run as a trace: the task, and the transcript as the response that is explained.
-
-        The transcript is the concatenation of `step_units`; the episode itself is in `extra`. Its
-        turn is named like the run, so that two runs that went alike remain two.
-        """
-        transcript = "".join(unit.text for unit in self.step_units())
-        return Trace(
-            turns=(Turn("user", self.task), Turn("assistant", transcript, self.name)),
-            name=self.name,
-            model=self.model,
-            answer=self.answer,
-            reference=self.reference,
-            success=self.success,
-            source=self.source,
-            extra={EXTRA: self.to_json()},
-            line=self.line,
-        )
-
-    @classmethod
-    def of(cls, trace: Trace) -> Episode | None:
-        """The episode of a trace that `to_trace` made; None for any other trace."""
-        data = trace.extra.get(EXTRA)
-        return cls.from_json(data) if isinstance(data, Mapping) and "steps" in data else None
 
     def step_units(self) -> list[Unit]:
         """The steps as units that tile the transcript (characters; tokens are unknown, 0)."""

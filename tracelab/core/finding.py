@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from tracelab.core.seam import Row
-from tracelab.core.trace import UnitKind
+from tracelab.core.unit import UnitKind
 
 ScoreStatus = Literal["ok", "insufficient", "certified", "failed"]
 Evidence = Literal["executed", "replayed", "scored", "judged"]

@@ -15,7 +15,7 @@ from copy import copy
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias, TypeVar
 
-from tracelab.core.trace import content_hash
+from tracelab.core.hashing import content_hash
 
 FinishReason = Literal["stop", "length", "error"]
 GradeStatus = Literal["graded", "unanswered", "ungraded"]

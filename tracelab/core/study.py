@@ -19,7 +19,8 @@ from tracelab.core.item import ModelRef, Sampling
 from tracelab.core.options import Section
 from tracelab.core.registry import Registry
 from tracelab.core.seam import Comparing, Grading, MakeEnvironment, Row, Tokenizer
-from tracelab.core.trace import TokenizedTrace, Trace, Unit
+from tracelab.core.trace import TokenizedTrace, Trace
+from tracelab.core.unit import Unit
 
 O = TypeVar("O", bound=Section)  # noqa: E741
 C = TypeVar("C", bound="Case")

@@ -7,44 +7,49 @@ half-open. Round trip: `Trace.from_json(trace.to_json()) == trace`.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, cast
 
+from tracelab.core.episode import Episode
+from tracelab.core.hashing import content_hash
+from tracelab.core.unit import Unit, UnitKind
+
 Role = Literal["system", "user", "assistant", "tool"]
-UnitKind = Literal["sentence", "span", "step"]
 Rendering = Literal["chat", "raw"]
-
-
-def content_hash(value: object, size: int = 8) -> str:
-    """Return a hex digest (2 x `size` characters) of a JSON-serialisable value.
-
-    Canonical JSON (sorted keys, no spaces, UTF-8), so equal values hash equally on every machine.
-    Lone surrogates, which hostile JSON can contain, are hashed by their escaped form.
-    """
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-    return hashlib.blake2b(text.encode("ascii"), digest_size=size).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One message: its exact text, and the token ids it was generated with where known."""
+    """One message.
+
+    Attributes:
+        role: Who speaks.
+        text: Its exact text.
+        name: The speaker's name, where the source gives one.
+        token_ids: The tokens it was generated with, where known.
+        token_logprobs: Their log-probabilities under the sampling that wrote them, nats, where
+            known.
+        fields: What else the message has, as chat templates take it (`tool_calls`,
+            `tool_call_id`, ...), JSON values.
+    """
 
     role: Role
     text: str
     name: str | None = None
     token_ids: tuple[int, ...] | None = None
+    token_logprobs: tuple[float, ...] | None = None
+    fields: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """One recorded episode of a model.
+    """One recorded episode of a model, or of agents; or a prompt that has no response yet.
 
     Attributes:
-        turns: What was said, in order. The last turn is the assistant's response.
+        turns: What was said, in order. The last turn is the assistant's response, unless there is
+            none yet (`answered`). Of an agent's run: the task, and the transcript.
         name: How the user calls it: the record's `id`, or `file.jsonl:3`.
         model: The model that produced it, as the source names it; None when unknown.
         answer: The trace's own final answer, before normalisation; None when it has none.
@@ -55,6 +60,7 @@ class Trace:
         source: Where it came from (`testbed`, or a file as it was named).
         extra: Anything else the source knows (published figures, tags, ...), JSON values only.
         line: Line of the source it stood on, from 1; 0 when it does not stand on a line.
+        episode: The run of an agent, step by step, where it is one.
     """
 
     turns: tuple[Turn, ...]
@@ -67,22 +73,67 @@ class Trace:
     source: str = ""
     extra: Mapping[str, Any] = field(default_factory=dict)
     line: int = 0
+    episode: Episode | None = None
+
+    @classmethod
+    def of_episode(cls, episode: Episode) -> Trace:
+        """An agent's run as a trace: the task, and the transcript as the response.
+
+        The transcript is the concatenation of `Episode.step_units`. Its turn is named like the
+        run, so that two runs that went alike remain two.
+        """
+        transcript = "".join(unit.text for unit in episode.step_units())
+        return cls(
+            turns=(Turn("user", episode.task), Turn("assistant", transcript, episode.name)),
+            name=episode.name,
+            model=episode.model,
+            answer=episode.answer,
+            reference=episode.reference,
+            success=episode.success,
+            source=episode.source,
+            line=episode.line,
+            episode=episode,
+        )
 
     @property
     def trace_id(self) -> str:
         """Content hash (16 hex characters) of the turns, the rendering and the model."""
-        turns = [[t.role, t.text, t.name] for t in self.turns]
+        turns = [
+            [t.role, t.text, t.name, *([dict(t.fields)] if t.fields else [])] for t in self.turns
+        ]
         return content_hash([turns, self.rendering, self.model])
+
+    @property
+    def answered(self) -> bool:
+        """Whether there is a response: the model is to write one first where there is none."""
+        return bool(self.turns) and self.turns[-1].role == "assistant"
 
     @property
     def prompt(self) -> tuple[Turn, ...]:
         """The turns before the response."""
-        return self.turns[:-1]
+        return self.turns[:-1] if self.answered else self.turns
 
     @property
     def response(self) -> str:
-        """The text of the last turn: what is being explained."""
-        return self.turns[-1].text
+        """The text of the last turn: what is being explained; empty where it is not written yet."""
+        return self.turns[-1].text if self.answered else ""
+
+    def respond(
+        self,
+        text: str,
+        *,
+        model: str,
+        token_ids: Sequence[int] | None = None,
+        token_logprobs: Sequence[float] | None = None,
+    ) -> Trace:
+        """The trace that a response makes of a prompt."""
+        turn = Turn(
+            "assistant",
+            text,
+            token_ids=None if token_ids is None else tuple(token_ids),
+            token_logprobs=None if token_logprobs is None else tuple(token_logprobs),
+        )
+        return replace(self, turns=(*self.prompt, turn), model=model)
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON-serialisable form; `from_json` inverts it."""
@@ -93,6 +144,12 @@ class Trace:
                     "text": t.text,
                     "name": t.name,
                     "token_ids": None if t.token_ids is None else list(t.token_ids),
+                    **(
+                        {}
+                        if t.token_logprobs is None
+                        else {"token_logprobs": list(t.token_logprobs)}
+                    ),
+                    **({"fields": dict(t.fields)} if t.fields else {}),
                 }
                 for t in self.turns
             ],
@@ -105,6 +162,7 @@ class Trace:
             "source": self.source,
             "extra": dict(self.extra),
             "line": self.line,
+            **({} if self.episode is None else {"episode": self.episode.to_json()}),
         }
 
     @classmethod
@@ -116,6 +174,8 @@ class Trace:
                 text=t["text"],
                 name=t["name"],
                 token_ids=None if t["token_ids"] is None else tuple(t["token_ids"]),
+                token_logprobs=tuple(t["token_logprobs"]) if "token_logprobs" in t else None,
+                fields=t.get("fields", {}),
             )
             for t in data["turns"]
         )
@@ -126,43 +186,8 @@ class Trace:
             source=data["source"],
             extra=dict(data["extra"]),
             line=data.get("line", 0),
+            episode=Episode.from_json(data["episode"]) if "episode" in data else None,
             **rest,
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """A prompt that has no response yet: a base trace will be sampled for it.
-
-    Attributes:
-        turns: What is said before the response.
-        name: How the user calls it.
-        reference: The correct answer; None when unknown.
-        rendering: As for `Trace`.
-        source: As for `Trace`.
-        extra: As for `Trace`.
-    """
-
-    turns: tuple[Turn, ...]
-    name: str
-    reference: str | None = None
-    rendering: Rendering = "chat"
-    source: str = ""
-    extra: Mapping[str, Any] = field(default_factory=dict)
-
-    def answered(
-        self, text: str, token_ids: Sequence[int], model: str, answer: str | None
-    ) -> Trace:
-        """The trace that a response makes of it."""
-        return Trace(
-            turns=(*self.turns, Turn("assistant", text, token_ids=tuple(token_ids))),
-            name=self.name,
-            model=model,
-            answer=answer,
-            reference=self.reference,
-            rendering=self.rendering,
-            source=self.source,
-            extra=self.extra,
         )
 
 
@@ -190,31 +215,6 @@ class TokenizedTrace:
         cut here never splits a token.
         """
         return bisect_left(self.starts, char)
-
-
-@dataclass(frozen=True, slots=True)
-class Unit:
-    """Something that can be credited: a piece of a trace.
-
-    Attributes:
-        kind: `sentence`, `span` or `step`.
-        index: Position among the units of this kind and trace, from 0.
-        start: First character, in `trace.response` for sentences.
-        end: One past the last character.
-        token_start: First response token of the unit.
-        token_end: One past its last token; equals the next unit's `token_start`.
-        text: The characters `[start, end)`, leading whitespace included.
-        role: What the unit is known to do (a planted role, a published tag), if known.
-    """
-
-    kind: UnitKind
-    index: int
-    start: int
-    end: int
-    token_start: int
-    token_end: int
-    text: str
-    role: str | None = None
 
 
 def tokenized_units(

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from tracelab.core.errors import ConfigError
 from tracelab.core.item import Item, ModelRef, Observation
-from tracelab.core.trace import Rendering, TokenizedTrace, Trace, Turn, Unit
+from tracelab.core.trace import Rendering, TokenizedTrace, Trace, Turn
+from tracelab.core.unit import Unit
 
 if TYPE_CHECKING:
     import numpy as np

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from tracelab.core.errors import EngineError, ModelLoadError, one_line
 from tracelab.core.item import FinishReason, Item, Observation, Sampling
-from tracelab.core.trace import TokenizedTrace, Unit
+from tracelab.core.trace import TokenizedTrace
+from tracelab.core.unit import Unit
 from tracelab.engines.base import Counters, EngineSpec, Hidden, Range, failed, overlong
 from tracelab.engines.tokenizer import HFTokenizer
 from tracelab.studies.anchors.attend import MIN_DISTANCE, AttentionMaps, Head

@@ -15,7 +15,8 @@ import torch
 from transformers import DynamicCache
 
 from tracelab.core.errors import EngineError
-from tracelab.core.trace import TokenizedTrace, Unit
+from tracelab.core.trace import TokenizedTrace
+from tracelab.core.unit import Unit
 from tracelab.engines.base import Hidden
 from tracelab.engines.probe import Suppression, causal, probing, shape_of
 from tracelab.studies.anchors.attend import AttentionMaps, Head, vertical_scores

@@ -14,8 +14,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from tracelab.core.hashing import content_hash
 from tracelab.core.seam import RecordedRun
-from tracelab.core.trace import content_hash
 from tracelab.environments import make_environment
 
 _TEST = '''"""Written by `tracelab audit --export-tests`: a failure, and what would have helped."""

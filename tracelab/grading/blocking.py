@@ -16,8 +16,9 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
+from tracelab.core.hashing import content_hash
 from tracelab.core.item import UNANSWERED, Outcome
-from tracelab.core.trace import Trace, content_hash
+from tracelab.core.trace import Trace
 from tracelab.grading.cache import OutcomeCache
 from tracelab.grading.code import CodeGrader
 from tracelab.grading.function import FunctionGrader

@@ -10,8 +10,8 @@ import re
 from pathlib import Path
 
 from tracelab.core.errors import GradingError
+from tracelab.core.hashing import content_hash
 from tracelab.core.item import UNANSWERED, Outcome
-from tracelab.core.trace import content_hash
 from tracelab.grading.cache import OutcomeCache
 from tracelab.grading.options import CodeConfig
 from tracelab.grading.sandbox import Limits, SandboxError, run_tests

@@ -30,7 +30,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from tracelab.core.errors import GradingError
-from tracelab.core.trace import Trace, content_hash
+from tracelab.core.hashing import content_hash
+from tracelab.core.trace import Trace
 from tracelab.grading.helper import CannotServeError, Helper, HelperError, StartError, serve
 
 if TYPE_CHECKING:

@@ -25,9 +25,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self
 
+from tracelab.core.hashing import content_hash
 from tracelab.core.item import UNANSWERED, FinishReason, Outcome
 from tracelab.core.seam import GradeRequest, RewardKind
-from tracelab.core.trace import Trace, content_hash
+from tracelab.core.trace import Trace
 from tracelab.grading.equality import EqualityError, MathEquality, StartError
 from tracelab.grading.options import BLOCKING, CodeConfig, GradingConfig, JudgeConfig
 from tracelab.grading.yes_no import find_yes_no

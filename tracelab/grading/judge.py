@@ -38,8 +38,9 @@ from tenacity import (
 from tenacity.wait import wait_exponential, wait_random
 
 from tracelab.core.errors import GradingError
+from tracelab.core.hashing import content_hash
 from tracelab.core.item import UNANSWERED, Outcome
-from tracelab.core.trace import Trace, content_hash
+from tracelab.core.trace import Trace
 from tracelab.engines.http import retry_after
 from tracelab.grading.cache import OutcomeCache
 from tracelab.grading.judge_prompt import judge_messages, judgement_schema, parse_judgement

@@ -13,8 +13,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tracelab.core.hashing import content_hash
 from tracelab.core.item import Outcome
-from tracelab.core.trace import content_hash
 from tracelab.text.reply import UnclearReplyError, one_object
 
 

@@ -16,9 +16,9 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field, ValidationError
 
 from tracelab.core.errors import ConfigError
+from tracelab.core.hashing import content_hash
 from tracelab.core.options import Section
 from tracelab.core.resources import resource_dir
-from tracelab.core.trace import content_hash
 from tracelab.engines.options import ServerConfig
 from tracelab.grading.grader import GradingConfig
 from tracelab.studies.audit.options import AUDIT_MAY_CHANGE

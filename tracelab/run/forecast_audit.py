@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import cast
 
+from tracelab.core.trace import Trace
 from tracelab.environments import make_environment
 from tracelab.run.config import RunConfig
 from tracelab.run.forecast import LONGEST, SHORTEST, Forecast, Stage
@@ -30,7 +31,7 @@ def forecast_audit(config: RunConfig, wired: Wired) -> Forecast:
         found.base_traces_missing = config.source_options.problems
         return found
     found.rejects = []
-    episodes = {e.to_trace().trace_id: e for e in read_runs(config, found.rejects)}
+    episodes = {Trace.of_episode(e).trace_id: e for e in read_runs(config, found.rejects)}
     source = Source(list(episodes.items()), found.rejects)
     if c.environment is None:
         return found

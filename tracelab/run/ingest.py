@@ -18,10 +18,10 @@ from duckdb import DuckDBPyConnection
 
 from tracelab import __version__
 from tracelab.core.episode import SEGMENTER as STEPS
-from tracelab.core.episode import Episode
 from tracelab.core.errors import ConfigError, ImportFormatError, PlanError
+from tracelab.core.hashing import content_hash
 from tracelab.core.seam import Reject
-from tracelab.core.trace import TokenizedTrace, Trace, content_hash
+from tracelab.core.trace import TokenizedTrace, Trace
 from tracelab.run.config import RUN_NAME
 from tracelab.sources import read
 from tracelab.sources.base import tell_rejects
@@ -101,7 +101,7 @@ def _study(trace: Trace, segmenter: str) -> Study | Reject:
     try:
         # No model, so no tokens: units have characters only.
         tokens = TokenizedTrace(trace, (), (), ())
-        if (episode := Episode.of(trace)) is not None:  # an agent's run is cut into its steps
+        if (episode := trace.episode) is not None:  # an agent's run is cut into its steps
             return Study(tokens, episode.step_units(), STEPS)
         return begin(tokens, segmenter, max_units=_NO_LIMIT, context_length=_NO_LIMIT)
     except PlanError as e:

@@ -151,7 +151,7 @@ def finish(episode: Episode, seen: Seen, start: str) -> Trace | Reject:
     file, line = episode.source, episode.line
     if not episode.steps:
         return Reject(file, line, f"{episode.name}: the run has no steps.", start)
-    trace = episode.to_trace()
+    trace = Trace.of_episode(episode)
     if duplicate := seen.duplicate_of(trace, file, line, None):
         return Reject(file, line, duplicate, start)
     return trace

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, StrictBool, StrictFloat, StrictInt, 
 from pydantic import ValidationError as PydanticError
 
 from tracelab.core.seam import Reject
-from tracelab.core.trace import Question, Role, Trace, Turn
+from tracelab.core.trace import Role, Trace, Turn
 from tracelab.sources.base import Seen, excerpt
 from tracelab.sources.lines import MAX_LINE_BYTES, Line, read_lines
 
@@ -97,8 +97,8 @@ def read_jsonl(
             yield trace
 
 
-def read_questions(path: Path, limit: int = MAX_LINE_BYTES) -> Iterator[Question | Reject]:
-    """Yield a question, `{id?, prompt | messages, reference?}`, or a reject for each line.
+def read_questions(path: Path, limit: int = MAX_LINE_BYTES) -> Iterator[Trace | Reject]:
+    """Yield a prompt without a response (`{id?, prompt | messages, reference?}`) or a reject a line.
 
     Args:
         path: A file, plain or gzip.
@@ -117,7 +117,15 @@ def read_questions(path: Path, limit: int = MAX_LINE_BYTES) -> Iterator[Question
             yield Reject(str(path), line.number, e.reason, excerpt(line.data), e.field)
             continue
         rest = {**(record.model_extra or {}), **extra}
-        yield Question(turns, name, _text(record.reference), record.rendering, str(path), rest)
+        yield Trace(
+            turns,
+            name,
+            reference=_text(record.reference),
+            rendering=record.rendering,
+            source=str(path),
+            extra=rest,
+            line=line.number,
+        )
 
 
 def _record(line: Line) -> Record:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import cast
 
-from tracelab.core.trace import Question, Role, Turn
+from tracelab.core.trace import Role, Trace, Turn
 from tracelab.testbed import Problem, problems
 from tracelab.text.segment import reasoning_range
 
@@ -27,9 +27,9 @@ def ask(n: int, *, seed: int, phrasing: int | None = None) -> dict[str, Problem]
     return {p.problem_id: p for p in drawn}
 
 
-def question(problem: Problem) -> Question:
+def question(problem: Problem) -> Trace:
     """The problem as a prompt without a response."""
-    return Question(
+    return Trace(
         turns=tuple(Turn(cast(Role, m["role"]), m["content"]) for m in problem.messages),
         name=problem.problem_id,
         reference=problem.reference,

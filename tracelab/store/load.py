@@ -20,6 +20,7 @@ from duckdb import DuckDBPyConnection
 
 from tracelab.core.errors import WarehouseError
 from tracelab.core.finding import Link, Score
+from tracelab.core.trace import Trace
 from tracelab.store.connect import transaction
 from tracelab.store.rows import ItemRow, LoadedTrace, RejectRow, RolloutRow, RunRow, SessionRow
 from tracelab.store.values import to_arrow
@@ -62,8 +63,9 @@ def load_traces(con: DuckDBPyConnection, run_id: str, traces: Sequence[LoadedTra
     traces = [t for trace_id, t in first.items() if trace_id not in known]
     tokens = [t.tokens for t in traces]
     ids = [t.trace.trace_id for t in tokens]
-    plain = ("name", "source", "model", "rendering", "answer", "reference", "success", "extra")
+    plain = ("name", "source", "model", "rendering", "answer", "reference", "success")
     columns = {name: [getattr(t.trace, name) for t in tokens] for name in plain}
+    columns["extra"] = [_extra(t.trace) for t in tokens]
     columns["trace_id"] = ids
     columns["n_prompt_tokens"] = [len(t.prompt_ids) for t in tokens]
     columns["n_response_tokens"] = [len(t.response_ids) for t in tokens]
@@ -98,6 +100,12 @@ def load_traces(con: DuckDBPyConnection, run_id: str, traces: Sequence[LoadedTra
                 **{c: [getattr(u, a) for _, _, u in units] for c, a in _UNIT_COLUMNS.items()},
             },
         )
+
+
+def _extra(trace: Trace) -> dict[str, Any]:
+    """All that has no column of its own; an agent's run is in it whole."""
+    run = {} if trace.episode is None else {"episode": trace.episode.to_json()}
+    return {**trace.extra, **run}
 
 
 def load_items(con: DuckDBPyConnection, run_id: str, items: Sequence[ItemRow]) -> None:

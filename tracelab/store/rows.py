@@ -9,7 +9,8 @@ from datetime import datetime
 from typing import Any
 
 from tracelab.core.item import Observation, Rollout
-from tracelab.core.trace import TokenizedTrace, Unit
+from tracelab.core.trace import TokenizedTrace
+from tracelab.core.unit import Unit
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tracelab.core.errors import ConfigError
-from tracelab.core.trace import content_hash
+from tracelab.core.hashing import content_hash
 from tracelab.run.config import RunConfig, assign, override, parse_config
 from tracelab.store.home import Home
 

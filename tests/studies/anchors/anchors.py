@@ -8,7 +8,8 @@ import numpy as np
 
 from tests.helpers import scripted_trace, sentences
 from tracelab.core.item import Outcome, Rollout, diverge_token
-from tracelab.core.trace import TokenizedTrace, Unit
+from tracelab.core.trace import TokenizedTrace
+from tracelab.core.unit import Unit
 from tracelab.engines.scripted import Script, ScriptTokenizer
 from tracelab.studies.anchors.resample import boundary_tokens
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tracelab.core.item import Outcome, Rollout
-from tracelab.core.trace import Unit
+from tracelab.core.unit import Unit
 
 SLOTS, STATES, ANSWERS = 6, 3, 3
 SAYS = np.array([0, 0, 1])  # what each sentence says

@@ -8,7 +8,7 @@ import pytest
 
 from tracelab.core.finding import Score
 from tracelab.core.item import Outcome, Rollout
-from tracelab.core.trace import Unit
+from tracelab.core.unit import Unit
 from tracelab.run.config import ResampleConfig
 from tracelab.studies.anchors.published.recipe import (
     FORCED_METRICS,

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tracelab.core.trace import Unit
+from tracelab.core.unit import Unit
 from tracelab.studies.anchors.attend import (
     AttentionMaps,
     estimate,

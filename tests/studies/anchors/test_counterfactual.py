@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tests.studies.anchors.chain import SLOTS, Chain
 from tracelab.core.finding import Score
 from tracelab.core.item import Outcome, Rollout
-from tracelab.core.trace import Unit
+from tracelab.core.unit import Unit
 from tracelab.stats.divergence import entropy, js, kl, tv
 from tracelab.studies.anchors import counterfactual
 from tracelab.studies.anchors.counterfactual import median_threshold

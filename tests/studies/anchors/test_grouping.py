@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tests.studies.anchors.chain import SLOTS, Chain
 from tracelab.core.item import Outcome, Rollout
-from tracelab.core.trace import Unit
+from tracelab.core.unit import Unit
 from tracelab.studies.anchors.grouping import answer_codes, boundary_positions, group, left_unit
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tests.helpers import scripted_trace, sentences
 from tests.studies.anchors.anchors import case
 from tracelab.core.item import ModelRef, Outcome, Rollout, Sampling
-from tracelab.core.trace import Unit
+from tracelab.core.unit import Unit
 from tracelab.engines.scripted import Script, ScriptTokenizer
 from tracelab.stats.value_curve import Prior
 from tracelab.studies.anchors import pooled, resample

@@ -12,6 +12,7 @@ from tests.studies.audit.audit_world import MODEL, TextTokens
 from tracelab.core.errors import PlanError
 from tracelab.core.item import Observation, Sampling
 from tracelab.core.seam import RecordedRun
+from tracelab.core.trace import Trace
 from tracelab.environments.testbed import MarketWorld, as_episode, planted
 from tracelab.run.config import parse_config
 from tracelab.run.pool import LocalPool
@@ -71,7 +72,7 @@ def test_the_poisoned_note_is_what_made_the_model_err(rerunner: Rerunner) -> Non
     episode = as_episode(run)
     rows = AblatedContext.made("t", d, episode)
     assert rows is not None and AblatedContext.of(rows.to_json()) == rows
-    transcript = episode.to_trace().response
+    transcript = Trace.of_episode(episode).response
     for unit, span in zip(rows.units, rows.spans, strict=True):
         text = transcript if span.turn_index == 1 else episode.task
         assert text[span.start_char : span.end_char] == unit.text

@@ -145,7 +145,7 @@ MEASURED = {
 @real
 @pytest.mark.parametrize("subset", MEASURED)
 def test_the_real_runs(subset: str) -> None:
-    cases = [e for t in read(DATA / subset) if not isinstance(t, Reject) if (e := Episode.of(t))]
+    cases = [e for t in read(DATA / subset) if not isinstance(t, Reject) if (e := t.episode)]
     n = len(cases)
     assert n == {"algorithm_generated": 63, "hand_crafted": 29}[subset]
     for name, (agent, step, full_agent, full_step) in MEASURED[subset].items():

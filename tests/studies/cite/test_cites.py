@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from tracelab.core.trace import Unit
+from tracelab.core.unit import Unit
 from tracelab.studies.cite import cites
 from tracelab.studies.cite.cites import Reply
 from tracelab.text.reply import UnclearReplyError

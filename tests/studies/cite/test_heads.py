@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tracelab.core.trace import Unit
+from tracelab.core.unit import Unit
 from tracelab.stats import pooled_ridge
 from tracelab.stats.faithfulness import auc
 from tracelab.studies.cite import heads

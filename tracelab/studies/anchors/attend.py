@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tracelab.core.finding import Link, Score, ScoreStatus
-from tracelab.core.trace import Unit
+from tracelab.core.unit import Unit
 
 METHOD = "attend"
 METRIC = "receiver_attention"

@@ -16,7 +16,8 @@ import numpy as np
 
 from tracelab.core.finding import Score
 from tracelab.core.item import Item, ModelRef, Sampling
-from tracelab.core.trace import TokenizedTrace, Unit
+from tracelab.core.trace import TokenizedTrace
+from tracelab.core.unit import Unit
 
 METHOD = "certify"
 

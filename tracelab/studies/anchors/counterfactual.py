@@ -23,7 +23,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from tracelab.core.finding import Score
 from tracelab.core.item import Rollout
-from tracelab.core.trace import Unit
+from tracelab.core.unit import Unit
 from tracelab.stats.divergence import entropy, log_odds_difference
 from tracelab.stats.intervals import jeffreys, wilson
 from tracelab.studies.anchors.grouping import Grouped, group

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 
 from tracelab.core.finding import Score
 from tracelab.core.item import Rollout
-from tracelab.core.trace import Unit
+from tracelab.core.unit import Unit
 from tracelab.stats.divergence import kl
 from tracelab.stats.intervals import wilson
 from tracelab.studies.anchors.grouping import group

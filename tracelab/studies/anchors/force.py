@@ -21,7 +21,8 @@ import numpy as np
 from tracelab.core.errors import PlanError
 from tracelab.core.finding import Score
 from tracelab.core.item import Item, ModelRef, Rollout, Sampling
-from tracelab.core.trace import TokenizedTrace, Unit
+from tracelab.core.trace import TokenizedTrace
+from tracelab.core.unit import Unit
 from tracelab.stats.intervals import difference, wilson
 from tracelab.studies.anchors.grouping import boundary_positions, group
 from tracelab.studies.anchors.resample import Planned

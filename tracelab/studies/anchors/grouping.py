@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tracelab.core.item import UNANSWERED, Rollout
-from tracelab.core.trace import Unit
+from tracelab.core.unit import Unit
 
 Ints = NDArray[np.int64]
 

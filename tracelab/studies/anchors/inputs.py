@@ -12,7 +12,7 @@ from pathlib import Path
 from tracelab.core.errors import ImportFormatError, PlanError
 from tracelab.core.item import Item, ModelRef, Observation, Sampling
 from tracelab.core.seam import Reject
-from tracelab.core.trace import Question, Trace
+from tracelab.core.trace import Trace
 from tracelab.engines.base import Tokenizer
 from tracelab.grading.grader import Grader
 from tracelab.run.config import RunConfig
@@ -32,7 +32,7 @@ class Inputs:
     """What the source gave: traces to study, questions to answer first, refusals."""
 
     traces: list[Trace] = field(default_factory=list)
-    questions: dict[str, Question] = field(default_factory=dict)
+    questions: dict[str, Trace] = field(default_factory=dict)
     problems: dict[str, Problem] = field(default_factory=dict)
     """Testbed only: the problem behind each question, which knows every sentence's role."""
     rejects: list[Reject] = field(default_factory=list)
@@ -157,10 +157,10 @@ def adopt_answers(
 
 
 def _graded(
-    q: Question, problem: Problem | None, o: Observation, model: ModelRef, grader: Grader
+    q: Trace, problem: Problem | None, o: Observation, model: ModelRef, grader: Grader
 ) -> Trace:
     """A question and its answer as a trace; the testbed's with the roles of its sentences."""
-    trace = q.answered(o.text, o.token_ids, model.name, None)
+    trace = q.respond(o.text, model=model.name, token_ids=o.token_ids)
     outcome = grader.grade(
         o.text,
         reference=q.reference,

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from tracelab.core.finding import Link
 from tracelab.core.item import Rollout
-from tracelab.core.trace import Unit
+from tracelab.core.unit import Unit
 from tracelab.stats.divergence import fdr_adjust
 from tracelab.stats.intervals import difference
 from tracelab.studies.anchors.grouping import Grouped, group

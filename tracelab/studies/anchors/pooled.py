@@ -19,7 +19,7 @@ from math import isnan
 import numpy as np
 
 from tracelab.core.finding import Score, ScoreStatus
-from tracelab.core.trace import Unit
+from tracelab.core.unit import Unit
 from tracelab.stats.value_curve import Posterior, Prior, posterior
 from tracelab.studies.anchors.resample import MIN_ROLLOUTS, Tally
 

@@ -28,7 +28,8 @@ from numpy.typing import NDArray
 
 from tracelab.core.finding import Score, ScoreStatus
 from tracelab.core.item import Item, ModelRef, Rollout, Sampling
-from tracelab.core.trace import TokenizedTrace, Unit
+from tracelab.core.trace import TokenizedTrace
+from tracelab.core.unit import Unit
 from tracelab.stats.intervals import (
     Floats,
     difference,

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tracelab.core.finding import Score, ScoreStatus
-from tracelab.core.trace import UnitKind
+from tracelab.core.unit import UnitKind
 from tracelab.stats.contrast import Contrast, Distance, contrast
 from tracelab.stats.divergence import fdr_adjust
 from tracelab.studies.anchors.grouping import Grouped, answer_codes

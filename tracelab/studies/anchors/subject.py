@@ -13,7 +13,8 @@ from typing import Any, Protocol
 from tracelab.core.errors import PlanError
 from tracelab.core.item import Observation, Outcome, Rollout, diverge_token
 from tracelab.core.seam import GradeRequest
-from tracelab.core.trace import TokenizedTrace, Trace, Unit, tokenized_units
+from tracelab.core.trace import TokenizedTrace, Trace, tokenized_units
+from tracelab.core.unit import Unit
 from tracelab.grading.grader import Grader
 from tracelab.store.load import ItemRow, LoadedTrace, RolloutRow
 from tracelab.studies.anchors.grouping import left_unit

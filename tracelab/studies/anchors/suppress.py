@@ -22,7 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tracelab.core.finding import Link, Score, ScoreStatus
-from tracelab.core.trace import TokenizedTrace, Unit
+from tracelab.core.trace import TokenizedTrace
+from tracelab.core.unit import Unit
 
 METHOD = "suppress"
 LINK_METRIC = "suppression_kl"

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from tracelab.core.episode import Episode, Step, StepKind
-from tracelab.core.trace import Unit
+from tracelab.core.unit import Unit
 from tracelab.store.cite_rows import SpanRow, TargetRow
 from tracelab.studies.audit.evidence import Dependence
 from tracelab.studies.cite.context import Context, Message, Source

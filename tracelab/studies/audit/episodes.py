@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tracelab.core.episode import Episode
+from tracelab.core.trace import Trace
 from tracelab.store.journal import Journal
 
 EPISODES = "episodes.jsonl"
@@ -41,7 +42,7 @@ class Episodes:
 
         def rows() -> Iterator[dict[str, Any]]:
             for e in episodes:
-                trace = e.to_trace().trace_id
+                trace = Trace.of_episode(e).trace_id
                 if trace not in briefs:
                     briefs[trace] = Brief(e.name, e.task_id, e.version)
                     yield {"trace": trace, "episode": e.to_json()}

@@ -22,7 +22,7 @@ from tracelab.core.errors import PlanError
 from tracelab.core.finding import Score
 from tracelab.core.item import Item, Observation
 from tracelab.core.seam import RecordedRun
-from tracelab.core.trace import Unit
+from tracelab.core.unit import Unit
 from tracelab.stats.masks import Design, anchors, concatenate
 from tracelab.stats.surrogate import whole_logit
 from tracelab.store.cite_rows import TargetRow

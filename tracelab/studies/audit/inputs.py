@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from tracelab.core.episode import Episode
 from tracelab.core.errors import PlanError
 from tracelab.core.seam import RecordedRun, Reject
+from tracelab.core.trace import Trace
 from tracelab.environments.recorded import recorded_run
 from tracelab.environments.testbed import as_episode
 from tracelab.grading.grader import Grader
@@ -49,7 +50,7 @@ def read_runs(config: RunConfig, rejects: list[Reject]) -> Iterator[Episode]:
             continue
         if limit is not None and count >= limit:
             break
-        episode = Episode.of(found)
+        episode = found.episode
         if episode is not None and episode.steps:
             count += 1
             yield episode
@@ -111,7 +112,7 @@ def play_runs(config: RunConfig, rerunner: Rerunner, runs: dict[str, RecordedRun
     )
     failed = [as_episode(p.run) for p in played if p.run.score < 1.0]
     named = {p.run.name: p.run for p in played}
-    runs |= {e.to_trace().trace_id: named[e.name] for e in failed}
+    runs |= {Trace.of_episode(e).trace_id: named[e.name] for e in failed}
     return failed
 
 

@@ -16,8 +16,8 @@ from typing import Any
 from tracelab.core.episode import Arguments, Episode, Step, ToolCall
 from tracelab.core.errors import ConfigError
 from tracelab.core.finding import Score, Verdict
+from tracelab.core.hashing import content_hash
 from tracelab.core.item import Item, Observation
-from tracelab.core.trace import content_hash
 from tracelab.engines import aio
 from tracelab.engines.base import Counters, Tokenizer
 from tracelab.engines.chat import Budget, ChatClient

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from tracelab.core.hashing import content_hash
 from tracelab.core.item import Item, ModelRef, Observation, Sampling
 from tracelab.core.seam import Message, RecordedRun, State
-from tracelab.core.trace import content_hash
 from tracelab.environments.testbed import MarketWorld, recorded
 from tracelab.studies.audit.rerun import Chat, seed_environment
 from tracelab.studies.cite.attribution import BASE, Observe

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
 from tracelab.core.errors import PlanError
+from tracelab.core.hashing import content_hash
 from tracelab.core.item import Item, ModelRef, Observation, Sampling
 from tracelab.core.seam import (
     Environment,
@@ -23,7 +24,7 @@ from tracelab.core.seam import (
     RecordedRun,
     State,
 )
-from tracelab.core.trace import Rendering, content_hash
+from tracelab.core.trace import Rendering
 from tracelab.studies.audit.step import Rerun
 from tracelab.studies.cite.attribution import Observe
 

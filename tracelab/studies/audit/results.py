@@ -14,7 +14,8 @@ from tracelab.core.episode import SEGMENTER, Episode
 from tracelab.core.errors import LockedError
 from tracelab.core.finding import Score, Verdict
 from tracelab.core.seam import Reject
-from tracelab.core.trace import TokenizedTrace, Unit
+from tracelab.core.trace import TokenizedTrace, Trace
+from tracelab.core.unit import Unit
 from tracelab.environments.case import Case
 from tracelab.run.finish import Summary, run_row, session_row
 from tracelab.store.audit_rows import (
@@ -199,7 +200,7 @@ def _load_runs(
 ) -> None:  # fmt: skip
     traces = [
         LoadedTrace(
-            TokenizedTrace(e.to_trace(), (), (), ()), [*e.step_units(), *units.get(t, ())],
+            TokenizedTrace(Trace.of_episode(e), (), (), ()), [*e.step_units(), *units.get(t, ())],
             SEGMENTER,
         )
         for t, e in batch

@@ -25,7 +25,7 @@ import numpy as np
 
 from tracelab.core.errors import PlanError
 from tracelab.core.finding import Score
-from tracelab.core.trace import Unit
+from tracelab.core.unit import Unit
 from tracelab.stats.effects import average_effects
 from tracelab.stats.lasso import Floats, Ints, context_cite
 from tracelab.stats.masks import Design, bernoulli, concatenate

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from tracelab.core.errors import PlanError
-from tracelab.core.trace import Rendering, TokenizedTrace, Trace, Turn, Unit
+from tracelab.core.trace import Rendering, TokenizedTrace, Trace, Turn
+from tracelab.core.unit import Unit
 from tracelab.engines.tokenizer import OPEN_THINK
 from tracelab.sources.context import ContextRecord
 from tracelab.studies.cite.context import Context, Mode

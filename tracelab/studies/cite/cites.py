@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tracelab.core.finding import Score
-from tracelab.core.trace import Unit
+from tracelab.core.unit import Unit
 from tracelab.stats.lasso import Floats
 from tracelab.studies.cite.ablate import Attribution
 from tracelab.text.reply import UnclearReplyError, one_object

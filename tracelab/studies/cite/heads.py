@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tracelab.core.trace import Unit
+from tracelab.core.unit import Unit
 from tracelab.stats.lasso import Floats, Ints
 from tracelab.stats.pooled_ridge import pearson, pooled_ridge
 from tracelab.stats.surrogate import MIN_MASKS, Surrogate, spearman

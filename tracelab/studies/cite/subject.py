@@ -15,7 +15,8 @@ import numpy as np
 
 from tracelab.core.errors import PlanError
 from tracelab.core.item import Item, ModelRef
-from tracelab.core.trace import Rendering, TokenizedTrace, Trace, Unit
+from tracelab.core.trace import Rendering, TokenizedTrace, Trace
+from tracelab.core.unit import Unit
 from tracelab.stats.masks import Design, Purpose
 from tracelab.store.load import LoadedTrace
 from tracelab.studies.anchors.subject import Study

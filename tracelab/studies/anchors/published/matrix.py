@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tracelab.core.item import Rollout
-from tracelab.core.trace import Unit
+from tracelab.core.unit import Unit
 from tracelab.studies.anchors.grouping import left_unit
 
 Matrix = NDArray[np.float64]

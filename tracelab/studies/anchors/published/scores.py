@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from tracelab.core.finding import Link, Score
 from tracelab.core.item import Rollout
-from tracelab.core.trace import Unit
+from tracelab.core.unit import Unit
 from tracelab.studies.anchors.grouping import left_unit
 from tracelab.studies.anchors.published.figures import (
     FORCED_METRICS,
