@@ -18,6 +18,7 @@ from duckdb import DuckDBPyConnection
 
 from tracelab.core.errors import PlanError, TracelabError
 from tracelab.core.item import ModelRef
+from tracelab.core.rows import ItemRow
 from tracelab.engines.base import Tokenizer
 from tracelab.grading.grader import Grader
 from tracelab.run.config import RunConfig, parse_config
@@ -28,7 +29,7 @@ from tracelab.run.session import InterruptedRunError, Run
 from tracelab.sources.base import tell_rejects
 from tracelab.store.home import GRADES
 from tracelab.store.journal import Journal, deduplicated
-from tracelab.store.load import ItemRow, RejectRow, load_items, load_run, load_traces
+from tracelab.store.load import RejectRow, load_items, load_run, load_traces
 from tracelab.studies.anchors import force
 from tracelab.studies.anchors.estimates import annotator, estimate
 from tracelab.studies.anchors.inputs import (

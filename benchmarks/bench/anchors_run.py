@@ -14,11 +14,11 @@ import click
 from benchmarks.bench import anchors, truth
 from benchmarks.bench.anchors import PUBLISHED, Curve, Pool
 from tracelab.core.item import ModelRef
+from tracelab.core.rows import ItemRow
 from tracelab.grading.grader import Grader
 from tracelab.run.config import RunConfig, parse_config
 from tracelab.store.home import Home
 from tracelab.store.journal import Journal, deduplicated
-from tracelab.store.load import ItemRow
 from tracelab.studies.anchors.inputs import sampling_of
 from tracelab.studies.anchors.subject import Nowhere, RolloutSink, Study
 from tracelab.view.output import print_table

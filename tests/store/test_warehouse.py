@@ -24,15 +24,14 @@ from hypothesis import strategies as st
 from tracelab.core.errors import LockedError, SchemaError, WarehouseError
 from tracelab.core.finding import Score
 from tracelab.core.item import Observation, Outcome, Rollout
+from tracelab.core.rows import ItemRow, RolloutRow
 from tracelab.core.trace import TokenizedTrace, Trace, Turn, tokenized_units
 from tracelab.store import connect as warehouse
 from tracelab.store.connect import open_reader, open_writer, transaction
 from tracelab.store.load import (
     EXCERPT_CHARS,
-    ItemRow,
     LoadedTrace,
     RejectRow,
-    RolloutRow,
     RunRow,
     SessionRow,
     drop_run,

@@ -26,15 +26,14 @@ from hypothesis import strategies as st
 
 from tracelab.core.errors import QueryError, WarehouseError
 from tracelab.core.finding import Link, Score
+from tracelab.core.rows import ItemRow, RolloutRow
 from tracelab.core.trace import TokenizedTrace, Trace, Turn, tokenized_units
 from tracelab.store import query as warehouse_query
 from tracelab.store.connect import open_reader, open_writer, sql_dir
 from tracelab.store.export import export, snapshot
 from tracelab.store.load import (
-    ItemRow,
     LoadedTrace,
     RejectRow,
-    RolloutRow,
     RunRow,
     SessionRow,
     load_items,

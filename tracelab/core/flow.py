@@ -21,6 +21,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, TypeAlias, TypeVar
 
 from tracelab.core.item import AnyItem, Observation, parts
@@ -52,17 +53,29 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Fork:
-    """Flows to be run side by side; whoever yields it is sent the list of their results."""
+    """Flows to be run side by side; whoever yields it is sent the list of their results.
 
-    flows: Sequence[Flow[Any]]
+    Attributes:
+        flows: The flows; each is taken when it is begun.
+        most: Begun and not ended at one time; None begins all at once.
+    """
+
+    flows: Iterable[Flow[Any]]
+    most: int | None = None
 
 
 Flow: TypeAlias = Generator[Ask | Fork, Any, T]
 
 
-def together(flows: Iterable[Flow[T]]) -> Flow[list[T]]:
-    """Run flows side by side; their results, in the order given."""
-    results: list[T] = yield Fork(tuple(flows))
+def together(flows: Iterable[Flow[T]], most: int | None = None) -> Flow[list[T]]:
+    """Run flows side by side; their results, in the order given.
+
+    Args:
+        flows: The flows; an iterable is gone through as they are begun, so that what waits takes
+            no memory.
+        most: Begun and not ended at one time; None begins all at once.
+    """
+    results: list[T] = yield Fork(flows, most)
     return results
 
 
@@ -99,14 +112,15 @@ def distinct(asks: Iterable[Ask]) -> Iterator[AnyItem]:
 class _Task:
     """One generator, whom to tell its result, and what it still waits for."""
 
-    __slots__ = ("ask", "children", "flow", "owed", "parent", "place", "results")
+    __slots__ = ("ask", "begun", "flow", "going", "owed", "parent", "place", "queue", "results")
 
     def __init__(self, flow: Flow[Any], parent: _Task | None = None, place: int = 0) -> None:
         self.flow, self.parent, self.place = flow, parent, place
         self.ask: Ask | None = None
         self.owed: dict[str, set[int]] = {}
-        self.children = 0
-        self.results: list[Any] = []
+        self.queue: Iterator[Flow[Any]] = iter(())
+        self.begun = self.going = 0
+        self.results: dict[int, Any] = {}
 
 
 class Tasks:
@@ -161,6 +175,19 @@ class Tasks:
                     self._unlisten(other, task)
                 task.owed = {}
                 self._going.discard(task)
+                self._replace(task)
+        self._advance()
+
+    def _replace(self, task: _Task) -> None:
+        """Begin the flow that waited for an abandoned one to end."""
+        if (parent := task.parent) is not None:
+            parent.going -= 1
+            parent.results[task.place] = None
+            started = parent.begun
+            for flow in islice(parent.queue, 1):
+                self._begin(parent, flow)
+            if not parent.going and started == parent.begun:
+                self._replace(parent)
 
     @property
     def stuck(self) -> bool:
@@ -209,12 +236,16 @@ class Tasks:
                 self._wait(task, asked)
 
     def _fork(self, task: _Task, fork: Fork) -> None:
-        task.children = len(fork.flows)
-        task.results = [None] * len(fork.flows)
-        if not fork.flows:
+        task.queue, task.begun, task.going, task.results = iter(fork.flows), 0, 0, {}
+        for flow in task.queue if fork.most is None else islice(task.queue, max(fork.most, 1)):
+            self._begin(task, flow)
+        if not task.going:
             self._ready.append((task, []))
-        for place, flow in enumerate(fork.flows):
-            self._ready.append((_Task(flow, task, place), None))
+
+    def _begin(self, parent: _Task, flow: Flow[Any]) -> None:
+        self._ready.append((_Task(flow, parent, parent.begun), None))
+        parent.begun += 1
+        parent.going += 1
 
     def _wait(self, task: _Task, ask: Ask) -> None:
         for item in ask.items:
@@ -234,7 +265,9 @@ class Tasks:
             self.done, self.result = True, value
             return
         parent.results[task.place] = value
-        parent.children -= 1
-        if not parent.children:
-            results, parent.results = parent.results, []
-            self._ready.append((parent, results))
+        parent.going -= 1
+        for flow in islice(parent.queue, 1):
+            self._begin(parent, flow)
+        if not parent.going:
+            results, parent.results = parent.results, {}
+            self._ready.append((parent, [results[i] for i in range(parent.begun)]))

@@ -11,11 +11,11 @@ from typing import Any
 from duckdb import DuckDBPyConnection
 
 from tracelab.core.errors import LockedError, WarehouseError
+from tracelab.core.rows import ItemRow
 from tracelab.run.labelling import apply_recorded
 from tracelab.run.loader import Loader
 from tracelab.store.journal import Journal
 from tracelab.store.load import (
-    ItemRow,
     RejectRow,
     RunRow,
     SessionRow,

@@ -14,8 +14,9 @@ from pathlib import Path
 from duckdb import DuckDBPyConnection
 
 from tracelab.core.errors import LockedError
+from tracelab.core.rows import RolloutRow
 from tracelab.store.connect import open_writer, transaction
-from tracelab.store.load import RolloutRow, load_rollouts
+from tracelab.store.load import load_rollouts
 
 _EVERY_SECONDS = 15.0
 _MAX_WAITING = 50_000

@@ -98,7 +98,7 @@ def read_jsonl(
 
 
 def read_questions(path: Path, limit: int = MAX_LINE_BYTES) -> Iterator[Trace | Reject]:
-    """Yield a prompt without a response (`{id?, prompt | messages, reference?}`) or a reject a line.
+    """Yield a prompt without a response, or a reject, a line: `{id?, prompt | messages, reference?}`.
 
     Args:
         path: A file, plain or gzip.

@@ -13,11 +13,11 @@ from math import ceil
 import numpy as np
 
 from tracelab.core.item import ModelRef, Sampling
+from tracelab.core.rows import ItemRow
 from tracelab.run.config import ResampleConfig
 from tracelab.run.pool import with_range
 from tracelab.stats.intervals import Floats
 from tracelab.stats.value_curve import Prior, fit, posterior
-from tracelab.store.load import ItemRow
 from tracelab.studies.anchors import allocate, resample
 from tracelab.studies.anchors.resample import Ints, Planned, Tally
 from tracelab.studies.anchors.subject import Study

@@ -12,11 +12,12 @@ from typing import Any, Protocol
 
 from tracelab.core.errors import PlanError
 from tracelab.core.item import Observation, Outcome, Rollout, diverge_token
+from tracelab.core.rows import ItemRow, RolloutRow
 from tracelab.core.seam import GradeRequest
 from tracelab.core.trace import TokenizedTrace, Trace, tokenized_units
 from tracelab.core.unit import Unit
 from tracelab.grading.grader import Grader
-from tracelab.store.load import ItemRow, LoadedTrace, RolloutRow
+from tracelab.store.load import LoadedTrace
 from tracelab.studies.anchors.grouping import left_unit
 from tracelab.text.categories import categorize
 from tracelab.text.segment import reasoning_range, segment
