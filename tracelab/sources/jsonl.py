@@ -98,7 +98,9 @@ def read_jsonl(
 
 
 def read_questions(path: Path, limit: int = MAX_LINE_BYTES) -> Iterator[Trace | Reject]:
-    """Yield a prompt without a response, or a reject, a line: `{id?, prompt | messages, reference?}`.
+    """Yield a prompt without a response, or a reject, for each line.
+
+    A line is `{id?, prompt | messages, reference?}`.
 
     Args:
         path: A file, plain or gzip.

@@ -20,12 +20,11 @@ from duckdb import DuckDBPyConnection
 
 from tracelab.core.errors import WarehouseError
 from tracelab.core.finding import Link, Score
+from tracelab.core.rows import ItemRow, RolloutRow
 from tracelab.core.trace import Trace
 from tracelab.store.connect import transaction
-from tracelab.store.rows import ItemRow, LoadedTrace, RejectRow, RolloutRow, RunRow, SessionRow
+from tracelab.store.rows import LoadedTrace, RejectRow, RunRow, SessionRow
 from tracelab.store.values import to_arrow
-
-__all__ = ["ItemRow", "LoadedTrace", "RejectRow", "RolloutRow", "RunRow", "SessionRow"]
 
 EXCERPT_CHARS = 500
 """How much of a rejected record is kept."""
