@@ -112,10 +112,18 @@ def distinct(asks: Iterable[Ask]) -> Iterator[AnyItem]:
 class _Task:
     """One generator, whom to tell its result, and what it still waits for."""
 
-    __slots__ = ("ask", "begun", "flow", "going", "owed", "parent", "place", "queue", "results")
+    __slots__ = (
+        "ask", "begun", "ended", "flow", "going", "owed", "parent", "place", "queue", "results",
+    )  # fmt: skip
 
-    def __init__(self, flow: Flow[Any], parent: _Task | None = None, place: int = 0) -> None:
-        self.flow, self.parent, self.place = flow, parent, place
+    def __init__(
+        self,
+        flow: Flow[Any],
+        parent: _Task | None = None,
+        place: int = 0,
+        ended: Callable[[Any], None] | None = None,
+    ) -> None:
+        self.flow, self.parent, self.place, self.ended = flow, parent, place, ended
         self.ask: Ask | None = None
         self.owed: dict[str, set[int]] = {}
         self.queue: Iterator[Flow[Any]] = iter(())
@@ -138,6 +146,16 @@ class Tasks:
         self._listeners: dict[str, list[_Task]] = {}
         self._ready: deque[tuple[_Task, Any]] = deque([(_Task(flow), None)])
         self._going: set[_Task] = set()
+        self._advance()
+
+    def spawn(self, flow: Flow[T], ended: Callable[[T], None]) -> None:
+        """Drive another flow beside it, which answers one of its requests, say.
+
+        Args:
+            flow: The flow; it runs up to its first requests.
+            ended: Told its result.
+        """
+        self._ready.append((_Task(flow, ended=ended), None))
         self._advance()
 
     def waiting(self) -> list[Ask]:
@@ -262,7 +280,10 @@ class Tasks:
     def _ended(self, task: _Task, value: Any) -> None:
         parent = task.parent
         if parent is None:
-            self.done, self.result = True, value
+            if task.ended is None:
+                self.done, self.result = True, value
+            else:
+                task.ended(value)
             return
         parent.results[task.place] = value
         parent.going -= 1

@@ -6,6 +6,8 @@ docstring under a field is its help) and the keywords of the Python API.
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from pydantic import BaseModel, ConfigDict
 
 
@@ -13,3 +15,9 @@ class Section(BaseModel):
     """Base of every config section: no unknown keys, no later changes."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    may_change: ClassVar[tuple[str, ...]] = ()
+    """Keys that may differ when a run is continued: they ask for more of the same, or only for
+    other numbers from the same observations."""
+    grows: ClassVar[tuple[str, ...]] = ()
+    """Those of them that only grow: a run that is continued with less keeps what it has."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Generic, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar
 
 from tracelab.core.finding import Findings, Metric
 from tracelab.core.flow import Flow
@@ -69,6 +69,7 @@ class StudyContext(Generic[O]):
         grading: Grades responses.
         emit: Takes rows for the database as they come.
         warn: Tells the user something that needs attention.
+        fact: Says how far the study is, in a few words, beside the progress.
         tokenize: Exact tokens of a trace: those of an earlier session of the run where it has
             them, so that a chat template which changes does not change the work.
         comparing: Loads what compares sentences, by the name the options give.
@@ -86,10 +87,32 @@ class StudyContext(Generic[O]):
     grading: Grading
     emit: Callable[[Sequence[Row]], None]
     warn: Callable[[str], None]
+    fact: Callable[[str], None]
     tokenize: Callable[[Trace], TokenizedTrace]
     comparing: Callable[[str], Comparing]
     environment: Callable[[str, float], MakeEnvironment]
     rendering: str = "auto"
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """What one stage asks for, in a forecast. A request is one prefix with some replicates.
+
+    Attributes:
+        stage: Its name.
+        requests: Requests sent.
+        rollouts: Replicates of generations, or re-executions.
+        prompt_tokens: Tokens read, every replicate counted.
+        generated_tokens_min: Tokens written at least.
+        generated_tokens_max: At most.
+    """
+
+    stage: str
+    requests: int = 0
+    rollouts: int = 0
+    prompt_tokens: int = 0
+    generated_tokens_min: int = 0
+    generated_tokens_max: int = 0
 
 
 class Study(Protocol[C]):
@@ -103,6 +126,8 @@ class Study(Protocol[C]):
     """What its scores may be about."""
     estimator_version: ClassVar[str]
     """Changes when a formula does."""
+    testbed: ClassVar[Literal["questions", "contexts", "agents"]]
+    """What it studies of the bundled testbed."""
 
     def cases(self, trace: Trace, ctx: StudyContext[Any]) -> Iterable[C]:
         """What is studied of a trace.
@@ -114,6 +139,20 @@ class Study(Protocol[C]):
 
     def run(self, cases: Sequence[C], ctx: StudyContext[Any]) -> Flow[Findings]:
         """Measure the cases; what one asks never depends on the order of arrival."""
+        ...
+
+
+class Forecasting(Protocol[C]):
+    """A study that can say more of its cost than what it asks first, which anybody can count."""
+
+    def outlook(self, cases: Sequence[C], ctx: StudyContext[Any], asked: int) -> Iterable[Stage]:
+        """What may be asked after what is counted, at most.
+
+        Args:
+            cases: The cases.
+            ctx: As for `Study.run`.
+            asked: Rollouts counted and recorded so far.
+        """
         ...
 
 

@@ -10,20 +10,20 @@ import difflib
 import json
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError, create_model
 
 from tracelab.core.errors import ConfigError
 from tracelab.core.hashing import content_hash
 from tracelab.core.options import Section
 from tracelab.core.resources import resource_dir
+from tracelab.core.study import STUDIES
 from tracelab.engines.options import ServerConfig
+from tracelab.engines.registry import ENGINES
 from tracelab.grading.grader import GradingConfig
-from tracelab.studies.audit.options import AUDIT_MAY_CHANGE
-from tracelab.studies.audit.options import AuditConfig as AuditConfig
-from tracelab.studies.cite.options import ContextConfig
 
 RUN_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,80}$"
 """Names of runs: they are names of folders too."""
@@ -32,7 +32,7 @@ RUN_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,80}$"
 class EngineConfig(Section):
     """Which engine serves the model, and how much of the machine it may use."""
 
-    kind: Literal["vllm", "transformers", "openai", "scripted"] = "vllm"
+    kind: str = "vllm"
     """`vllm` for real runs; `transformers` is the slow reference; `openai` a server that runs
     elsewhere (see `server`); `scripted` is for tests."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -88,52 +88,6 @@ class SourceConfig(Section):
     """How prompts become tokens; `auto` is what the record says, else chat."""
 
 
-Method = Literal[
-    "resample", "counterfactual", "links", "force", "attend", "suppress", "thought-anchors"
-]
-
-
-class ResampleConfig(Section):
-    """Thought anchors: which numbers, how the reasoning is cut, and how many rollouts they get."""
-
-    methods: list[Method] = ["resample", "counterfactual", "links"]
-    """What is computed. `counterfactual` and `links` reuse the rollouts of `resample`; `force`
-    samples short forced answers; `attend` and `suppress` look inside the model (transformers
-    engine, no rollouts); `thought-anchors` adds the published numbers, signs and quirks."""
-    allocation: Literal["adaptive", "uniform"] = "adaptive"
-    """`uniform` samples `rollouts` at every boundary, the published recipe. `adaptive` starts with
-    `initial`, and then spends where it learns most until `target_halfwidth` or a limit is met."""
-    rollouts: int = Field(default=100, ge=1)
-    """Per boundary; for `adaptive` the most."""
-    initial: int = Field(default=4, ge=1)
-    """Adaptive: rollouts a boundary in the first round."""
-    target_halfwidth: float = Field(default=0.1, gt=0, lt=1)
-    """Adaptive: a sentence is decided when its pooled interval is within this of its middle."""
-    budget_tokens: int | None = Field(default=None, ge=1)
-    """Adaptive: generated tokens after which no further round is begun."""
-    delta: float = Field(default=0.1, gt=0, lt=1)
-    """A sentence matters if its effect is larger than this; `prob_matters` is about it."""
-    certificates: bool = True
-    """Score each trace once and use the exact probability of its sentences; sentences that are
-    written with probability above 1 - delta get no rollouts of their own."""
-    recycle: bool = True
-    """Count a rollout at every boundary it is an exact sample from."""
-    pooled: bool = True
-    """Fit the value curve of all boundaries together (`resample-pooled`)."""
-    segmenter: str = "reasoning-v1"
-    """How the reasoning is cut into sentences."""
-    similarity: str = "auto"
-    """Compares sentences: a sentence-transformers model or directory, `lexical`, or `auto`."""
-    threshold: float | None = Field(default=None, ge=-1, le=1)
-    """Cosine below which a sentence is another one; default: the median over the trace."""
-    force_suffix: str = "\n</think>\n\nTherefore, the final answer is \\boxed{"
-    """For `force`: what is appended to make the model answer at once."""
-    level: float = Field(default=0.95, gt=0, lt=1)
-    """Nominal coverage of every interval."""
-    max_units: int = Field(default=400, ge=1)
-    """A longer trace is refused with a `rejects` row rather than half measured."""
-
-
 class RuntimeConfig(Section):
     """Ray, the journal, and when to give up."""
 
@@ -151,22 +105,25 @@ class RuntimeConfig(Section):
     """Engine deaths after which the run stops."""
 
 
-_EXTENDS = (
-    "rollouts", "target_halfwidth", "budget_tokens", "methods", "pooled", "level", "similarity",
-    "threshold",
-)  # fmt: skip
-"""Keys of `resample` that ask for more of the same run, or only for other estimates."""
+_STUDIES_BEFORE = {
+    "thought_anchors": "anchors", "context_attribution": "cite", "failure_audit": "audit",
+}  # fmt: skip
+_KEYS_BEFORE = {"pipeline": "study", "resample": "anchors", "context": "cite"}
+"""What keys were called in earlier configs, which are still read."""
 
 
 class RunConfig(Section):
-    """One run: a pipeline over a source with a model."""
+    """One run: a study of a source with a model.
+
+    `parse_config` returns a subclass that has a section for every study, under the study's name.
+    """
 
     name: str = Field(pattern=RUN_NAME)
     """The run's name and id; running it again resumes it."""
-    pipeline: Literal["thought_anchors", "context_attribution", "failure_audit"] = "thought_anchors"
-    """Which recipe."""
+    study: str = "anchors"
+    """What is studied: `anchors`, `cite`, `audit`, or a study of another package."""
     source: str = Field(min_length=1)
-    """`testbed`, or a file or folder of traces."""
+    """`testbed`, or a file or folder; several are separated by line breaks."""
     model: str = Field(min_length=1)
     """`testbed`, a model directory, or a hub id."""
     seed: int = Field(default=0, ge=0)
@@ -174,28 +131,28 @@ class RunConfig(Section):
     source_options: SourceConfig = SourceConfig()
     engine: EngineConfig = EngineConfig()
     sampling: SamplingConfig = SamplingConfig()
-    resample: ResampleConfig = ResampleConfig()
-    context: ContextConfig = ContextConfig()
-    audit: AuditConfig = AuditConfig()
     grading: GradingConfig = GradingConfig()
     runtime: RuntimeConfig = RuntimeConfig()
+
+    @property
+    def options(self) -> Section:
+        """The section of the run's study."""
+        found: Section = getattr(self, self.study)
+        return found
+
+    def with_options(self, **changed: Any) -> RunConfig:
+        """The same run with other options of its study."""
+        return self.model_copy(update={self.study: self.options.model_copy(update=changed)})
 
     def identity(self) -> dict[str, Any]:
         """What may not change under one run name: everything that changes a number.
 
-        More rollouts extend a run, and machine settings do not touch its numbers, so both may
-        change. What is computed from the rollouts may change too.
+        Machine settings do not, nor do the study's keys that ask for more of the same.
         """
-        data: dict[str, Any] = self.model_dump(mode="json")
-        del data["runtime"]
-        for key in _EXTENDS:
-            del data["resample"][key]
-        if self.pipeline != "context_attribution":
-            del data["context"]
-        for key in AUDIT_MAY_CHANGE:
-            del data["audit"][key]
-        if self.pipeline != "failure_audit":
-            del data["audit"]
+        keep = ("name", "study", "source", "model", "seed", "source_options", "sampling", "grading")
+        data: dict[str, Any] = self.model_dump(mode="json", include={*keep, "engine", self.study})
+        for key in self.options.may_change:
+            del data[self.study][key]
         data["engine"] = {k: data["engine"][k] for k in ("kind", "dtype", "max_model_len")}
         return data
 
@@ -203,6 +160,13 @@ class RunConfig(Section):
     def digest(self) -> str:
         """Hash of `identity`."""
         return content_hash(self.identity())
+
+
+@cache
+def _full() -> type[RunConfig]:
+    """The config with the sections of all studies there are."""
+    sections: dict[str, Any] = {name: (s.Options, s.Options()) for name, s in STUDIES.items()}
+    return create_model("RunConfig", __base__=RunConfig, **sections)
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
@@ -230,18 +194,19 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
         raise ConfigError(f"{path}: not valid TOML: {e}") from None
     except OSError as e:
         raise ConfigError(f"{path}: cannot be read ({e.strerror})") from None
+    data = _renamed(data)
     for item in overrides:
         override(data, item)
     return parse_config(data, str(path))
 
 
 def _bundled() -> dict[str, Path]:
-    """Every bundled config by name; `context_attribution/demo` where two pipelines share one."""
+    """Every bundled config by name; `cite/demo` where two studies share one."""
     root = resource_dir("configs")
     files = sorted(p for p in root.glob("*/*.toml") if p.parent.name != "engines")
     named = {f"{p.parent.name}/{p.stem}": p for p in files}
-    first = {p.stem: p for p in files if p.parent.name != "thought_anchors"}
-    return named | first | {p.stem: p for p in files if p.parent.name == "thought_anchors"}
+    first = {p.stem: p for p in files if p.parent.name != "anchors"}
+    return named | first | {p.stem: p for p in files if p.parent.name == "anchors"}
 
 
 def _find(path: Path) -> Path:
@@ -255,11 +220,26 @@ def parse_config(data: Mapping[str, Any], where: str) -> RunConfig:
     Raises:
         ConfigError: One sentence naming `where` and the first wrong field.
     """
+    model = _full()
     try:
         # Strict: true is not 1, and "50" is not 50.
-        return RunConfig.model_validate(data, strict=True)
+        config = model.model_validate(_renamed(data), strict=True)
     except ValidationError as e:
-        raise ConfigError(f"{where}: {explain(e, RunConfig)}") from None
+        raise ConfigError(f"{where}: {explain(e, model)}") from None
+    try:
+        STUDIES.named(config.study, "study")
+        ENGINES.named(config.engine.kind, "engine.kind")
+    except ConfigError as e:
+        raise ConfigError(f"{where}: {e}") from None
+    return config
+
+
+def _renamed(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Config data under today's names."""
+    found = {_KEYS_BEFORE.get(key, key): value for key, value in data.items()}
+    if isinstance(found.get("study"), str):
+        found["study"] = _STUDIES_BEFORE.get(found["study"], found["study"])
+    return found
 
 
 def explain(error: ValidationError, model: type[BaseModel]) -> str:
@@ -312,9 +292,7 @@ def override(data: dict[str, Any], item: str) -> None:
     """Set one `section.key=value` of config data; see `load_config`."""
     key, eq, raw = item.partition("=")
     if not eq or not key.strip():
-        raise ConfigError(
-            f"--set {item!r}: write key=value, for example --set resample.rollouts=50"
-        )
+        raise ConfigError(f"--set {item!r}: write key=value, for example --set anchors.rollouts=50")
     try:
         value = tomllib.loads(f"v = {raw}")["v"]
     except tomllib.TOMLDecodeError:
@@ -329,7 +307,8 @@ def assign(data: dict[str, Any], key: str, value: Any) -> None:
         ConfigError: The section is a value.
     """
     node = data
-    *parents, last = key.strip().split(".")
+    first, *more = key.strip().split(".")
+    *parents, last = [_KEYS_BEFORE.get(first, first), *more]
     for part in parents:
         child = node.setdefault(part, {})
         if not isinstance(child, dict):

@@ -1,87 +1,92 @@
-"""Carries results from a running pipeline into the database, in short transactions.
+"""Carries results from a running study into the database, in short transactions.
 
 The journal is the record; the database is a copy that may lag. While somebody else holds the
-file, rows wait in memory up to a bound, beyond which they are dropped and read from the journal
-again at the end. So a reader delays loading and never fails a run.
+file, rows wait in memory up to a bound, beyond which they are dropped, and the study is driven
+again from its journal at the end. So a reader delays loading and never fails a run.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from duckdb import DuckDBPyConnection
 
 from tracelab.core.errors import LockedError
-from tracelab.core.rows import RolloutRow
+from tracelab.core.seam import Row
 from tracelab.store.connect import open_writer, transaction
-from tracelab.store.load import load_rollouts
+from tracelab.store.load import load_rows, load_run, load_traces
+from tracelab.store.rows import LoadedTrace, RunRow
 
 _EVERY_SECONDS = 15.0
 _MAX_WAITING = 50_000
+_MAX_UNITS = 20_000  # of traces that wait: what is read from files comes faster than rollouts
 _LIVE_WAIT_SECONDS = 0.2
 
 
 class Loader:
-    """Loads the rollouts of one run."""
+    """Loads what becomes known of one run while it goes on."""
 
-    def __init__(
-        self,
-        database: Path,
-        run_id: str,
-        warn: Callable[[str], None],
-        first: Callable[[DuckDBPyConnection], None] = lambda con: None,
-    ) -> None:
+    def __init__(self, database: Path, run: RunRow, warn: Callable[[str], None]) -> None:
         """Load into a database file.
 
         Args:
             database: The file.
-            run_id: The run.
+            run: The run, as it is while it goes on; loaded with the first of its rows, so that a
+                reader never sees rows of no known run.
             warn: Told once when the file is held by another process.
-            first: Loads what the rollouts belong to, in the transaction of the first of them, so
-                that a reader never sees rollouts of no known run.
         """
-        self._first: Callable[[DuckDBPyConnection], None] | None = first
         self._database = database
-        self._run_id = run_id
+        self._run = run
         self._warn = warn
         self._warned = False
-        self._rows: list[RolloutRow] = []
+        self._rows: list[Row] = []
+        self._traces: list[LoadedTrace] = []
+        self._units = 0
         self._last = time.monotonic()
         self.dropped = False
-        """Whether rows were dropped, so that the caller must offer all of them again."""
+        """Whether anything was dropped, so that all of it must be offered again."""
 
-    def add(self, rows: list[RolloutRow]) -> None:
+    def traces(self, traces: Sequence[LoadedTrace]) -> None:
+        """Take traces with their units; rows about them come later."""
+        self._traces += traces
+        self._units += sum(len(t.units) for t in traces)
+        if self._units >= _MAX_UNITS:
+            self._try()
+
+    def add(self, rows: Sequence[Row]) -> None:
         """Take rows; they reach the database some seconds later."""
         self._rows += rows
-        now = time.monotonic()
-        if now - self._last < _EVERY_SECONDS and len(self._rows) < _MAX_WAITING:
-            return
-        self._last = now
+        waited = time.monotonic() - self._last >= _EVERY_SECONDS
+        if waited or len(self._rows) >= _MAX_WAITING:
+            self._try()
+
+    def _try(self) -> None:
+        self._last = time.monotonic()
         try:
             self.flush(_LIVE_WAIT_SECONDS)
         except LockedError as e:
             if not self._warned:
                 self._warn(f"{e} The run goes on; results are loaded when the file is free.")
                 self._warned = True
-            if len(self._rows) >= _MAX_WAITING:
-                self._rows, self.dropped = [], True
+            if len(self._rows) >= _MAX_WAITING or self._units >= _MAX_UNITS:
+                self._rows, self._traces, self._units, self.dropped = [], [], 0, True
 
     def flush(self, wait_s: float) -> None:
         """Load everything taken so far.
 
         Raises:
-            LockedError: The database was held for `wait_s` seconds; the rows are kept.
+            LockedError: The database was held for `wait_s` seconds; what waits is kept.
         """
-        if self._rows:
+        if self._rows or self._traces:
             self.write(wait_s, self._load)
-            self._rows, self._first = [], None
+            self._rows, self._traces, self._units = [], [], 0
 
     def _load(self, con: DuckDBPyConnection) -> None:
-        if self._first is not None:
-            self._first(con)
-        load_rollouts(con, self._run_id, self._rows)
+        load_run(con, self._run)
+        load_traces(con, self._run.run_id, self._traces)
+        load_rows(con, self._run.run_id, self._rows)
 
     def write(self, wait_s: float, action: Callable[[DuckDBPyConnection], None]) -> None:
         """Run one action in one transaction on a connection of its own."""

@@ -1,17 +1,18 @@
-"""Runs work items on engines and yields observations in whatever order they finish.
+"""Runs items on engines and gives observations back in whatever order they finish.
 
 `LocalPool` runs one engine in this process (tests, small jobs). `RayPool` runs one actor per
-replica. Both promise the same: every asked replicate is answered exactly once, by an observation
-or an error observation; a bounded number of batches is in flight; an engine that dies is replaced
-and its batches are asked again; a batch that was in flight at two deaths is taken apart and its
-items run one at a time, alone, so that an item that kills its engine fails by itself.
+replica. Both are queues: `submit` at any time, also while others are in flight, and `ready` gives
+the next finished batch. Both promise the same: every asked replicate is answered exactly once, by
+an observation or an error observation; a bounded number of batches is in flight; an engine that
+dies is replaced and its batches are asked again; a batch that was in flight at two deaths is taken
+apart and its items run one at a time, alone, so that an item that kills its engine fails by itself.
 """
 
 from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, cast
 
@@ -28,8 +29,25 @@ _ALONE_TRIES = 2
 class Pool(Protocol):
     """Turns items into observations."""
 
-    def run(self, items: Iterable[Item]) -> Iterator[list[Observation]]:
-        """Answer every replicate of every item; batches in completion order."""
+    @property
+    def owed(self) -> int:
+        """Replicates that were submitted and not given back yet."""
+        ...
+
+    def submit(self, items: Iterable[Item]) -> None:
+        """Queue items; neighbours share prefixes, so their order is kept."""
+        ...
+
+    def ready(self, timeout: float) -> list[Observation]:
+        """The next finished observations; none where nothing finished in `timeout` seconds.
+
+        Raises:
+            EngineError: Engines died too often.
+        """
+        ...
+
+    def cancel(self) -> None:
+        """Forget what no engine has begun; what is in flight is still given back."""
         ...
 
     def counters(self) -> Counters:
@@ -39,6 +57,14 @@ class Pool(Protocol):
     def close(self) -> None:
         """Stop the engines. Idempotent."""
         ...
+
+
+def drain(pool: Pool, items: Iterable[Item]) -> Iterator[list[Observation]]:
+    """Answer every replicate of every item; batches in completion order."""
+    pool.submit(items)
+    while pool.owed:
+        if batch := pool.ready(5.0):
+            yield batch
 
 
 @dataclass(slots=True)
@@ -52,46 +78,54 @@ class Batch:
     """Suspected of killing engines: runs with nothing beside it."""
 
 
-def batches(items: Iterable[Item], size: int) -> Iterator[Batch]:
-    """Cut items, in order, into batches of about `size` rollouts.
+class _Queue:
+    """Items that wait, in order; cut into batches of about `size` rollouts when they are taken.
 
-    Order is kept because neighbours share prefixes. An item asking for more than `size` replicates
-    is split by replicate range; that changes no sample (see `Item.seed_of`).
+    An item asking for more than `size` replicates is split by replicate range; that changes no
+    sample (see `Item.seed_of`).
     """
-    held: list[Item] = []
-    count = 0
-    for item in items:
-        for part in split(item, size):
-            if held and count + part.replicates > size:
-                yield Batch(held)
-                held, count = [], 0
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._items: deque[Item] = deque()
+        self.owed = 0
+
+    def add(self, items: Iterable[Item]) -> None:
+        for item in items:
+            self._items.append(item)
+            self.owed += item.replicates
+
+    def take(self) -> Batch | None:
+        held: list[Item] = []
+        count = 0
+        while self._items:
+            item = self._items[0]
+            part = item
+            if item.replicates > self._size:
+                part = item.at(item.first_replicate, self._size)
+            if held and count + part.replicates > self._size:
+                break
+            self._items.popleft()
+            if part is not item:
+                rest = item.replicates - self._size
+                self._items.appendleft(item.at(item.first_replicate + self._size, rest))
             held.append(part)
             count += part.replicates
-    if held:
-        yield Batch(held)
+        self.owed -= count
+        return Batch(held) if held else None
+
+    def clear(self) -> None:
+        self._items.clear()
+        self.owed = 0
 
 
 def split(item: Item, size: int) -> Iterator[Item]:
     """Cut an item's replicate range into parts of at most `size`."""
     for at in range(0, item.replicates, size):
-        yield with_range(item, item.first_replicate + at, min(size, item.replicates - at))
+        yield item.at(item.first_replicate + at, min(size, item.replicates - at))
 
 
-def with_range(item: Item, first: int, count: int) -> Item:
-    """The same item asking for other replicates."""
-    return Item(
-        model=item.model,
-        prefix_ids=item.prefix_ids,
-        sampling=item.sampling,
-        target_ids=item.target_ids,
-        seed=item.seed,
-        first_replicate=first,
-        replicates=count,
-        intervention=item.intervention,
-    )
-
-
-async def run_batch(engine: Any, items: list[Item]) -> list[Observation]:
+async def run_batch(engine: Any, items: Sequence[Item]) -> list[Observation]:
     """Send one batch to an engine, generations and probes each to its verb."""
     generate = [i for i in items if i.kind == "generate"]
     score = [i for i in items if i.kind == "score"]
@@ -109,18 +143,31 @@ class LocalPool:
     def __init__(self, spec: EngineSpec, *, batch_rollouts: int = 128) -> None:
         """Build the engine."""
         self._engine = build(spec)
-        self._size = batch_rollouts
+        self._queue = _Queue(batch_rollouts)
 
     @property
     def white_box(self) -> WhiteBox | None:
         """Its engine, if that can look inside the model."""
-        inside = "attention" in self._engine.capabilities
+        inside = "look" in self._engine.capabilities
         return cast(WhiteBox, self._engine) if inside else None
 
-    def run(self, items: Iterable[Item]) -> Iterator[list[Observation]]:
-        """See `Pool.run`."""
-        for batch in batches(items, self._size):
-            yield aio.run(run_batch(self._engine, batch.items))
+    @property
+    def owed(self) -> int:
+        """See `Pool.owed`."""
+        return self._queue.owed
+
+    def submit(self, items: Iterable[Item]) -> None:
+        """See `Pool.submit`."""
+        self._queue.add(items)
+
+    def ready(self, timeout: float) -> list[Observation]:
+        """See `Pool.ready`; computes the next batch, however long it takes."""
+        batch = self._queue.take()
+        return [] if batch is None else aio.run(run_batch(self._engine, batch.items))
+
+    def cancel(self) -> None:
+        """See `Pool.cancel`."""
+        self._queue.clear()
 
     def counters(self) -> Counters:
         """See `Pool.counters`."""
@@ -208,7 +255,9 @@ class RayPool:
         self._ray: Any = ray
         self._spec = spec
         self._in_flight = in_flight
-        self._size = batch_rollouts
+        self._queue = _Queue(batch_rollouts)
+        self._again: deque[Batch] = deque()
+        self._failed: list[Observation] = []
         self._max_deaths = max_deaths
         self._deaths = 0
         self._buried = Counters()
@@ -222,31 +271,48 @@ class RayPool:
             self.close()
             raise
 
-    def run(self, items: Iterable[Item]) -> Iterator[list[Observation]]:
-        """See `Pool.run`.
+    @property
+    def owed(self) -> int:
+        """See `Pool.owed`."""
+        flying = [b for r in self._replicas for b in r.flying.values()]
+        sent = sum(i.replicates for b in (*self._again, *flying) for i in b.items)
+        return self._queue.owed + sent + len(self._failed)
+
+    def submit(self, items: Iterable[Item]) -> None:
+        """See `Pool.submit`."""
+        self._queue.add(items)
+        self._feed()
+
+    def cancel(self) -> None:
+        """See `Pool.cancel`."""
+        self._queue.clear()
+        self._again.clear()
+
+    def ready(self, timeout: float) -> list[Observation]:
+        """See `Pool.ready`.
 
         Raises:
             EngineError: Engines died more than `max_deaths` times.
         """
-        todo = batches(items, self._size)
-        again: deque[Batch] = deque()
-        while True:
-            self._feed(todo, again)
-            flying = {ref: r for r in self._replicas for ref in r.flying}
-            if not flying:
-                return
-            done, _ = self._ray.wait(list(flying), num_returns=1, timeout=5.0)
-            for ref in done:
-                replica = flying[ref]
-                if ref not in replica.flying:
-                    continue  # its replica was replaced while we looked at an earlier one
-                try:
-                    observations, replica.counters = self._ray.get(ref)
-                except (self._ray.exceptions.RayError, EngineDeadError) as e:
-                    yield from self._bury(replica, e, again)
-                    continue
-                del replica.flying[ref]
-                yield observations
+        if self._failed:
+            failures, self._failed = self._failed, []
+            return failures
+        self._feed()
+        flying = {ref: r for r in self._replicas for ref in r.flying}
+        if not flying:
+            return []
+        done, _ = self._ray.wait(list(flying), num_returns=1, timeout=timeout)
+        if not done:
+            return []
+        replica = flying[done[0]]
+        try:
+            observations, replica.counters = self._ray.get(done[0])
+        except (self._ray.exceptions.RayError, EngineDeadError) as e:
+            self._bury(replica, e)
+            return []
+        del replica.flying[done[0]]
+        self._feed()
+        return cast(list[Observation], observations)
 
     def counters(self) -> Counters:
         """See `Pool.counters`."""
@@ -269,22 +335,24 @@ class RayPool:
             self._owned.close()
             self._owned = None
 
-    def _feed(self, todo: Iterator[Batch], again: deque[Batch]) -> None:
-        """Hand out batches, at most `in_flight` an actor; a suspect gets an actor to itself."""
-        for replica in self._replicas:
-            while len(replica.flying) < self._in_flight:
-                if any(b.alone for b in replica.flying.values()):
-                    break
-                if again and again[0].alone and replica.flying:
-                    break
-                batch = again.popleft() if again else next(todo, None)
-                if batch is None:
-                    return
-                replica.flying[replica.handle.run.remote(batch.items)] = batch
+    def _feed(self) -> None:
+        """Hand out batches to whoever has fewest, at most `in_flight` each; suspects run alone."""
+        while True:
+            free = [r for r in self._replicas if self._has_room(r)]
+            batch = (self._again.popleft() if self._again else self._queue.take()) if free else None
+            if batch is None:
+                return
+            replica = min(free, key=lambda r: len(r.flying))
+            if batch.alone and replica.flying:
+                self._again.appendleft(batch)
+                return
+            replica.flying[replica.handle.run.remote(batch.items)] = batch
 
-    def _bury(
-        self, replica: _Replica, cause: BaseException, again: deque[Batch]
-    ) -> Iterator[list[Observation]]:
+    def _has_room(self, replica: _Replica) -> bool:
+        alone = any(b.alone for b in replica.flying.values())
+        return not alone and len(replica.flying) < self._in_flight
+
+    def _bury(self, replica: _Replica, cause: BaseException) -> None:
         """Replace a dead replica; queue its batches again, suspects last and one item at a time."""
         self._deaths += 1
         lost = list(replica.flying.values())
@@ -294,15 +362,17 @@ class RayPool:
             batch.deaths += 1
             if batch.alone and batch.deaths >= _ALONE_TRIES:
                 item = batch.items[0]
-                yield failed(item, "engine_died", "the engine died each time it ran this item")
+                self._failed += failed(
+                    item, "engine_died", "the engine died each time it ran this item"
+                )
             elif batch.alone:
-                again.append(batch)
+                self._again.append(batch)
             elif batch.deaths >= 2:
-                again.extend(
+                self._again.extend(
                     Batch([one], alone=True) for item in batch.items for one in split(item, 1 << 30)
                 )
             else:
-                again.appendleft(batch)
+                self._again.appendleft(batch)
         if self._deaths > self._max_deaths:
             raise EngineError(
                 f"engines died {self._deaths} times, more than runtime.max_engine_deaths; "

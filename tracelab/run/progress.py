@@ -51,13 +51,12 @@ class RunProgress:
             disable=not self._live,
         )
         self._task: object = None
-        self._goes_on = False
+        self._announced: set[str] = set()
         self._name = ""
         self._total = self._done = self._fresh = self._tokens = 0
         self._prompt = self._cached = 0
         self._errors: Counter[str] = Counter()
-        self._units: tuple[int, int] | None = None
-        self._recycled: float | None = None
+        self._fact = ""
         self._began = self._spoke = 0.0
 
     def __enter__(self) -> RunProgress:
@@ -88,40 +87,40 @@ class RunProgress:
         self.console.print(Text(clean(text), style=style or ""), soft_wrap=soft)
 
     def stage(self, name: str, total: int, done: int = 0) -> None:
-        """Begin a stage of `total` rollouts, `done` of which the journal already has.
+        """Say that a stage asks for `total` more rollouts, `done` of which the journal has.
 
-        One of the name of the last goes on with it: an audit asks for a turn of every run at once,
-        hundreds of times.
+        Stages of different traces overlap: what is still owed of others counts on, and a stage
+        that was announced before goes on without being announced again.
         """
-        self._goes_on = name == self._name and self._done >= self._total > 0
-        if self._goes_on:
+        owed = max(self._total - self._done, 0)
+        known, self._name = name in self._announced, name
+        self._announced.add(name)
+        if known or owed:
             self._total, self._done = self._total + total, self._done + done
-            if self._live:
-                self._bar.update(self._task, total=self._total, completed=self._done)  # type: ignore[arg-type]
-            return
-        self._name, self._total, self._done = name, total, done
-        self._fresh = self._tokens = 0
-        self._errors.clear()
-        self._began = self._spoke = self._clock()
-        if self._live:
-            if self._units is not None:
-                self.say(self._study().removeprefix("; "))
-            self._task = self._bar.add_task(
-                name, total=total, completed=done, facts=self._facts(self._began)
-            )
         else:
-            reused = f", {done:,} already in the journal" if done else ""
-            self.say(f"{name}: {total:,} rollouts{reused}{self._study()}")
+            self._total, self._done, self._fresh, self._tokens = total, done, 0, 0
+            self._errors.clear()
+            self._began = self._spoke = self._clock()
+        if not self._live:
+            if not known:
+                reused = f", {done:,} already in the journal" if done else ""
+                self.say(f"{name}: {total:,} rollouts{reused}{self._study()}")
+            return
+        if self._task is not None and (known or owed):
+            self._bar.update(
+                self._task,  # type: ignore[arg-type]
+                description=name, total=self._total, completed=self._done,
+            )  # fmt: skip
+            return
+        if self._fact:
+            self.say(self._fact)
+        self._task = self._bar.add_task(
+            name, total=total, completed=done, facts=self._facts(self._began)
+        )
 
-    def study(self, decided: int, units: int, recycled: float | None) -> None:
-        """Say how far the study is, between stages.
-
-        Args:
-            decided: Units whose effect is known as well as was asked.
-            units: All units.
-            recycled: Share of the samples of boundaries that rollouts from earlier ones give.
-        """
-        self._units, self._recycled = (decided, units), recycled
+    def fact(self, text: str) -> None:
+        """Say how far the study is, in a few words: shown beside what is going on."""
+        self._fact = text
 
     def cache(self, prompt_tokens: int, cached_tokens: int) -> None:
         """Say how many prompt tokens engines have read so far, and how many from their caches."""
@@ -136,9 +135,7 @@ class RunProgress:
         now = self._clock()
         if self._live:
             self._bar.update(self._task, completed=self._done, facts=self._facts(now))  # type: ignore[arg-type]
-        elif now - self._spoke > _PLAIN_SECONDS or (
-            self._done >= self._total and not self._goes_on
-        ):
+        elif now - self._spoke > _PLAIN_SECONDS:
             self._spoke = now
             self.say(f"{self._name}: {self._facts(now)}{self._study()}")
 
@@ -161,10 +158,7 @@ class RunProgress:
         return ", ".join(parts)
 
     def _study(self) -> str:
-        if self._units is None:
-            return ""
-        shared = "" if self._recycled is None else f", {self._recycled:.0%} of samples recycled"
-        return f"; {self._units[0]:,}/{self._units[1]:,} sentences decided{shared}"
+        return f"; {self._fact}" if self._fact else ""
 
 
 def _clock(seconds: float) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 from tracelab.core.errors import ConfigError
 from tracelab.core.item import ModelRef
-from tracelab.run.config import RunConfig
+from tracelab.run.config import RunConfig, parse_config
 from tracelab.store.files import Store
 
 
@@ -49,15 +49,18 @@ def continued(
             f"run {config.name!r} was started with another config; changed: "
             f"{'; '.join(changed)}. Choose another `name`, or start over with --fresh."
         )
-    had, wanted = old["config"]["resample"]["rollouts"], config.resample.rollouts
-    if had <= wanted:
-        return config
-    warn(
-        f"run {config.name!r} already has {had} rollouts a boundary; keeping them "
-        f"all (asked for {wanted})"
-    )
-    resample = config.resample.model_copy(update={"rollouts": had})
-    return config.model_copy(update={"resample": resample})
+    before = parse_config(old["config"], "run.json").options
+    kept = {
+        key: had
+        for key in config.options.grows
+        if (had := getattr(before, key)) > getattr(config.options, key)
+    }
+    for key, had in kept.items():
+        warn(
+            f"run {config.name!r} was started with {key} = {had}; it keeps what it has (asked for "
+            f"{getattr(config.options, key)})"
+        )
+    return config.with_options(**kept) if kept else config
 
 
 def _differences(old: Any, new: Any, at: str = "") -> Iterator[str]:

@@ -1,8 +1,7 @@
-"""One invocation that works on one run: journal, engines, progress, costs.
+"""One invocation that works on one run: journal, engines, progress, costs, the user's signals.
 
-`Run.observe` is the whole contract with the engines: give it items, get every observation once,
-the journal's first, then the missing ones as engines deliver them. It is what makes a run
-resumable: nothing is asked of an engine that the journal already answers.
+It watches the loop (`tracelab.run.loop.Watcher`) and starts what answers it: engines only when
+something is owed that the journal does not have.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ import signal
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from types import FrameType
@@ -20,22 +19,17 @@ from typing import Any
 
 from tracelab import __version__
 from tracelab.core.errors import TracelabError
-from tracelab.core.item import Item, Observation
-from tracelab.engines.base import EngineSpec
+from tracelab.core.item import Observation
+from tracelab.engines.base import WhiteBox
 from tracelab.run.config import RunConfig
-from tracelab.run.pool import Pool, with_range
+from tracelab.run.pool import LocalPool, Pool
 from tracelab.run.progress import RunProgress
 from tracelab.run.record import continued, identity
+from tracelab.run.wiring import Wired
 from tracelab.store.home import FULL, Home
-from tracelab.store.journal import Journal, deduplicated
+from tracelab.store.journal import Journal
 
 _SESSION_EVERY_SECONDS = 5.0
-
-
-class InterruptedRunError(TracelabError):
-    """The user asked the run to stop; what was finished is in the journal."""
-
-    exit_code = 130
 
 
 @dataclass(slots=True)
@@ -51,18 +45,16 @@ class SessionCosts:
     generated_tokens: int = 0
     observations: int = 0
     errors: int = 0
-    restarts: int = 0
 
 
-class Run:
+class Session:
     """A run being worked on."""
 
     def __init__(
         self,
         config: RunConfig,
         home: Home,
-        spec: EngineSpec,
-        make_pool: Callable[[], Pool],
+        wired: Wired,
         progress: RunProgress,
         *,
         versions: dict[str, str] | None = None,
@@ -73,8 +65,7 @@ class Run:
         Args:
             config: What to do.
             home: Where results go.
-            spec: The engine; its model's identity is part of the run's.
-            make_pool: Starts the engines; called only if work is owed.
+            wired: The engine; its model's identity is part of the run's.
             progress: Whom to tell.
             versions: Versions of the packages that matter, for the record.
             retry_errors: Ask again for rollouts that failed in an earlier session.
@@ -85,12 +76,11 @@ class Run:
         """
         self.config = config
         self.home = home
-        self.spec = spec
+        self.wired = wired
         self.progress = progress
+        self.retry_errors = retry_errors
         self.costs = SessionCosts()
-        self._make_pool = make_pool
         self._pool: Pool | None = None
-        self._retry = retry_errors
         self._stop = threading.Event()
         self._finished = False
         self._began = self._saved = time.monotonic()
@@ -102,23 +92,24 @@ class Run:
                 self.journal.close()
                 raise
         except OSError as e:
-            raise _disk(e, "the journal cannot be opened") from e
+            raise disk_error(e, "the journal cannot be opened") from e
 
     def _open_record(self, versions: dict[str, str]) -> dict[str, Any]:
         old = self.journal.read_json("run.json")
         if old is not None and not self.journal.has_results():
             old = None  # it never came to anything, so its config binds nobody
+        model = self.wired.spec.model
         if old is not None:
-            self.config = continued(old, self.config, self.spec.model, self.progress.warn)
+            self.config = continued(old, self.config, model, self.progress.warn)
         record = {
             "run_id": self.config.name,
             "config": self.config.model_dump(mode="json"),
-            "identity": identity(self.config, self.spec.model),
+            "identity": identity(self.config, model),
             "digest": self.config.digest,
             "tracelab_version": __version__,
             "versions": versions,
-            "engine": self.spec.kind,
-            "model": self.spec.model.name,
+            "engine": self.wired.spec.kind,
+            "model": model.name,
             "started_at": self.costs.started_at,
             "finished_at": None,
         }
@@ -127,81 +118,47 @@ class Run:
         self.journal.write_json("run.json", record)
         return record
 
-    # -- engines ----------------------------------------------------------------------------
-
-    def observe(
-        self,
-        name: str,
-        items: Sequence[Item],
-        on: Callable[[list[Observation]], None],
-    ) -> None:
-        """Hand every observation of some items to `on`, exactly once each.
-
-        Args:
-            name: What to call this stage.
-            items: Items; those with equal keys are one, asking for all that any of them asks.
-            on: Receives observations in no particular order, errors included.
-
-        Raises:
-            InterruptedRunError: The user interrupted; everything delivered is durable.
-            TracelabError: The disk is full, or the engines cannot go on.
-        """
-        wanted: dict[str, Item] = {}
-        for item in items:
-            had = wanted.get(item.key, item).replicate_range
-            first = min(had.start, item.first_replicate)
-            end = max(had.stop, item.replicate_range.stop)
-            wanted[item.key] = with_range(item, first, end - first)
-        seen: dict[str, set[int]] = {key: set() for key in wanted}
-        recorded = self.journal.recorded({k: i.replicate_range for k, i in wanted.items()})
-        for batch in deduplicated(recorded, keep_errors=not self._retry):
-            for o in batch:
-                seen[o.key].add(o.replicate)
-            on(batch)
-        owed = [part for item in wanted.values() for part in missing(item, seen[item.key])]
-        total = sum(i.replicates for i in wanted.values())
-        left = sum(i.replicates for i in owed)
-        if not owed:
-            return
-        self.check_stop()
-        self._reopen()
+    def pool(self) -> Pool:
+        """The engines, started at the first call."""
         if self._pool is None:
-            self.progress.say(f"starting {self.spec.kind} for {self.spec.model.name} ...")
-            self._pool = self._make_pool()
-        self.progress.stage(name, total, total - left)
-        try:
-            for batch in self._pool.run(self._until_stopped(owed)):
-                self.journal.append(batch)
-                self._account(batch)
-                on(batch)
-            self.journal.flush()
-        except OSError as e:
-            raise _disk(e, "the journal cannot be written") from e
-        finally:
-            with contextlib.suppress(OSError):
-                self.journal.flush()
-                self.save_session()
-        self.check_stop()
+            spec = self.wired.spec
+            self.progress.say(f"starting {spec.kind} for {spec.model.name} ...")
+            self._pool = self.wired.make_pool()
+        return self._pool
 
-    def _reopen(self) -> None:
-        """A finished run that is given more to do is not finished until that is done."""
-        if self.record["finished_at"] is not None:
-            self.record["finished_at"] = None
-            self.journal.write_json("run.json", self.record)
+    def lent_white_box(self) -> WhiteBox | None:
+        """The run's own engine, where it is in this process and can look inside the model."""
+        return self._pool.white_box if isinstance(self._pool, LocalPool) else None
 
-    def _account(self, batch: list[Observation]) -> None:
-        errors = sum(o.error is not None for o in batch)
+    # -- what the loop tells ------------------------------------------------------------------
+
+    def owe(self, stage: str, total: int, done: int) -> None:
+        """See `Watcher.owe`."""
+        if total > done:
+            if self.record["finished_at"] is not None:
+                self.record["finished_at"] = None
+                self.journal.write_json("run.json", self.record)
+            self.progress.stage(stage, total, done)
+
+    def got(self, batch: Sequence[Observation]) -> None:
+        """See `Watcher.got`."""
         self.costs.observations += len(batch)
-        self.costs.errors += errors
+        self.costs.errors += sum(o.error is not None for o in batch)
         if self._pool is not None:
             totals = self._pool.counters()
             self.progress.cache(totals.prompt_tokens, totals.cached_tokens)
         self.progress.advance(batch)
         if time.monotonic() - self._saved > _SESSION_EVERY_SECONDS:
             self._saved = time.monotonic()
-            self.save_session()
+            self.save()
 
-    def save_session(self) -> None:
+    def stopping(self) -> bool:
+        """See `Watcher.stopping`."""
+        return self._stop.is_set()
+
+    # -- the record ---------------------------------------------------------------------------
+
+    def save(self) -> None:
         """Write what this invocation has cost so far; a crash loses only the last seconds."""
         c = self.costs
         if self._pool is not None:
@@ -213,29 +170,16 @@ class Run:
         if c.observations:
             self.journal.write_json(f"sessions/{c.session}.json", asdict(c))
 
-    def finished(self) -> dict[str, Any]:
+    def finish(self) -> dict[str, Any]:
         """The run's record once all is done; the time is that of the last work, not of looking."""
+        self.save()
         if self.costs.observations or self.record["finished_at"] is None:
             self.record["finished_at"] = datetime.now(UTC).isoformat()
             self.journal.write_json("run.json", self.record)
         self._finished = True
         return self.record
 
-    # -- stopping ---------------------------------------------------------------------------
-
-    def _until_stopped(self, items: Iterable[Item]) -> Iterator[Item]:
-        for item in items:
-            if self._stop.is_set():
-                return
-            yield item
-
-    def check_stop(self) -> None:
-        """Raise `InterruptedRunError` if the user has asked to stop."""
-        if self._stop.is_set():
-            raise InterruptedRunError(
-                f"stopped; everything finished so far is kept in {self.journal.store.root}. "
-                "The same command continues."
-            )
+    # -- stopping -----------------------------------------------------------------------------
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if self._stop.is_set():
@@ -245,8 +189,8 @@ class Run:
             "stopping: waiting for the rollouts in flight (once more to stop at once) ..."
         )
 
-    def __enter__(self) -> Run:
-        self._old_handlers: dict[int, Any] = {}
+    def __enter__(self) -> Session:
+        self._old_handlers: dict[int, Callable[..., Any] | int | None] = {}
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
                 self._old_handlers[number] = signal.signal(number, self._on_signal)
@@ -257,7 +201,7 @@ class Run:
             # A finished run has loaded its session; another figure would be news the next time.
             if not self._finished:
                 with contextlib.suppress(OSError):
-                    self.save_session()
+                    self.save()
             if self._pool is not None:
                 self._pool.close()
         finally:
@@ -267,20 +211,8 @@ class Run:
                 self.journal.close()
 
 
-def missing(item: Item, seen: set[int]) -> Iterator[Item]:
-    """The parts of an item's replicate range that have no observation yet."""
-    first: int | None = None
-    for r in [*item.replicate_range, None]:
-        absent = r is not None and r not in seen
-        if absent and first is None:
-            first = r
-        elif not absent and first is not None:
-            end = item.replicate_range.stop if r is None else r
-            yield with_range(item, first, end - first)
-            first = None
-
-
-def _disk(e: OSError, what: str) -> TracelabError:
+def disk_error(e: OSError, what: str) -> TracelabError:
+    """What a disk says, as a sentence."""
     if e.errno in FULL:
         return TracelabError(
             f"{what}: the disk is full. What was written before is safe; free some space and "

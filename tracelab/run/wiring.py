@@ -152,3 +152,47 @@ def _pool(config: RunConfig, spec: EngineSpec, gpu: bool) -> Pool:
         batch_rollouts=runtime.batch_rollouts,
         max_deaths=runtime.max_engine_deaths,
     )
+
+
+def wire_recorded(config: RunConfig, revision: str) -> Wired:
+    """What a run that is over needs to be driven from its journal: its model's name, no weights.
+
+    The tokenizer is loaded where its files are still there; without it a study that must spell
+    prompts says so.
+    """
+    try:
+        wired = wire(config)
+    except TracelabError as e:
+        ref = ModelRef(config.model, revision, config.engine.dtype)
+        context = config.engine.max_model_len or 1 << 30
+        spec = EngineSpec(config.engine.kind, config.model, ref, context)
+        return Wired(spec, AbsentTokenizer(str(e)), _no_pool)
+    spec = replace(wired.spec, model=replace(wired.spec.model, revision=revision))
+    return Wired(spec, wired.tokenizer, _no_pool)
+
+
+def _no_pool() -> Pool:
+    raise TracelabError("a run that is rebuilt asks no engine")
+
+
+def white_box(config: RunConfig) -> WhiteBox:
+    """An engine of its own that looks into the run's model, in this process.
+
+    Raises:
+        ConfigError: The run's engine has no model to look into.
+    """
+    if not ENGINES.named(config.engine.kind).local_weights:
+        raise ConfigError(
+            f"methods that look inside the model need its weights: engine.kind is "
+            f"{config.engine.kind!r}"
+        )
+    own = config.engine.model_copy(update={"kind": "transformers"})
+    return cast(WhiteBox, build(wire(config.model_copy(update={"engine": own})).spec))
+
+
+def hush_transformers() -> None:
+    """No progress bars of weights that load in a moment, no warnings about what is checked here."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()

@@ -1,13 +1,11 @@
 """The durable record of a run: what was asked, and every observation, as it arrives.
 
     <run>/run.json              the resolved config, its digest, versions
-    <run>/traces.jsonl          traces with their tokens and units
-    <run>/rejects.jsonl         inputs that were not studied, and why
-    <run>/plan.jsonl            which item each boundary of each trace asked for
+    <run>/cases.jsonl           traces with their tokens; inputs that were not studied, and why
     <run>/observations/*.parquet   one part a flush; never rewritten
     <run>/sessions/*.json       what each invocation that worked on the run has cost
 
-The database can be rebuilt from this alone, without the model. Parts are atomic (`Store`), so a
+Nothing else is kept: what a study concludes is a function of these. Parts are atomic (`Store`), so a
 crash loses at most the observations of the last unflushed moments, and those are asked again
 under the same keys and seeds. One process writes a journal at a time (an flock, which dies with
 its process).
@@ -23,7 +21,8 @@ import logging
 import os
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import OrderedDict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import IO, Any
 
 import pyarrow as pa
@@ -35,6 +34,9 @@ from tracelab.store.files import Store
 from tracelab.store.part_index import PartIndex
 
 log = logging.getLogger(__name__)
+
+_DECODED = 4
+"""Parts kept decoded: a part holds a thousand rollouts or so, some megabytes."""
 
 _SCHEMA = pa.schema(
     [
@@ -74,7 +76,10 @@ class Journal:
         self._flush_rows, self._flush_seconds = flush_rows, flush_seconds
         self._flushed = time.monotonic()
         self._rows: list[Observation] = []
+        self._waiting: dict[str, list[Observation]] = {}
         self._index = PartIndex()
+        self._decoded: OrderedDict[str, list[Observation]] = OrderedDict()
+        self._unread = True
         self._lock: IO[str] | None = None
         if self.store.is_local:
             self._lock = _lock(self.store.path("lock"), run_id)
@@ -96,10 +101,6 @@ class Journal:
         """Write a JSON Lines document, replacing the old one."""
         self.store.write(name, (json.dumps(r).encode() + b"\n" for r in rows))
 
-    def read_lines(self, name: str) -> list[Any]:
-        """Read it back; empty if it is not there."""
-        return [json.loads(line) for line in (self.store.read(name) or b"").splitlines()]
-
     def lines(self, name: str) -> Iterator[Any]:
         """Read it back one line at a time."""
         for line in self.store.lines(name):
@@ -108,6 +109,8 @@ class Journal:
     def append(self, observations: Sequence[Observation]) -> None:
         """Add observations; they are durable after the next `flush`, which is automatic."""
         self._rows += observations
+        for o in observations:
+            self._waiting.setdefault(o.key, []).append(o)
         late = time.monotonic() - self._flushed >= self._flush_seconds
         if late or len(self._rows) >= self._flush_rows:
             self.flush()
@@ -124,6 +127,7 @@ class Journal:
         self.store.write(name, buffer.getvalue())
         self._index.add(name, [o.key for o in self._rows], [o.replicate for o in self._rows])
         self._rows = []
+        self._waiting = {}
 
     def observations(self) -> Iterator[list[Observation]]:
         """Every durable observation, a part at a time.
@@ -135,13 +139,13 @@ class Journal:
             if (part := self._part(name)) is not None:
                 yield part
 
-    def recorded(self, wanted: Mapping[str, range]) -> Iterator[list[Observation]]:
-        """The durable observations of these replicates of these keys, a part at a time.
+    def recorded(self, wanted: Mapping[str, Collection[int]]) -> Iterator[list[Observation]]:
+        """What is known of these replicates of these keys, durable or not, some at a time.
 
         Each part is looked into once, however often this is asked; after that only those that
         hold something wanted are read.
         """
-        for name in self.store.list("observations", ".parquet"):
+        for name in self.store.list("observations", ".parquet") if self._unread else ():
             if name in self._index:
                 continue
             table = _table(self.store, name, ["key", "replicate"])
@@ -150,10 +154,24 @@ class Journal:
                 continue
             columns = table.to_pydict()
             self._index.add(name, columns["key"], columns["replicate"])
+        self._unread = False
+        fresh = [o for key in wanted for o in self._waiting.get(key, ())]
+        if found := [o for o in fresh if o.replicate in wanted[o.key]]:
+            yield found
         for name in self._index.parts_with(wanted):
-            part = self._part(name) or []
+            part = self._cached(name)
             if found := [o for o in part if o.replicate in wanted.get(o.key, ())]:
                 yield found
+
+    def _cached(self, name: str) -> list[Observation]:
+        """A part; the last few stay decoded, since what is asked together was written together."""
+        if name in self._decoded:
+            self._decoded.move_to_end(name)
+            return self._decoded[name]
+        part = self._decoded[name] = self._part(name) or []
+        if len(self._decoded) > _DECODED:
+            self._decoded.popitem(last=False)
+        return part
 
     def _part(self, name: str) -> list[Observation] | None:
         table = _table(self.store, name)
@@ -169,8 +187,8 @@ class Journal:
             self.store.rename(name, name + ".damaged")
 
     def has_results(self) -> bool:
-        """Whether anything was ever recorded; opinions of rules come without observations."""
-        return self.has("audit.jsonl") or bool(self.store.list("observations", ".parquet"))
+        """Whether anything was ever recorded."""
+        return bool(self.store.list("observations", ".parquet"))
 
     def sessions(self) -> list[dict[str, Any]]:
         """What each invocation that did some of the work has cost."""
@@ -193,12 +211,57 @@ class Journal:
         self.close()
 
 
-def read_observations(root: str, run_id: str) -> Iterator[list[Observation]]:
-    """Observations of a run that may not exist, without opening (or creating) its journal."""
-    store = Store(f"{root.rstrip('/')}/{run_id}")
-    for name in store.list("observations", ".parquet"):
-        if (table := _table(store, name)) is not None:
-            yield [_observation(r) for r in table.to_pylist()]
+class Peek(Journal):
+    """A run's journal that is only read: what is written to it is kept in memory, and lost.
+
+    It takes no lock, and the run need not exist: for forecasts, and for studies that leave nothing.
+    """
+
+    def __init__(self, root: str, run_id: str, *, empty: bool = False) -> None:
+        """Look at a journal; `empty` as if nothing had been recorded."""
+        self.store = Store(f"{root.rstrip('/')}/{run_id}")
+        self.run_id = run_id
+        self._rows, self._waiting = [], {}
+        self._index, self._decoded = PartIndex(), OrderedDict()
+        self._lock, self._unread, self._empty = None, not empty, empty
+        self._written: dict[str, list[Any]] = {}
+
+    def write_json(self, name: str, value: Any) -> None:
+        """Keep it."""
+        self._written[name] = [value]
+
+    def read_json(self, name: str) -> Any | None:
+        """See `Journal.read_json`."""
+        if name in self._written:
+            return self._written[name][0]
+        return None if self._empty else super().read_json(name)
+
+    def has(self, name: str) -> bool:
+        """See `Journal.has`."""
+        return name in self._written or (not self._empty and super().has(name))
+
+    def write_lines(self, name: str, rows: Iterable[Any]) -> None:
+        """Keep them."""
+        self._written[name] = list(rows)
+
+    def lines(self, name: str) -> Iterator[Any]:
+        """See `Journal.lines`."""
+        if name in self._written:
+            yield from self._written[name]
+        elif not self._empty:
+            yield from super().lines(name)
+
+    def append(self, observations: Sequence[Observation]) -> None:
+        """Keep them."""
+        for o in observations:
+            self._waiting.setdefault(o.key, []).append(o)
+
+    def flush(self) -> None:
+        """Nothing becomes durable."""
+
+    def _set_aside(self, name: str) -> None:
+        log.warning("journal part %s cannot be read; its work would be redone", name)
+        self._index.drop(name)
 
 
 def _table(store: Store, name: str, columns: Sequence[str] | None = None) -> pa.Table | None:

@@ -9,9 +9,9 @@ where rows come from.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 import duckdb
@@ -19,8 +19,8 @@ import pyarrow as pa
 from duckdb import DuckDBPyConnection
 
 from tracelab.core.errors import WarehouseError
-from tracelab.core.finding import Link, Score
-from tracelab.core.rows import ItemRow, RolloutRow
+from tracelab.core.finding import Link, Score, Verdict
+from tracelab.core.seam import Row
 from tracelab.core.trace import Trace
 from tracelab.store.connect import transaction
 from tracelab.store.rows import LoadedTrace, RejectRow, RunRow, SessionRow
@@ -107,21 +107,43 @@ def _extra(trace: Trace) -> dict[str, Any]:
     return {**trace.extra, **run}
 
 
-def load_items(con: DuckDBPyConnection, run_id: str, items: Sequence[ItemRow]) -> None:
-    """Load the plan; where an item is there already, the larger number of replicates stays."""
-    columns = {"run_id": [run_id] * len(items), **_columns(items)}
-    more = "excluded.replicates > items.replicates"
-    _load(con, "items", columns, update=more, best="replicates DESC, start_boundary")
+@dataclass(frozen=True, slots=True)
+class _Policy:
+    """What becomes of a row whose key is there already, or comes twice; see `_load`."""
+
+    update: str = "true"
+    best: str | None = None
 
 
-def load_rollouts(con: DuckDBPyConnection, run_id: str, rows: Sequence[RolloutRow]) -> None:
-    """Load rollouts; a row replaces one that failed or is ungraded only by doing better."""
-    columns = {"run_id": [run_id] * len(rows), **_columns(rows)}
-    better = (
+_POLICIES = {
+    # The larger number of replicates stays.
+    "items": _Policy("excluded.replicates > items.replicates", "replicates DESC, start_boundary"),
+    # A row replaces one that failed or is ungraded only by doing better.
+    "rollouts": _Policy(
         "(rollouts.error IS NOT NULL AND excluded.error IS NULL)"
-        " OR (rollouts.reward IS NULL AND excluded.reward IS NOT NULL)"
-    )
-    _load(con, "rollouts", columns, update=better, best="error IS NOT NULL, reward IS NULL")
+        " OR (rollouts.reward IS NULL AND excluded.reward IS NOT NULL)",
+        "error IS NOT NULL, reward IS NULL",
+    ),
+}
+_NEWEST = _Policy()
+
+
+def load_rows(con: DuckDBPyConnection, run_id: str, rows: Iterable[Row]) -> None:
+    """Load rows of any tables; where a key is there already, the newest wins unless said else."""
+    by_class: dict[type[Any], list[Any]] = {}
+    for row in rows:
+        by_class.setdefault(type(row), []).append(row)
+    with transaction(con):
+        for kind, mine in by_class.items():
+            columns = {"run_id": [run_id] * len(mine), **_columns(mine)}
+            policy = _POLICIES.get(kind.table, _NEWEST)
+            _load(con, kind.table, columns, update=policy.update, best=policy.best)
+
+
+def load_verdicts(con: DuckDBPyConnection, run_id: str, verdicts: Sequence[Verdict]) -> None:
+    """Load verdicts; the newest wins."""
+    columns = {"run_id": [run_id] * len(verdicts), **_columns(verdicts)}
+    _load(con, "verdicts", columns, update="true")
 
 
 def load_scores(
@@ -239,7 +261,7 @@ def _load(
         best: SQL order in which the first of several incoming rows with one key is taken.
         before: SQL to run first, in the same transaction; it may read `incoming`.
     """
-    if not next(iter(columns.values())):
+    if not any(columns.values()):
         return
     keys, types = _shape(con, table)
     incoming = pa.table({name: to_arrow(types[name], column) for name, column in columns.items()})
@@ -283,4 +305,10 @@ def _shape(con: DuckDBPyConnection, table: str) -> tuple[list[str], dict[str, st
 
 def _columns(rows: Sequence[Any]) -> Columns:
     """Turn dataclass instances of one class into columns named like their fields."""
-    return {f.name: [getattr(row, f.name) for row in rows] for f in fields(rows[0])} if rows else {}
+    if not rows:
+        return {}
+    columns = {f.name: [getattr(row, f.name) for row in rows] for f in fields(rows[0])}
+    return {
+        name: [list(v) if isinstance(v, tuple) else v for v in column]
+        for name, column in columns.items()
+    }

@@ -7,7 +7,7 @@ nothing else. Knows no file.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from hashlib import blake2b
 
 import numpy as np
@@ -39,7 +39,7 @@ class PartIndex:
         """Forget a part."""
         self._held.pop(part, None)
 
-    def parts_with(self, wanted: Mapping[str, range]) -> list[str]:
+    def parts_with(self, wanted: Mapping[str, Collection[int]]) -> list[str]:
         """Parts that hold any of the wanted replicates of the wanted keys."""
         asked = _marks(wanted.items())
         return [part for part, held in self._held.items() if _any_of(asked, held)]
@@ -49,10 +49,10 @@ def _base(key: str) -> int:
     return int.from_bytes(blake2b(key.encode(), digest_size=8).digest(), "little")
 
 
-def _marks(wanted: Iterable[tuple[str, range]]) -> Marks:
+def _marks(wanted: Iterable[tuple[str, Collection[int]]]) -> Marks:
     with np.errstate(over="ignore"):
         found = [
-            np.uint64(_base(key)) + np.arange(r.start, r.stop, dtype=np.uint64) * _STRIDE
+            np.uint64(_base(key)) + np.fromiter(r, dtype=np.uint64, count=len(r)) * _STRIDE
             for key, r in wanted
         ]
     return np.unique(np.concatenate(found)) if found else np.zeros(0, dtype=np.uint64)

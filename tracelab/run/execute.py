@@ -1,0 +1,510 @@
+"""Runs: every study the same way.
+
+    source ─► respond ─► cases ─► study ══ loop ══ journal, engines ─► findings ─► warehouse
+
+`run_config` does or finishes a run, `rebuild_runs` loads runs from their journals alone, `forget`
+sets a run aside. Nothing here knows which studies there are.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+import uuid
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
+from copy import copy
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any, Protocol, TypeAlias, TypeVar
+
+import fsspec
+from duckdb import DuckDBPyConnection
+
+from tracelab.core.errors import ConfigError, LockedError, TracelabError, WarehouseError
+from tracelab.core.finding import Findings
+from tracelab.core.flow import Flow
+from tracelab.core.item import Observation, Sampling
+from tracelab.core.seam import Comparing, MakeEnvironment, Reject
+from tracelab.core.study import STUDIES, StudyContext
+from tracelab.core.trace import Trace
+from tracelab.engines import similarity
+from tracelab.engines.chat import Budget
+from tracelab.environments import make_environment
+from tracelab.grading.grader import Grader
+from tracelab.run.answering import Acting, Chatting, LocalChat, Looking
+from tracelab.run.config import RunConfig, parse_config
+from tracelab.run.grades import JournalOutcomes
+from tracelab.run.inputs import TESTBED, Inputs, Preparing, Stored, gather, refuse_empty
+from tracelab.run.judges import budget_of, client_of
+from tracelab.run.loader import Loader
+from tracelab.run.loop import Answering, Loop, Nested, StoppedError
+from tracelab.run.progress import RunProgress
+from tracelab.run.session import Session, disk_error
+from tracelab.run.wiring import (
+    Wired,
+    hush_transformers,
+    local_pool,
+    versions,
+    white_box,
+    wire,
+    wire_recorded,
+)
+from tracelab.sources.base import tell_rejects
+from tracelab.store.connect import open_writer, transaction
+from tracelab.store.home import Home
+from tracelab.store.journal import Journal
+from tracelab.store.load import (
+    drop_run,
+    load_links,
+    load_rejects,
+    load_rows,
+    load_run,
+    load_scores,
+    load_session,
+    load_verdicts,
+)
+from tracelab.store.rows import LoadedTrace, RejectRow, RunRow, SessionRow
+
+_LEAVE_WAIT_SECONDS = 1.0
+
+Done: TypeAlias = tuple[Inputs, Findings]
+
+
+class _Closes(Protocol):
+    def close(self) -> None: ...
+
+
+C = TypeVar("C", bound=_Closes)
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What a run came to.
+
+    Attributes:
+        run_id: The run.
+        traces: Traces studied.
+        rejected: Inputs that could not be.
+        attempted: Rollouts, probes or re-executions.
+        failed: Those that failed.
+        scores: Numbers, links not counted.
+        insufficient: Those that could not be measured.
+    """
+
+    run_id: str
+    traces: int
+    rejected: int
+    attempted: int
+    failed: int
+    scores: int
+    insufficient: int
+
+    @property
+    def error_rate(self) -> float:
+        """The larger of the shares of failures and of rejected inputs."""
+        inputs = self.traces + self.rejected
+        return max(
+            self.failed / self.attempted if self.attempted else 0.0,
+            self.rejected / inputs if inputs else 0.0,
+        )
+
+
+def run_config(
+    config: RunConfig,
+    home: Home,
+    *,
+    fresh: bool = False,
+    retry_errors: bool = False,
+    wait_s: float = 30.0,
+    quiet: bool = False,
+    in_process: bool = False,
+) -> Summary:
+    """Do, or finish, a run.
+
+    Args:
+        config: What to do.
+        home: Where results go.
+        fresh: Set aside what the run has done before.
+        retry_errors: Ask again for what failed.
+        wait_s: Seconds to wait for the database if another process holds it.
+        quiet: Say nothing but warnings.
+        in_process: One transformers engine on one machine runs here rather than in a Ray worker:
+            small studies start in a second instead of ten.
+
+    Raises:
+        TracelabError: It cannot go on; everything finished is in the journal.
+    """
+    wired = wire(config)
+    if in_process and _alone(config):
+        hush_transformers()
+        wired = replace(
+            wired, make_pool=lambda: local_pool(wired.spec, config.runtime.batch_rollouts)
+        )
+    home.require_writable()
+    with RunProgress(quiet=quiet) as progress:
+        if fresh:
+            forget(config, home, wait_s, progress.say)
+        with Session(
+            config, home, wired, progress, versions=versions(), retry_errors=retry_errors
+        ) as session:
+            return _execute(session, wait_s)
+
+
+def _execute(session: Session, wait_s: float) -> Summary:
+    config, record = session.config, session.record
+    loader = Loader(session.home.database, run_row(record, "running"), session.progress.warn)
+    with Work(config, session.wired, session.journal, loader.add, session.progress) as work:
+        try:
+            done = work.loop(session).drive(work.whole(loader.traces))
+        except OSError as e:
+            _leave(loader, record, "failed")
+            raise disk_error(e, "the journal cannot be written") from e
+        except TracelabError as e:
+            _leave(loader, record, "interrupted" if isinstance(e, StoppedError) else "failed")
+            raise
+        if loader.dropped:
+            loader = _offered_again(work, session, loader)
+        return _finish(session.journal, session.finish(), loader, work.study, *done, wait_s)
+
+
+def _offered_again(work: Work, session: Session, dropped: Loader) -> Loader:
+    """Everything once more, from the journal, for a database that was held too long."""
+    loader = Loader(session.home.database, run_row(session.record, "running"), lambda _: None)
+    work.again(loader.add).loop(_Quiet(), ask=False).drive(work.restored(loader.traces))
+    return loader
+
+
+class Work:
+    """What one run needs while a study of it is driven; closes what it opened."""
+
+    def __init__(
+        self,
+        config: RunConfig,
+        wired: Wired,
+        journal: Journal,
+        emit: Callable[[Sequence[Any]], None],
+        progress: RunProgress,
+    ) -> None:
+        """Prepare; nothing is started or asked yet.
+
+        Args:
+            config: The run's.
+            wired: Its model.
+            journal: Its journal.
+            emit: Takes rows for the database.
+            progress: Told warnings.
+
+        Raises:
+            TracelabError: A grader, or what compares sentences, is not there.
+        """
+        self.config, self.study = config, STUDIES.named(config.study, "study")
+        self._wired, self._journal, self._progress = wired, journal, progress
+        self._opened = contextlib.ExitStack()
+        self._grader = self._opened.enter_context(
+            Grader(config.grading, outcomes=JournalOutcomes(journal))
+        )
+        self.ctx = StudyContext(
+            options=config.options,
+            sampling=sampling_of(config),
+            seed=config.seed,
+            model=wired.spec.model,
+            context_length=wired.spec.context_length,
+            tokenizer=wired.tokenizer,
+            grading=self._grader,
+            emit=emit,
+            warn=progress.warn,
+            fact=progress.fact,
+            tokenize=Stored(journal, wired.tokenizer.tokenize),
+            comparing=_comparing,
+            environment=self._environment,
+            rendering=config.source_options.rendering,
+        )
+
+    def __enter__(self) -> Work:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._opened.close()
+
+    def again(self, emit: Callable[[Sequence[Any]], None]) -> Work:
+        """The same work with rows going elsewhere."""
+        other = copy(self)
+        other.ctx = replace(self.ctx, emit=emit)
+        return other
+
+    def whole(
+        self,
+        load: Callable[[Sequence[LoadedTrace]], None],
+        prepared: Callable[[Inputs], None] = lambda _: None,
+    ) -> Flow[Done]:
+        """The whole run: inputs, then the study of them.
+
+        Args:
+            load: Takes traces for the database.
+            prepared: Told the inputs before they are studied.
+        """
+        config = self.config
+        preparing = Preparing(self.study, self.ctx, self._journal, load)
+        if config.source == TESTBED and self.study.testbed == "agents":
+            found: Iterable[Trace | Reject] = yield from self._play()
+        else:
+            found = gather(config, self.study.testbed)
+        options = config.source_options
+        inputs = yield from preparing.prepare(found, attempts=options.attempts, keep=options.keep)
+        prepared(inputs)
+        refuse_empty(inputs, config.source)
+        tell_rejects(inputs.rejects, self._progress.warn)
+        findings: Findings = yield from self.study.run(inputs.cases, self.ctx)
+        return inputs, findings
+
+    def restored(self, load: Callable[[Sequence[LoadedTrace]], None]) -> Flow[Done]:
+        """The study of what `cases.jsonl` has."""
+        inputs = Preparing(self.study, self.ctx, self._journal, load).restore()
+        findings: Findings = yield from self.study.run(inputs.cases, self.ctx)
+        return inputs, findings
+
+    def loop(self, watcher: Session | _Quiet, *, ask: bool = True) -> Loop:
+        """What drives it; without `ask`, the journal must know everything."""
+        if not isinstance(watcher, Session) or not ask:
+            return Loop(self._journal, watcher, {})
+        spec, options = self._wired.spec, self.config.options
+        answering: dict[str, Callable[[], Answering]] = {
+            "generate": watcher.pool,
+            "score": watcher.pool,
+            "look": lambda: self._looking(watcher),
+            "act": self._acting,
+        }
+        nested: dict[str, Nested] = {}
+        judge = getattr(options, "judge", None)
+        if judge is not None and judge.endpoint is not None:
+            answering["chat"] = lambda: self._closing(Chatting(client_of(judge)))
+        else:
+            budget = Budget() if judge is None else budget_of(judge)
+            nested["chat"] = LocalChat(self.ctx.tokenizer, spec.model, spec.context_length, budget)
+        if (reruns := getattr(self.study, "reruns", None)) is not None:
+            nested["rerun"] = reruns(self.ctx)
+        return Loop(
+            self._journal, watcher, answering, nested, retry_errors=watcher.retry_errors
+        )  # fmt: skip
+
+    def _play(self) -> Flow[list[Trace | Reject]]:
+        """Agents of the testbed's model at work; their failures are what is studied."""
+        n, seed = self.config.source_options.problems, self.config.seed
+        played: list[Trace | Reject] = yield from self.study.play(n, seed, self.ctx)
+        return played
+
+    def _environment(self, name: str, timeout_s: float) -> MakeEnvironment:
+        def grade(text: str, reference: str) -> float | None:
+            outcome = self._grader.grade(
+                text, reference=reference, own_answer=None, finish_reason="stop", trace=None
+            )
+            return outcome.reward
+
+        return make_environment(name, grade, timeout_s=timeout_s)
+
+    def _acting(self) -> Acting:
+        return self._closing(Acting(getattr(self.config.options, "workers", 1)))
+
+    def _looking(self, session: Session) -> Looking:
+        lent = session.lent_white_box()
+        if lent is not None:
+            return Looking(lent, lambda: None)
+        self._progress.say("looking inside the model ...")
+        engine = white_box(self.config)
+        return self._closing(Looking(engine, engine.close))
+
+    def _closing(self, opened: C) -> C:
+        self._opened.callback(opened.close)
+        return opened
+
+
+class _Quiet:
+    """Watches nothing: for what is driven from the journal alone."""
+
+    def owe(self, stage: str, total: int, done: int) -> None:
+        """See `Watcher.owe`."""
+
+    def got(self, batch: Sequence[Observation]) -> None:
+        """See `Watcher.got`."""
+
+    def stopping(self) -> bool:
+        """See `Watcher.stopping`."""
+        return False
+
+
+def _comparing(name: str) -> Comparing:
+    return similarity.load(name)
+
+
+def sampling_of(config: RunConfig) -> Sampling:
+    """Rollouts are sampled exactly as base traces are."""
+    s = config.sampling
+    return Sampling(s.temperature, s.top_p, s.top_k, s.max_tokens)
+
+
+def _finish(
+    journal: Journal,
+    record: dict[str, Any],
+    loader: Loader,
+    study: Any,
+    inputs: Inputs,
+    findings: Findings,
+    wait_s: float,
+) -> Summary:
+    """Load a finished run; loading it again changes nothing.
+
+    Raises:
+        LockedError: The database was held for `wait_s` seconds; the journal has everything.
+    """
+    run_id, version = record["run_id"], study.estimator_version
+    rejects = [RejectRow(r.file, r.line, r.reason, r.excerpt) for r in inputs.rejects]
+    status = "complete_with_errors" if findings.failed or rejects else "complete"
+
+    def load(con: DuckDBPyConnection) -> None:
+        load_run(con, run_row(record, status))
+        for session in journal.sessions():
+            load_session(con, run_id, session_row(session))
+        load_rejects(con, run_id, rejects, instead_of=None)
+        load_rows(con, run_id, findings.rows)
+        load_verdicts(con, run_id, findings.verdicts)
+        load_scores(con, run_id, findings.scores, estimator_version=version)
+        load_links(con, run_id, findings.links, estimator_version=version)
+
+    try:
+        loader.flush(wait_s)
+        loader.write(wait_s, load)
+    except LockedError as e:
+        raise LockedError(
+            f"{e} Everything is safe in {journal.store.root}; the same command loads it."
+        ) from None
+    return Summary(
+        run_id=run_id,
+        traces=len(inputs.cases),
+        rejected=len(rejects),
+        attempted=findings.attempted,
+        failed=findings.failed,
+        scores=len(findings.scores),
+        insufficient=sum(s.status == "insufficient" for s in findings.scores),
+    )
+
+
+def _leave(loader: Loader, record: dict[str, Any], status: str) -> None:
+    """Load what there is of a run that ends early, if the database is free; the journal has it."""
+    with contextlib.suppress(WarehouseError):
+        loader.flush(_LEAVE_WAIT_SECONDS)
+        loader.write(_LEAVE_WAIT_SECONDS, lambda con: load_run(con, run_row(record, status)))
+
+
+def run_row(record: dict[str, Any], status: str) -> RunRow:
+    """The journal's `run.json` as a row of `runs`."""
+    finished = record["finished_at"]
+    config = record["config"]
+    return RunRow(
+        run_id=record["run_id"],
+        name=record["run_id"],
+        study=config["study"],
+        engine=record["engine"],
+        config=config,
+        config_digest=record["digest"],
+        tracelab_version=record["tracelab_version"],
+        seed=config["seed"],
+        status=status,
+        started_at=datetime.fromisoformat(record["started_at"]),
+        finished_at=None if finished is None else datetime.fromisoformat(finished),
+        model=record["model"],
+        model_revision=record["identity"]["model_revision"],
+        dtype=config["engine"]["dtype"],
+        versions=record["versions"],
+    )
+
+
+def session_row(session: dict[str, Any]) -> SessionRow:
+    """One line of the journal as a row of `sessions`."""
+    return SessionRow(**{**session, "started_at": datetime.fromisoformat(session["started_at"])})
+
+
+def rebuild_runs(home: Home, runs: Sequence[str], say: Callable[[str], object]) -> list[Summary]:
+    """Load runs again from their journals: no weights, no engine, no environment.
+
+    Args:
+        home: Where the journals are.
+        runs: Names; none means all that are finished.
+        say: Told what each came to.
+
+    Raises:
+        ConfigError: There is no such run, or it is not finished.
+        MissingError: A journal lacks what its run needs.
+    """
+    here = [p.parent.name for p in sorted(home.runs.glob("*/run.json"))]
+    if unknown := sorted(set(runs) - set(here)):
+        raise ConfigError(
+            f"{home.runs} has no run {unknown[0]!r}; it has {', '.join(here) or 'none'}"
+        )
+    home.require_writable()
+    done: list[Summary] = []
+    for name in runs or here:
+        began = time.monotonic()
+        with Journal(str(home.runs), name) as journal:
+            record = journal.read_json("run.json")
+            assert record is not None, "it was just listed"
+            if record["run_id"] != name:
+                if runs:
+                    raise ConfigError(
+                        f"{name!r} is a journal of run {record['run_id']!r} that was set aside"
+                    )
+                continue
+            if record["finished_at"] is None:
+                if runs:
+                    raise ConfigError(f"run {name!r} is not finished; run it again instead")
+                say(f"{name}: is not finished; run it again instead")
+                continue
+            done.append(_rebuild(record, journal, home))
+        say(
+            f"{name}: {done[-1].attempted:,} rollouts, {done[-1].scores:,} scores loaded in "
+            f"{time.monotonic() - began:.1f} s"
+        )
+    return done
+
+
+def _rebuild(record: dict[str, Any], journal: Journal, home: Home) -> Summary:
+    config = parse_config(record["config"], "run.json")
+    loader = Loader(home.database, run_row(record, "running"), lambda _: None)
+    wired = wire_recorded(config, record["identity"]["model_revision"])
+    with (
+        RunProgress(quiet=True) as progress,
+        Work(config, wired, journal, loader.add, progress) as work,
+    ):
+        done = work.loop(_Quiet(), ask=False).drive(work.restored(loader.traces))
+        return _finish(journal, record, loader, work.study, *done, 30.0)
+
+
+def forget(
+    config: RunConfig, home: Home, wait_s: float, say: Callable[[str], object] = lambda _: None
+) -> None:
+    """Drop a run's rows and set its journal aside.
+
+    Raises:
+        TracelabError: Another process works on it, or holds the database; nothing was changed.
+    """
+    root = (config.runtime.journal or str(home.runs)).rstrip("/")
+    fs, path = fsspec.core.url_to_fs(f"{root}/{config.name}")
+    there = bool(fs.exists(path))
+    if not there and not home.database.exists():
+        return
+    # The lock of the journal is held while it moves, so that nobody is working on it.
+    with Journal(root, config.name) if there else nullcontext():
+        if home.database.exists():
+            with open_writer(home.database, wait_s=wait_s) as con, transaction(con):
+                drop_run(con, config.name)
+        if not there:
+            return
+        aside = f"{path}.old-{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:4]}"
+        fs.mv(path, aside, recursive=True)
+        say(f"the old journal was moved to {aside}")
+
+
+def _alone(config: RunConfig) -> bool:
+    """Whether one engine in this process can serve a run."""
+    engine, runtime = config.engine, config.runtime
+    return engine.kind == "transformers" and engine.replicas == 1 and runtime.ray_address is None

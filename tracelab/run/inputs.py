@@ -1,0 +1,246 @@
+"""From a source to the cases of a study: read, answer what has no response yet, cut, write down.
+
+What cannot be studied becomes a reject with a reason. `cases.jsonl` in the journal holds every
+trace with its tokens, and every reject: a run that is continued uses the tokens it has (a chat
+template may change overnight), and one that is rebuilt needs no source.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from itertools import chain
+from typing import Any, cast, overload
+
+from tracelab.core.errors import ImportFormatError, PlanError
+from tracelab.core.flow import Flow
+from tracelab.core.seam import Reject
+from tracelab.core.study import Case, StudyContext
+from tracelab.core.trace import TokenizedTrace, Trace
+from tracelab.run.config import RunConfig
+from tracelab.sources import read
+from tracelab.sources.testbed import NAME as TESTBED
+from tracelab.sources.testbed import draw, labelled
+from tracelab.store.journal import Journal
+from tracelab.store.rows import LoadedTrace
+from tracelab.studies.respond import respond
+
+FILE = "cases.jsonl"
+
+
+def gather(config: RunConfig, kind: str) -> Iterator[Trace | Reject]:
+    """What the source holds, in order.
+
+    Args:
+        config: The run's.
+        kind: What the testbed is to give, `questions` or `contexts`, where it is the source.
+
+    Raises:
+        ImportFormatError: Nothing can be read from it.
+    """
+    options = config.source_options
+    found: Iterable[Trace | Reject]
+    if config.source == TESTBED:
+        found = draw(
+            kind, options.problems, seed=config.seed, phrasing=options.phrasing,
+            options=config.options,
+        )  # fmt: skip
+    else:
+        found = read(config.source.splitlines(), options.format)
+    taken = 0
+    for item in found:
+        if isinstance(item, Trace):
+            if options.limit is not None and taken >= options.limit:
+                return
+            taken += 1
+            if options.rendering != "auto":
+                item = replace(item, rendering=options.rendering)
+        yield item
+
+
+class Stored:
+    """Tokens that an earlier session of the run used, by trace."""
+
+    def __init__(self, journal: Journal, fresh: Callable[[Trace], TokenizedTrace]) -> None:
+        """Read them.
+
+        Args:
+            journal: The run's.
+            fresh: Makes tokens of traces that are new.
+        """
+        self._fresh = fresh
+        self._known: dict[str, tuple[Any, Any, Any]] = {}
+        for row in journal.lines(FILE) if journal.has(FILE) else ():
+            if row.get("response_ids"):
+                trace = Trace.from_json(row["trace"])
+                ids = row["prompt_ids"], row["response_ids"], row["starts"]
+                self._known[trace.trace_id] = ids
+
+    def __call__(self, trace: Trace) -> TokenizedTrace:
+        """Tokens of a trace."""
+        if (known := self._known.get(trace.trace_id)) is None:
+            return self._fresh(trace)
+        prompt, response, starts = map(tuple, known)
+        return TokenizedTrace(trace, prompt, response, starts)
+
+
+@dataclass(slots=True)
+class Inputs:
+    """What a run works on.
+
+    Attributes:
+        cases: The cases, in order.
+        rejects: What is not studied, and why.
+    """
+
+    cases: Sequence[Case]
+    rejects: list[Reject] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Preparing:
+    """Makes the cases of a run.
+
+    Attributes:
+        study: The study.
+        ctx: What the study is given.
+        journal: Where the cases are written down.
+        load: Takes every trace that is studied, for the database.
+    """
+
+    study: Any
+    ctx: StudyContext[Any]
+    journal: Journal
+    load: Callable[[Sequence[LoadedTrace]], None]
+    _rejects: list[Reject] = field(default_factory=list)
+    _held: list[Case] = field(default_factory=list)
+    _spooled: int = 0
+    _seen: set[str] = field(default_factory=set)
+
+    def prepare(
+        self, found: Iterable[Trace | Reject], *, attempts: int = 1, keep: str = "first"
+    ) -> Flow[Inputs]:
+        """Cases of traces; those without a response are answered first.
+
+        Runs of agents are many and large: they are written down as they are read, and read again
+        when they are looked at.
+        """
+        waiting: list[Trace] = []
+        lines = self._lines(found, waiting)
+        if (first := next(lines, None)) is not None:
+            self.journal.write_lines(FILE, chain([first], lines))
+        if waiting:
+            traces, refused = yield from respond(waiting, self.ctx, attempts=attempts, keep=keep)
+            self._rejects += refused
+            there = [*self.journal.lines(FILE)] if self._spooled else []
+            more = (row for t in traces for row in self._rows(labelled(t)))
+            self.journal.write_lines(FILE, chain(there, more))
+        rejected = [{"reject": asdict(r)} for r in self._rejects]
+        if rejected:
+            self.journal.write_lines(FILE, chain([*self.journal.lines(FILE)], rejected))
+        return self._inputs()
+
+    def restore(self) -> Inputs:
+        """The cases of a run that was prepared before."""
+        for row in self.journal.lines(FILE):
+            if "reject" in row:
+                self._rejects.append(Reject(**row["reject"]))
+            else:
+                for _ in self._rows(Trace.from_json(row["trace"]), complain=False):
+                    pass
+        return self._inputs()
+
+    def _inputs(self) -> Inputs:
+        if self._spooled:
+            return Inputs(_Spooled(self, self._spooled + len(self._held)), self._rejects)
+        return Inputs(self._held, self._rejects)
+
+    def _lines(
+        self, found: Iterable[Trace | Reject], waiting: list[Trace]
+    ) -> Iterator[dict[str, Any]]:
+        """Lines of what can be prepared at once; the rest is put into `waiting`."""
+        for item in found:
+            if isinstance(item, Reject):
+                self._rejects.append(item)
+            elif item.episode is not None:
+                yield from self._rows(item)
+            else:
+                waiting.append(item)
+
+    def _rows(self, trace: Trace, *, complain: bool = True) -> Iterator[dict[str, Any]]:
+        """Lines of the cases of one trace."""
+        try:
+            cases = list(self.study.cases(trace, self.ctx))
+            if trace.trace_id in self._seen:
+                raise PlanError("the same turns and model as an earlier record")
+        except PlanError as e:
+            if complain:
+                self._rejects.append(
+                    Reject(trace.source, trace.line, f"{trace.name}: {e}", trace.name)
+                )
+            return
+        self._seen.add(trace.trace_id)
+        for case in cases:
+            self.load([loaded(case)])
+            if trace.episode is None:
+                self._held.append(case)
+            else:
+                self._spooled += 1
+            t = case.tokens
+            yield {
+                "trace": t.trace.to_json(),
+                "prompt_ids": list(t.prompt_ids),
+                "response_ids": list(t.response_ids),
+                "starts": list(t.starts),
+            }
+
+    def again(self) -> Iterator[Case]:
+        """All cases, made anew from the journal one at a time."""
+        for row in self.journal.lines(FILE):
+            if "reject" not in row:
+                yield from self.study.cases(Trace.from_json(row["trace"]), self.ctx)
+
+
+class _Spooled(Sequence[Case]):
+    """Cases that are read from the journal whenever they are looked at."""
+
+    def __init__(self, of: Preparing, size: int) -> None:
+        self._of, self._size = of, size
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __iter__(self) -> Iterator[Case]:
+        return self._of.again()
+
+    @overload
+    def __getitem__(self, index: int) -> Case: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Case]: ...
+    def __getitem__(self, index: int | slice) -> Case | Sequence[Case]:
+        if isinstance(index, slice):
+            return list(self)[index]
+        for i, case in enumerate(self):
+            if i == index % self._size:
+                return case
+        raise IndexError(index)
+
+
+def loaded(case: Case) -> LoadedTrace:
+    """A case as rows of `traces`, `turns` and `units`."""
+    categories = cast(list[str | None], case.categories)
+    return LoadedTrace(case.tokens, case.units, case.segmenter, categories)
+
+
+def refuse_empty(inputs: Inputs, source: str) -> None:
+    """Refuse to go on without anything to study.
+
+    Raises:
+        ImportFormatError: Nothing can be studied; the sentence has the first reason.
+    """
+    if inputs.cases:
+        return
+    first = f"; the first: {inputs.rejects[0]}" if inputs.rejects else ""
+    raise ImportFormatError(
+        f"{source}: nothing can be studied ({len(inputs.rejects)} rejected){first}"
+    )
