@@ -24,7 +24,7 @@ from duckdb import DuckDBPyConnection
 from tracelab.core.errors import ConfigError, LockedError, TracelabError, WarehouseError
 from tracelab.core.finding import Findings
 from tracelab.core.flow import Flow
-from tracelab.core.item import Observation, Sampling
+from tracelab.core.item import Sampling
 from tracelab.core.seam import Comparing, MakeEnvironment, Reject
 from tracelab.core.study import STUDIES, StudyContext
 from tracelab.core.trace import Trace
@@ -36,9 +36,10 @@ from tracelab.run.answering import Acting, Chatting, LocalChat, Looking
 from tracelab.run.config import RunConfig, parse_config
 from tracelab.run.grades import JournalOutcomes
 from tracelab.run.inputs import TESTBED, Inputs, Preparing, Stored, gather, refuse_empty
-from tracelab.run.judges import budget_of, client_of
+from tracelab.run.judges import budget_of, client_of, setup_of
+from tracelab.run.labelling import label_again
 from tracelab.run.loader import Loader
-from tracelab.run.loop import Answering, Loop, Nested, StoppedError
+from tracelab.run.loop import Answering, Loop, Nested, StoppedError, Unwatched
 from tracelab.run.progress import RunProgress
 from tracelab.run.session import Session, disk_error
 from tracelab.run.wiring import (
@@ -171,7 +172,7 @@ def _execute(session: Session, wait_s: float) -> Summary:
 def _offered_again(work: Work, session: Session, dropped: Loader) -> Loader:
     """Everything once more, from the journal, for a database that was held too long."""
     loader = Loader(session.home.database, run_row(session.record, "running"), lambda _: None)
-    work.again(loader.add).loop(_Quiet(), ask=False).drive(work.restored(loader.traces))
+    work.again(loader.add).loop(Unwatched(), ask=False).drive(work.restored(loader.traces))
     return loader
 
 
@@ -264,7 +265,7 @@ class Work:
         findings: Findings = yield from self.study.run(inputs.cases, self.ctx)
         return inputs, findings
 
-    def loop(self, watcher: Session | _Quiet, *, ask: bool = True) -> Loop:
+    def loop(self, watcher: Session | Unwatched, *, ask: bool = True) -> Loop:
         """What drives it; without `ask`, the journal must know everything."""
         if not isinstance(watcher, Session) or not ask:
             return Loop(self._journal, watcher, {})
@@ -278,9 +279,9 @@ class Work:
         nested: dict[str, Nested] = {}
         judge = getattr(options, "judge", None)
         if judge is not None and judge.endpoint is not None:
-            answering["chat"] = lambda: self._closing(Chatting(client_of(judge)))
+            answering["chat"] = lambda: self._closing(Chatting(client_of(setup_of(judge))))
         else:
-            budget = Budget() if judge is None else budget_of(judge)
+            budget = Budget() if judge is None else budget_of(setup_of(judge))
             nested["chat"] = LocalChat(self.ctx.tokenizer, spec.model, spec.context_length, budget)
         if (reruns := getattr(self.study, "reruns", None)) is not None:
             nested["rerun"] = reruns(self.ctx)
@@ -317,20 +318,6 @@ class Work:
     def _closing(self, opened: C) -> C:
         self._opened.callback(opened.close)
         return opened
-
-
-class _Quiet:
-    """Watches nothing: for what is driven from the journal alone."""
-
-    def owe(self, stage: str, total: int, done: int) -> None:
-        """See `Watcher.owe`."""
-
-    def got(self, batch: Sequence[Observation]) -> None:
-        """See `Watcher.got`."""
-
-    def stopping(self) -> bool:
-        """See `Watcher.stopping`."""
-        return False
 
 
 def _comparing(name: str) -> Comparing:
@@ -370,6 +357,7 @@ def _finish(
         load_verdicts(con, run_id, findings.verdicts)
         load_scores(con, run_id, findings.scores, estimator_version=version)
         load_links(con, run_id, findings.links, estimator_version=version)
+        label_again(con, record, journal)
 
     try:
         loader.flush(wait_s)
@@ -475,7 +463,7 @@ def _rebuild(record: dict[str, Any], journal: Journal, home: Home) -> Summary:
         RunProgress(quiet=True) as progress,
         Work(config, wired, journal, loader.add, progress) as work,
     ):
-        done = work.loop(_Quiet(), ask=False).drive(work.restored(loader.traces))
+        done = work.loop(Unwatched(), ask=False).drive(work.restored(loader.traces))
         return _finish(journal, record, loader, work.study, *done, 30.0)
 
 

@@ -67,6 +67,20 @@ class Watcher(Protocol):
         ...
 
 
+class Unwatched:
+    """Watches nothing, and is never told to stop."""
+
+    def owe(self, stage: str, total: int, done: int) -> None:
+        """See `Watcher.owe`."""
+
+    def got(self, batch: Sequence[Observation]) -> None:
+        """See `Watcher.got`."""
+
+    def stopping(self) -> bool:
+        """See `Watcher.stopping`."""
+        return False
+
+
 class StoppedError(TracelabError):
     """The user asked to stop; what was answered is in the journal."""
 

@@ -34,6 +34,11 @@ class Pool(Protocol):
         """Replicates that were submitted and not given back yet."""
         ...
 
+    @property
+    def restarts(self) -> int:
+        """Engines that died and were replaced."""
+        ...
+
     def submit(self, items: Iterable[Item]) -> None:
         """Queue items; neighbours share prefixes, so their order is kept."""
         ...
@@ -156,6 +161,11 @@ class LocalPool:
         """See `Pool.owed`."""
         return self._queue.owed
 
+    @property
+    def restarts(self) -> int:
+        """See `Pool.restarts`: it dies with this process."""
+        return 0
+
     def submit(self, items: Iterable[Item]) -> None:
         """See `Pool.submit`."""
         self._queue.add(items)
@@ -277,6 +287,11 @@ class RayPool:
         flying = [b for r in self._replicas for b in r.flying.values()]
         sent = sum(i.replicates for b in (*self._again, *flying) for i in b.items)
         return self._queue.owed + sent + len(self._failed)
+
+    @property
+    def restarts(self) -> int:
+        """See `Pool.restarts`."""
+        return self._deaths
 
     def submit(self, items: Iterable[Item]) -> None:
         """See `Pool.submit`."""

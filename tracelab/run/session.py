@@ -45,6 +45,7 @@ class SessionCosts:
     generated_tokens: int = 0
     observations: int = 0
     errors: int = 0
+    restarts: int = 0
 
 
 class Session:
@@ -114,6 +115,7 @@ class Session:
             "finished_at": None,
         }
         if old is not None:
+            record = {**old, **record}
             record["started_at"], record["finished_at"] = old["started_at"], old["finished_at"]
         self.journal.write_json("run.json", record)
         return record
@@ -166,6 +168,7 @@ class Session:
             c.prompt_tokens, c.cached_tokens = totals.prompt_tokens, totals.cached_tokens
             c.generated_tokens = totals.generated_tokens
             c.start_seconds = totals.start_seconds
+            c.restarts = self._pool.restarts
         c.seconds = time.monotonic() - self._began
         if c.observations:
             self.journal.write_json(f"sessions/{c.session}.json", asdict(c))

@@ -5,7 +5,7 @@
     <run>/observations/*.parquet   one part a flush; never rewritten
     <run>/sessions/*.json       what each invocation that worked on the run has cost
 
-Nothing else is kept: what a study concludes is a function of these. Parts are atomic (`Store`), so a
+Nothing else is kept: what a study concludes is a function of these. Parts are atomic, so a
 crash loses at most the observations of the last unflushed moments, and those are asked again
 under the same keys and seeds. One process writes a journal at a time (an flock, which dies with
 its process).

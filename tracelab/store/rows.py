@@ -17,7 +17,7 @@ class RunRow:
 
     run_id: str
     name: str
-    pipeline: str
+    study: str
     engine: str
     config: Mapping[str, Any]
     config_digest: str
