@@ -22,6 +22,7 @@ import pyarrow as pa
 from duckdb import DuckDBPyConnection
 
 from tracelab.core.errors import QueryError, WarehouseError
+from tracelab.core.study import STUDIES
 from tracelab.store.connect import sql_dir
 
 SAMPLE_ROWS = 5
@@ -144,15 +145,56 @@ def query(
 
 
 def check(con: DuckDBPyConnection) -> list[CheckResult]:
-    """Run every check; one without violations is passed."""
+    """Run every check, by name; one without violations is passed."""
+    checks = [(f.stem, *_header(f)) for f in (sql_dir() / "checks").glob("*.sql")]
     results = []
-    for file in sorted((sql_dir() / "checks").glob("*.sql")):
-        comments, sql = _header(file)
+    for name, comments, sql in sorted([*checks, *metric_checks()]):
         rows = query(con, sql)
         description = " ".join(line.removeprefix("-- ") for line in comments)
         sample = tuple(rows.slice(0, SAMPLE_ROWS).to_pylist())
-        results.append(CheckResult(file.stem, description, rows.num_rows, sample))
+        results.append(CheckResult(name, description, rows.num_rows, sample))
     return results
+
+
+def metric_checks() -> list[tuple[str, list[str], str]]:
+    """Checks made from what studies declare about their metrics: name, comments, SQL."""
+    rows = [
+        f"('{study}', '{m.name}', {_number(m.lo)}, {_number(m.hi)})"
+        for study, plugin in STUDIES.items()
+        for m in plugin.metrics
+    ]
+    declared = (
+        f"WITH declared(study, metric, least_value, greatest_value) AS (VALUES {', '.join(rows)}), "
+        "numbers AS (SELECT run_id, trace_id, method, metric, value, lo, hi FROM scores UNION ALL "
+        "BY NAME SELECT run_id, trace_id, method, metric, value, lo, hi FROM links) "
+        "SELECT n.* FROM numbers AS n INNER JOIN runs AS r USING (run_id) "
+    )
+    same = "d.study = r.study AND d.metric = split_part(n.metric, ':', 1)"
+    known = (
+        f"r.study IN (SELECT study FROM declared) AND NOT EXISTS (FROM declared AS d WHERE {same})"
+    )
+    outside = (
+        f"EXISTS (FROM declared AS d WHERE {same} AND "
+        "(least(n.value, n.lo) < d.least_value - 1e-9 OR "
+        "greatest(n.value, n.hi) > d.greatest_value + 1e-9))"
+    )
+    finite = " AND ".join(f"isfinite(coalesce(n.{c}, 0))" for c in ("value", "lo", "hi"))
+    return [
+        (
+            "metrics_bounded",
+            ["-- Numbers and their intervals lie within the bounds that their metric declares."],
+            f"{declared} WHERE {finite} AND {outside}",
+        ),
+        (
+            "metrics_declared",
+            ["-- Every number is of a metric that its study declares."],
+            f"{declared} WHERE {known}",
+        ),
+    ]
+
+
+def _number(bound: float | None) -> str:
+    return "NULL::DOUBLE" if bound is None else f"{float(bound)!r}::DOUBLE"
 
 
 def schema(con: DuckDBPyConnection) -> list[TableInfo]:
