@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from tests.stats.curves import as_data
 from tests.studies.anchors.anchors import case
 from tracelab.engines.scripted import Script
-from tracelab.stats.value_curve import Prior, as_data, fit, keep_nodes, posterior
+from tracelab.stats.value_curve import Prior, fit, keep_nodes, posterior
 from tracelab.studies.anchors import pooled, resample
 
 

@@ -436,7 +436,7 @@ def test_rejects_are_grouped_by_reason(world: duckdb.DuckDBPyConnection) -> None
     ]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(data=st.data())
 def test_samples_of_a_boundary_are_the_interval_query(data: st.DataObject) -> None:
     """The view against the definition: start_token <= t <= diverge_token, graded ones only."""
