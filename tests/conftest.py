@@ -6,10 +6,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tracelab.core.item import ModelRef
 from tracelab.engines.base import EngineSpec
 from tracelab.engines.scripted import Script, ScriptTokenizer
+
+# A busy machine is no failure: no time limit an example. What failed is printed, to be replayed.
+settings.register_profile("tracelab", deadline=None, print_blob=True)
+settings.load_profile("tracelab")
 
 SCRIPT_REF = ModelRef(name="scripted", revision="planted-1", dtype="float64")
 

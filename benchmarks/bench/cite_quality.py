@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.bench.planted import Planted
-from tracelab.stats import faithfulness
+from tracelab.stats import held_out
 from tracelab.stats.effects import average_effects
 from tracelab.stats.masks import Design, bernoulli, concatenate
 from tracelab.stats.surrogate import fit
@@ -119,8 +119,8 @@ def simulate(n: int, m: int, contexts: int, method: str, solver: Solver) -> Cell
             weights, hits = _ours(w, m, rng, Knowledge(groups=w.groups, prior=prior))
             cell.hits.append(hits)
             asked, known = asked + n, known + len(hits)
-        cell.lds.append(faithfulness.lds(weights, fresh, w.y(fresh)) or 0.0)
-        cell.precision.append(faithfulness.precision_at_k(weights, w.relevant) or 0.0)
+        cell.lds.append(held_out.lds(weights, fresh, w.y(fresh)) or 0.0)
+        cell.precision.append(held_out.precision_at_k(weights, w.relevant) or 0.0)
     share = known / asked if asked else None
     return Cell(n, m, method, cell.lds, cell.precision, cell.hits, share)
 

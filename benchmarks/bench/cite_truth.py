@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from benchmarks.bench.cite_cover import Cover
 from benchmarks.bench.cite_work import Worker
 from tracelab.sources.context_testbed import record
-from tracelab.stats import faithfulness
+from tracelab.stats import held_out
 from tracelab.stats.masks import Purpose, bernoulli, design
 from tracelab.studies.cite import ablate
 from tracelab.studies.cite.attribution import Attribution, cut_of
@@ -95,7 +95,7 @@ class Scores:
         out: dict[str, Any] = {"relevant": len(mark), "distractors": int(some.sum()) - len(mark)}
         for name in ("weight", "effect", "published", "alone"):
             values = np.array(getattr(self, name))
-            out[name] = faithfulness.auc(values[some], mark)
+            out[name] = held_out.auc(values[some], mark)
         return out
 
 
@@ -121,7 +121,7 @@ class Pairs:
             pair = [i for i in redundant if subjects[i] == subject]
             self.n += 1
             for name, values in named.items():
-                top = faithfulness.ranking(values)[:relevant]
+                top = held_out.ranking(values)[:relevant]
                 self.ranked[name] += bool(np.isin(pair, top).all())
             self.shown += all(_number(effects[i].lo) > 0 for i in pair)
             # The member whose removal costs less: leave-one-out sees the other one at most.
@@ -205,8 +205,8 @@ def _hints(followed: Sequence[Explained], problems: Mapping[str, Problem]) -> di
         target = next((t for t, role in said.items() if role in hinted), WHOLE)
         hint = next(i for i, u in enumerate(found.study.units) if u.role == "misleading")
         for name, values in _rankings(found, target).items():
-            first[name] += int(faithfulness.ranking(values)[0]) == hint
-        whole += int(faithfulness.ranking(found.weights(WHOLE))[0]) == hint
+            first[name] += int(held_out.ranking(values)[0]) == hint
+        whole += int(held_out.ranking(found.weights(WHOLE))[0]) == hint
         shown += _number(found.effects(target)[hint].lo) > 0
     n = len(followed) or None
     return {
@@ -248,7 +248,7 @@ def _count(out: Truth, found: Explained, problem: Problem) -> None:
         out.labels.setdefault(role, Counter())[t.label] += 1
         out.statements.add(found, t.target)
         if role in ("lookup", "shop_change"):
-            top = int(faithfulness.ranking(found.weights(t.target))[0])
+            top = int(held_out.ranking(found.weights(t.target))[0])
             out.stated_first.append(subjects[top] in t.text)
 
 

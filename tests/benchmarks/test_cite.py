@@ -15,10 +15,11 @@ from click.testing import CliRunner
 from benchmarks.bench import cite_cover, cite_peer, cite_quality, cite_run, cite_speed, cite_truth
 from benchmarks.bench.cite_peer import Case, Peer, sentences
 from benchmarks.bench.cite_work import Worker
+from tests.golden.peer_masks import published
 from tracelab.cli.bench import bench
 from tracelab.core.errors import ConfigError
 from tracelab.stats.lasso import context_cite
-from tracelab.stats.masks import bernoulli, published
+from tracelab.stats.masks import bernoulli
 from tracelab.studies.cite.ablate import attribute
 from tracelab.testbed import problems
 from tracelab.testbed.chain import write

@@ -67,7 +67,7 @@ def episodes(draw: st.DrawFn) -> Episode:
     )
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(episodes())
 def test_round_trips(episode: Episode) -> None:
     assert Episode.from_json(json.loads(json.dumps(episode.to_json()))) == episode
@@ -75,7 +75,7 @@ def test_round_trips(episode: Episode) -> None:
     assert Trace.from_json(json.loads(json.dumps(trace.to_json()))).episode == episode
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(episodes())
 def test_units_tile_the_transcript(episode: Episode) -> None:
     response, units = Trace.of_episode(episode).response, episode.step_units()

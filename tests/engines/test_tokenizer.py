@@ -47,7 +47,7 @@ def trace(text: str, ids: tuple[int, ...] | None = None, rendering: str = "raw")
     return Trace(turns, "t", rendering=rendering)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(text=st.text(max_size=80) | st.text("aé漢🙂 .\n", max_size=80))
 def test_starts_are_where_the_text_is(bpe: HFTokenizer, text: str) -> None:
     """Generated ids and encoded text give the same starts, and cut the text losslessly."""

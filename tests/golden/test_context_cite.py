@@ -17,8 +17,8 @@ from unittest.mock import MagicMock
 import numpy as np
 import pytest
 
+from tests.golden.peer_masks import published
 from tracelab.core.unit import Unit
-from tracelab.stats.masks import published
 from tracelab.studies.cite.ablate import TokenRange, attribute
 
 pytestmark = pytest.mark.skipif(

@@ -35,12 +35,13 @@ def keyed(attributes: dict[str, Any]) -> list[dict[str, Any]]:
 
 def span(
     span_id: str, start: int, parent: str | None = None, *, name: str = "s", trace: str = "t1",
-    failed: str | None = None, events: dict[str, dict[str, Any]] | None = None, **attributes: Any,
+    failed: str | None = None, events: dict[str, dict[str, Any]] | None = None, lasts: int = 5,
+    **attributes: Any,
 ) -> dict[str, Any]:  # fmt: skip
     made = {
         "traceId": trace, "spanId": span_id, "name": name,
         "startTimeUnixNano": str(1_700_000_000_000_000_000 + start),
-        "endTimeUnixNano": str(1_700_000_000_000_000_000 + start + 5),
+        "endTimeUnixNano": str(1_700_000_000_000_000_000 + start + lasts),
         "attributes": keyed({k.replace("__", "."): v for k, v in attributes.items()}),
         "events": [{"name": n, "attributes": keyed(a)} for n, a in (events or {}).items()],
     }  # fmt: skip
@@ -150,6 +151,43 @@ def test_both_conventions_say_the_same(tmp_path: Path, convention: Any, by_line:
     if convention is genai:
         assert (e.success, e.reward) == (False, 0.25)
     assert Trace.of_episode(e).episode == e
+
+
+def test_spans_that_overlap_come_as_they_began(tmp_path: Path) -> None:
+    """Parallel tools that end in another order, inside agents that end after all they started."""
+    chat = {"gen_ai__operation__name": "chat"}
+    tool = {"gen_ai__operation__name": "execute_tool"}
+
+    def said(text: str, *calls: tuple[str, str]) -> str:
+        asked = [{"type": "tool_call", "id": c, "name": n, "arguments": {}} for c, n in calls]
+        return json.dumps(
+            [{"role": "assistant", "parts": [{"type": "text", "content": text}, *asked]}]
+        )
+
+    spans = [
+        span("a", 0, lasts=100, gen_ai__operation__name="invoke_agent",
+             gen_ai__agent__name="boss"),
+        span("b", 1, "a", lasts=60, **chat,  # streams while its first call is executed
+             gen_ai__output__messages=said("two at once", ("c1", "slow"), ("c2", "quick"))),
+        span("c", 10, "a", lasts=40, **tool, gen_ai__tool__name="slow",
+             gen_ai__tool__call__id="c1", gen_ai__tool__call__result="S"),
+        span("d", 11, "a", lasts=2, **tool, gen_ai__tool__name="quick",
+             gen_ai__tool__call__id="c2", gen_ai__tool__call__result="Q"),
+        span("e", 70, "a", lasts=25, gen_ai__operation__name="invoke_agent",
+             gen_ai__agent__name="helper"),
+        span("f", 71, "e", lasts=20, **chat, gen_ai__output__messages=said("long")),
+        span("g", 72, "e", lasts=1, **chat, gen_ai__output__messages=said("short")),
+    ]  # fmt: skip
+    for seed in range(3):
+        random.Random(seed).shuffle(spans)
+        (e,) = episodes(tmp_path / f"{seed}.json", export(*spans))
+        shown = [(s.kind, s.agent, s.tool or s.content) for s in e.steps]
+        assert [(s[0], s[2]) for s in shown] == [
+            ("llm", "two at once"), ("tool", "slow"), ("tool", "quick"),
+            ("llm", "long"), ("llm", "short"),
+        ]  # fmt: skip
+        assert [s[1] for s in shown if s[0] == "llm"] == ["boss", "helper", "helper"]
+        assert [s.result for s in e.steps if s.kind == "tool"] == ["S", "Q"]
 
 
 def test_results_that_only_the_next_input_shows(tmp_path: Path) -> None:

@@ -120,7 +120,7 @@ def test_p_values_are_valid_and_find_differences() -> None:
     ),
     st.floats(0, 1),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_bounds_hold_whatever_the_counts(pair: tuple[list[int], list[int]], share: float) -> None:
     a, b = pair
     c = contrast(a, b, rng=np.random.default_rng(0), draws=50, max_draws=50)

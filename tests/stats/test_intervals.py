@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
+from scipy.stats import binom, fisher_exact
 from statsmodels.stats.proportion import confint_proportions_2indep, proportion_confint
 
 from benchmarks.testbed import truth
-from tracelab.stats.intervals import difference, jeffreys, two_sample_p, wilson
+from tracelab.stats.intervals import difference, fisher, jeffreys, two_sample_p, wilson
 
 TRUTH = truth.OUT / "boundaries.parquet"
 
@@ -65,6 +66,22 @@ def test_nothing_observed_is_nan_not_zero() -> None:
     assert np.isnan(difference([0], [0], [3], [5])).all()
 
 
+def coverage(n: int, truths: np.ndarray) -> np.ndarray:
+    """How often the interval of the difference of two arms of n holds it: exact, by enumeration.
+
+    Args:
+        truths: P(reward) of arm a and of arm b, [truths, 2].
+    """
+    k = np.arange(n + 1)
+    lo, hi = difference(k[:, None], n, k, n)
+    a, b = (binom.pmf(k, n, p[:, None]) for p in truths.T)
+    gap = truths[:, 1] - truths[:, 0]
+    # An end that is the truth itself holds it, however it was rounded.
+    return np.array([
+        x @ ((lo <= d + 1e-12) & (d - 1e-12 <= hi)) @ y for x, y, d in zip(a, b, gap, strict=True)
+    ])  # fmt: skip
+
+
 @pytest.mark.parametrize("n", [8, 20, 40, 100])
 def test_the_difference_covers(n: int) -> None:
     """Nominal 95 %: on average over truths in [0.94, 0.97], at the worst truth above 0.90,
@@ -73,13 +90,8 @@ def test_the_difference_covers(n: int) -> None:
     A binomial has few values at small n, so exact coverage oscillates with the truth; 0.924 at
     n = 8, p = q = 0.5 is the method, not noise.
     """
-    rng = np.random.default_rng(n)
-    truths = rng.uniform(0.02, 0.98, (400, 2))
-    covered = []
-    for p, q in truths:
-        a, b = rng.binomial(n, p, 2_000), rng.binomial(n, q, 2_000)
-        lo, hi = difference(a, n, b, n)
-        covered.append(np.mean((lo <= q - p) & (q - p <= hi)))
+    truths = np.random.default_rng(n).uniform(0.02, 0.98, (400, 2))
+    covered = coverage(n, truths)
     assert 0.94 < np.mean(covered) < 0.97
     assert np.min(covered) > (0.86 if n == 8 else 0.90)
 
@@ -94,15 +106,11 @@ def test_the_difference_covers_on_the_values_of_real_sentences(n: int) -> None:
         for x, y in itertools.pairwise(table)
         if x["trace_id"] == y["trace_id"]
     ]
-    before, after = np.array(pairs).T
     assert len(pairs) > 600
-    rng = np.random.default_rng(n)
-    a, b = (rng.binomial(n, p, (300, len(pairs))) for p in (before, after))
-    lo, hi = difference(a, n, b, n)
-    inside = (lo <= after - before) & (after - before <= hi)
+    inside = coverage(n, np.array(pairs))
     assert 0.945 < inside.mean() < 0.97
     inner = np.abs(np.array(pairs) - 0.5).max(1) < 0.45
-    assert 0.94 < inside[:, inner].mean() < 0.96
+    assert 0.94 < inside[inner].mean() < 0.96
 
 
 def test_wilson_is_conservative_for_partial_rewards() -> None:
@@ -132,3 +140,28 @@ def test_p_of_whole_rewards_needs_no_rounding(n: int, m: int, data: st.DataObjec
     a, b = data.draw(st.integers(0, n)), data.draw(st.integers(0, m))
     exact, rounded = (two_sample_p([a], [n], [b], [m], whole=w)[0] for w in (True, False))
     assert rounded == pytest.approx(exact)
+
+
+TABLES = st.tuples(st.integers(1, 80), st.integers(1, 80)).flatmap(
+    lambda nm: st.tuples(
+        st.integers(0, nm[0]), st.just(nm[0]), st.integers(0, nm[1]), st.just(nm[1])
+    )
+)
+
+
+@settings(max_examples=40)
+@given(st.lists(TABLES, min_size=1, max_size=8))
+def test_fisher_is_scipys(tables: list[tuple[int, int, int, int]]) -> None:
+    exact = [fisher_exact([[x, n - x], [y, m - y]]).pvalue for x, n, y, m in tables]
+    assert fisher(*np.array(tables).T) == pytest.approx(exact, rel=1e-8)
+
+
+@pytest.mark.parametrize(("n", "m"), [(2_000, 2_000), (700, 5_000)])
+def test_fisher_is_scipys_for_large_groups_and_for_ties(n: int, m: int) -> None:
+    """Groups of one size: the table and its mirror image are equally likely, and both count."""
+    rng = np.random.default_rng(n)
+    x, y = rng.binomial(n, rng.random(40)), rng.binomial(m, rng.random(40))
+    y[:20] = np.rint(x[:20] / n * m + rng.integers(-40, 41, 20)).clip(0, m)
+    exact = [fisher_exact([[a, n - a], [b, m - b]]).pvalue for a, b in zip(x, y, strict=True)]
+    assert fisher(x, n, y, m) == pytest.approx(exact, rel=1e-7, abs=1e-300)
+    assert fisher([], [], [], []).shape == (0,)

@@ -16,10 +16,8 @@ SIZES = {"n": st.integers(1, 40), "count": st.integers(1, 40), "seed": st.intege
 def test_designs_have_their_shape_and_depend_on_the_rng_only(n: int, count: int, seed: int) -> None:
     makers = [
         lambda rng: m.bernoulli(n, count, rng),
-        lambda rng: m.paired(n, count, rng),
-        lambda rng: m.prefix_product(n, count, rng),
         lambda rng: m.blocked(np.arange(n) // 3, count, rng),
-        lambda rng: m.held_out(n, count, rng, m.published(n, 4)),
+        lambda rng: m.held_out(n, count, rng, m.bernoulli(n, 4, rng)),
     ]
     for make in makers:
         a, b = (make(np.random.default_rng(seed)) for _ in range(2))
@@ -36,15 +34,6 @@ def test_blocks_tell_the_truth(n: int, count: int, seed: int) -> None:
     for row, blocks in zip(d.masks, d.blocks, strict=True):
         assert all(len(set(row[blocks == b])) == 1 for b in set(blocks))
     assert np.array_equal(d.alone()[0], np.bincount(np.arange(n) // 3)[np.arange(n) // 3] == 1)
-
-
-@given(**SIZES)
-def test_duplicates_go_and_come_back(n: int, count: int, seed: int) -> None:
-    masks = np.random.default_rng(seed).random((count, n)) < 0.5
-    unique, inverse = m.deduplicate(masks)
-    assert np.array_equal(unique[inverse], masks)
-    assert len({u.tobytes() for u in unique}) == len(unique)
-    assert np.array_equal(unique[0], masks[0])
 
 
 def test_coins_are_fair_and_independent() -> None:
@@ -79,49 +68,13 @@ def test_pairs() -> None:
     ]  # fmt: skip
 
 
-def test_paired_rows_are_complements_in_one_cluster() -> None:
-    d = m.paired(30, 9, np.random.default_rng(0))
-    assert np.array_equal(d.masks[0], ~d.masks[1])
-    assert d.clusters.tolist() == [0, 0, 1, 1, 2, 2, 3, 3, 4]
-
-
-def test_prefix_product_shares_prefixes() -> None:
-    d = m.prefix_product(40, 12, np.random.default_rng(0), k=3)
-    for c in range(4):
-        rows = d.masks[d.clusters == c]
-        assert len(rows) == 3 and len({r[:20].tobytes() for r in rows}) == 1
-        assert len({r[20:].tobytes() for r in rows}) == 3
-
-
-def shared(masks: np.ndarray, order: np.ndarray) -> int:
-    total = 0
-    for a, b in zip(masks[order], masks[order][1:], strict=False):
-        differ = np.flatnonzero(a != b)
-        total += len(a) if not len(differ) else int(differ[0])
-    return total
-
-
-@given(**SIZES)
-def test_prefix_order_shares_most(n: int, count: int, seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    masks = rng.random((count, n)) < 0.5
-    order = m.prefix_order(masks)
-    assert sorted(order) == list(range(count))
-    best = shared(masks, order)
-    assert all(best >= shared(masks, rng.permutation(count)) for _ in range(5))
-
-
-def test_prefix_order_starts_with_the_whole_context() -> None:
-    d = m.leave_one_out(6)
-    assert m.prefix_order(d.masks)[0] == 0
-    assert m.prefix_order(d.masks)[-1] == 1
-
-
 def test_designs_join_without_mixing_clusters() -> None:
-    a, b = m.paired(20, 4, np.random.default_rng(0)), m.bernoulli(20, 3, np.random.default_rng(0))
+    rng = np.random.default_rng(0)
+    a = m.design("twos", rng.random((4, 20)) < 0.5, clusters=np.arange(4) // 2)
+    b = m.bernoulli(20, 3, rng)
     both = m.concatenate([a, b])
     assert both.clusters.tolist() == [0, 0, 1, 1, 2, 3, 4]
-    assert both.name == "paired+bernoulli" and len(both) == 7
+    assert both.name == "twos+bernoulli" and len(both) == 7
     with pytest.raises(ValueError, match="one context"):
         m.concatenate([a, m.bernoulli(21, 3, np.random.default_rng(0))])
 

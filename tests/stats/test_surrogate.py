@@ -7,9 +7,9 @@ import pytest
 
 from tests.stats.planted import Planted
 from tracelab.stats.effects import Effects, average_effects
-from tracelab.stats.faithfulness import lds, precision_at_k
+from tracelab.stats.held_out import lds, precision_at_k
 from tracelab.stats.lasso import context_cite, weighted_lasso
-from tracelab.stats.masks import bernoulli, concatenate, paired, prefix_product
+from tracelab.stats.masks import Design, bernoulli, concatenate, design
 from tracelab.stats.refine import refine
 from tracelab.stats.surrogate import fit, spearman, whole_logit
 
@@ -126,7 +126,19 @@ def test_intervals_cover_the_average_effect(n: int, m: int, contexts: int, infor
     assert 0.92 < np.concatenate(hits[0.95]).mean() < 0.98
 
 
-@pytest.mark.parametrize("make", [paired, prefix_product])
+def complements(n: int, m: int, rng: np.random.Generator) -> Design:
+    half = rng.random(((m + 1) // 2, n)) < 0.5
+    masks = np.stack([half, ~half], axis=1).reshape(-1, n)[:m]
+    return design("complements", masks, clusters=np.arange(m) // 2)
+
+
+def one_first_half(n: int, m: int, rng: np.random.Generator) -> Design:
+    first = np.repeat(rng.random((-(-m // 2), n // 2)) < 0.5, 2, axis=0)[:m]
+    masks = np.concatenate([first, rng.random((m, n - n // 2)) < 0.5], axis=1)
+    return design("one-first-half", masks, clusters=np.arange(m) // 2)
+
+
+@pytest.mark.parametrize("make", [complements, one_first_half])
 def test_clustered_masks_cover_too(make: object) -> None:
     hits = []
     for c in range(40):

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.stats import beta, norm
 
+from tests.stats.curves import as_data
 from tests.studies.anchors.anchors import case
 from tracelab.engines.scripted import Script
-from tracelab.stats.value_curve import Prior, as_data, fit, keep_nodes, posterior
+from tracelab.stats.value_curve import JUMPS, SCALES, Posterior, Prior, fit, keep_nodes, posterior
+from tracelab.stats.value_grid import GRID
 from tracelab.studies.anchors import pooled, resample
 
 
@@ -149,3 +152,71 @@ def test_intervals_carry_the_uncertainty_of_an_estimated_keep() -> None:
 def test_it_refuses_data_that_do_not_fit_together() -> None:
     with pytest.raises(ValueError, match="one entry a boundary"):
         as_data([1, 2], [3, 4], [0.1, 0.2])
+
+
+def component(k: int) -> np.ndarray:
+    """P(U | V) of one component of the prior, by its description; [V, U] on the grid."""
+    grid = np.linspace(0, 1, GRID)
+    if k >= len(SCALES):
+        inside = np.clip(grid, 0.25 / GRID, 1 - 0.25 / GRID)
+        row = beta.pdf(inside, *JUMPS[k - len(SCALES)])
+        return np.tile(row / row.sum(), (GRID, 1))
+    if SCALES[k] == 0:
+        return np.eye(GRID)
+    found = norm.pdf(grid, grid[:, None], SCALES[k])
+    found[np.eye(GRID, dtype=bool)] = 0  # a change, so never by nothing
+    return found / found.sum(axis=1, keepdims=True)
+
+
+def test_a_change_is_no_change_in_one_component_only() -> None:
+    """What a prior of one component says without data. A jump that stays where it is would take
+    from the share of sentences that do nothing, which the first component estimates: the curve is
+    not the same in law, though at a spacing of .01 few intervals move."""
+    data = as_data(np.zeros(3), np.zeros(3))
+    still = []
+    for k in range(len(SCALES) + len(JUMPS)):
+        one = tuple(float(j == k) for j in range(len(SCALES) + len(JUMPS)))
+        post = posterior(data, Prior((one,) * 3))
+        still.append(post.delta[1, GRID - 1])
+    assert still[0] == pytest.approx(1)
+    assert still[1 : len(SCALES)] == pytest.approx([0] * (len(SCALES) - 1), abs=1e-12)
+    assert all(0 < p < 0.5 for p in still[len(SCALES) :])
+
+
+def test_two_units_are_enumerated() -> None:
+    """All 101^3 values of (U_0, U_1, V_2), where no unit is ever kept: V_0 = U_0, V_1 = U_1."""
+    total, n = np.array([1.0, 4.0, 2.0]), np.array([3.0, 5.0, 2.0])
+    weights = np.array([0.4, 0.1, 0.15, 0.1, 0.1, 0.05, 0.1])
+    kernel = np.tensordot(weights, [component(k) for k in range(len(weights))], axes=1)
+    grid = np.linspace(0, 1, GRID)
+    v = np.clip(grid, 0.25 / GRID, 1 - 0.25 / GRID)
+    like = v ** total[:, None] * (1 - v) ** (n - total)[:, None]
+    ends = (grid + 0.005) ** -0.5 * (1.005 - grid) ** -0.5
+    # Axes V_2, V_1, V_0: the chain runs from the end.
+    joint = (ends * like[2])[:, None, None] * (kernel * like[1])[:, :, None]
+    joint = joint * (kernel * like[0])[None]
+    joint /= joint.sum()
+    post = posterior(as_data(total, n), Prior((tuple(weights),) * 3))
+    for b, axes in enumerate([(0, 1), (0, 2), (1, 2)]):
+        assert post.value[b] == pytest.approx(joint.sum(axis=axes), abs=1e-9)
+    pair = joint.sum(axis=0)  # [V_1, V_0]
+    for j in (-30, -1, 0, 1, 45):
+        exact = np.trace(pair, offset=-j)
+        assert post.delta[0, GRID - 1 + j] == pytest.approx(exact, abs=1e-9)
+
+
+def test_the_largest_change_is_by_size_or_by_sign() -> None:
+    """Unit 0 rises by .8, units 1 and 2 fall by .5 and .3: whose is the largest?"""
+    delta = np.zeros((3, 201))
+    for row, change in zip(delta, (80, -50, -30), strict=True):
+        row[100 + change] = 1
+    post = Posterior(
+        np.linspace(0, 1, GRID), np.full((4, GRID), 1 / GRID), np.arange(-100, 101) / 100, delta,
+        np.ones(3), np.zeros(3), np.zeros(3),
+    )  # fmt: skip
+    assert post.decisive(0.1) == pytest.approx([1, 0, 0], abs=1e-6)
+    assert post.largest(0.1, 1).where == pytest.approx([1, 0, 0], abs=1e-6)
+    falls = post.largest(0.1, -1)
+    assert falls.where == pytest.approx([0, 1, 0], abs=1e-6)
+    assert falls.each == pytest.approx([0, 1, 1]) and falls.none == pytest.approx(0, abs=1e-6)
+    assert post.largest(0.9).none == pytest.approx(1)

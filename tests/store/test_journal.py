@@ -8,7 +8,7 @@ import uuid
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tracelab.core.errors import TracelabError
@@ -29,7 +29,6 @@ observations = st.builds(
 )
 
 
-@settings(deadline=None)
 @given(st.lists(observations, max_size=12))
 def test_what_goes_in_comes_out(rows: list[Observation]) -> None:
     root = f"memory://{uuid.uuid4().hex}"
@@ -103,7 +102,6 @@ def test_a_failed_write_leaves_the_old_blob_and_no_litter(tmp_path: Path, monkey
     assert [p.name for p in (tmp_path / "a").iterdir()] == ["b"]
 
 
-@settings(deadline=None)
 @given(st.lists(observations, max_size=30), st.data())
 def test_what_is_wanted_comes_back_and_nothing_else(
     rows: list[Observation], data: st.DataObject

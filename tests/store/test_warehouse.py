@@ -562,9 +562,7 @@ def test_a_plan_only_grows(path: Path) -> None:
         ]
 
 
-@settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_rollouts_end_the_same_however_they_arrive(
     shared_con: duckdb.DuckDBPyConnection, data: st.DataObject
@@ -679,9 +677,7 @@ json_like = st.recursive(
 )
 
 
-@settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(text=anything, extra=st.dictionaries(anything, json_like, max_size=3))
 def test_any_text_can_be_stored(
     shared_con: duckdb.DuckDBPyConnection, text: str, extra: dict[str, Any]

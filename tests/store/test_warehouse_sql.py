@@ -436,7 +436,7 @@ def test_rejects_are_grouped_by_reason(world: duckdb.DuckDBPyConnection) -> None
     ]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(data=st.data())
 def test_samples_of_a_boundary_are_the_interval_query(data: st.DataObject) -> None:
     """The view against the definition: start_token <= t <= diverge_token, graded ones only."""
@@ -465,6 +465,43 @@ def test_samples_of_a_boundary_are_the_interval_query(data: st.DataObject) -> No
         counted = Counter(dict(found.fetchall()))
     for boundary, token in enumerate(cuts):
         assert counted[boundary] == sum(s <= token <= s + m for s, m, graded in drawn if graded)
+
+
+def test_blame_is_weighted_and_keeps_levels_of_evidence_apart() -> None:
+    """One method, two levels: .5 + .2 for the planner and .3 for the worker where executed, .9
+    for the worker where replayed. Shares are of their own level, and each adds up to 1."""
+    planned, worked = {"agent": "planner"}, {"agent": "worker", "tool": "get"}
+    steps = [("t1", 0, planned), ("t1", 2, worked), ("t2", 0, planned), ("t3", 1, worked)]
+    blamed = [
+        Score(trace, "step", index, "re-execute-pooled", "p_decisive", value, None, None, 0.9, 8,
+              "ok", evidence)
+        for trace, index, value, evidence in [
+            ("t1", 0, 0.5, "executed"), ("t1", 2, 0.3, "executed"), ("t2", 0, 0.2, "executed"),
+            ("t3", 1, 0.9, "replayed"),
+        ]
+    ]  # fmt: skip
+    # What is no probability of a step counts for nothing.
+    blamed += [
+        Score("t1", "step", 0, "re-execute-pooled", "delta_value", -0.7, None, None, 0.9, 8, "ok"),
+        Score("t2", "step", 1, "re-execute-pooled", "p_decisive", None, None, None, 0.9, 0,
+              "insufficient"),
+    ]  # fmt: skip
+    with duckdb.connect() as con:
+        for folder in ("migrations", "views"):
+            for file in sorted((sql_dir() / folder).glob("*.sql")):
+                con.execute(file.read_text())
+        con.executemany(
+            "INSERT INTO steps VALUES ('r', ?, ?, 'llm', ?, ?, NULL, '[]')",
+            [[t, i, of["agent"], of.get("tool")] for t, i, of in [*steps, ("t2", 1, planned)]],
+        )
+        load_scores(con, "r", blamed, estimator_version="1")
+        found = con.execute(
+            "SELECT evidence, agent, traces, expected_failures, share FROM blame ORDER BY ALL"
+        ).fetchall()
+    expected = [("executed", "planner", 2, 0.7, 0.7), ("executed", "worker", 1, 0.3, 0.3),
+                ("replayed", "worker", 1, 0.9, 1.0)]  # fmt: skip
+    assert [row[:3] for row in found] == [row[:3] for row in expected]
+    assert [row[3:] for row in found] == [pytest.approx(row[3:]) for row in expected]
 
 
 # Queries ------------------------------------------------------------------------------------------

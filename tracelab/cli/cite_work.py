@@ -21,7 +21,7 @@ from tracelab.run.pool import LocalPool, Pool
 from tracelab.run.runs import hush_transformers
 from tracelab.run.wiring import Wired, local_pool, wire
 from tracelab.sources.context import read_one
-from tracelab.stats.faithfulness import ranking
+from tracelab.stats.held_out import ranking
 from tracelab.store.cite_rows import PrunedRow, TargetRow
 from tracelab.studies.cite import cites, heads
 from tracelab.studies.cite.attribution import Attribution, cut_of

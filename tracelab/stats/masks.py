@@ -28,7 +28,7 @@ class Design:
     """Masks and how they were drawn.
 
     Attributes:
-        name: `bernoulli`, `published`, `hierarchical`, ...
+        name: `bernoulli`, `leave-one-out`, `hierarchical`, ...
         masks: bool [m, n], True = kept.
         purposes: One a mask: `design` rows are random and can be fitted; the others answer a
             question of their own.
@@ -125,18 +125,6 @@ def bernoulli(
     return design("bernoulli", rng.random((m, n)) < keep)
 
 
-def published(n: int, m: int, keep: float = 0.5, base_seed: int = 0) -> Design:
-    """The masks of the `context-cite` package: mask i from `RandomState(base_seed + i)`.
-
-    The same masks recur in every context of n sources; kept for comparison.
-    """
-    rows = [
-        np.random.RandomState(base_seed + i).choice([False, True], size=n, p=[1 - keep, keep])
-        for i in range(m)
-    ]
-    return design("published", np.array(rows, dtype=np.bool_).reshape(m, n))
-
-
 def anchors(n: int) -> Design:
     """The whole context and none of it: 2 masks."""
     return design("anchors", np.array([[True] * n, [False] * n]), ("full", "empty"))
@@ -179,26 +167,6 @@ def blocked(blocks: Ints, m: int, rng: np.random.Generator, name: str = "hierarc
     return design(name, coins[:, inverse], blocks=blocks)
 
 
-def paired(n: int, m: int, rng: np.random.Generator) -> Design:
-    """Masks and their complements (antithetic); an odd last one stays alone.
-
-    Halves the number of independent rows: worth it only when masks outnumber sources.
-    """
-    half = rng.random(((m + 1) // 2, n)) < 0.5
-    masks = np.stack([half, ~half], axis=1).reshape(-1, n)[:m]
-    return design("paired", masks, clusters=np.arange(m) // 2)
-
-
-def prefix_product(n: int, m: int, rng: np.random.Generator, k: int = 2) -> Design:
-    """Each pattern of the first half of the sources with k patterns of the second half.
-
-    Rows of one first half share their whole prefix, which an engine's KV cache serves once.
-    """
-    first = rng.random((-(-m // k), n // 2)) < 0.5
-    masks = np.concatenate([np.repeat(first, k, axis=0)[:m], rng.random((m, n - n // 2)) < 0.5], 1)
-    return design("prefix-product", masks, clusters=np.arange(m) // k)
-
-
 def held_out(n: int, m: int, rng: np.random.Generator, seen: Design | None = None) -> Design:
     """Fresh Bernoulli(0.5) masks to test a surrogate on, none of them among `seen`.
 
@@ -230,29 +198,6 @@ def concatenate(designs: Iterable[Design]) -> Design:
         np.concatenate([d.blocks for d in parts]),
         np.concatenate(clusters),
     )
-
-
-def deduplicate(masks: Bools) -> tuple[Bools, Ints]:
-    """Different masks in order of first appearance, and for each mask its place among them.
-
-    Returns:
-        `unique` [u, n] and `inverse` [m] with `unique[inverse] == masks`.
-    """
-    place: dict[bytes, int] = {}
-    inverse = np.array([place.setdefault(row.tobytes(), len(place)) for row in masks], np.int64)
-    first = {int(j): i for i, j in reversed(list(enumerate(inverse)))}
-    return masks[[first[j] for j in range(len(place))]], inverse
-
-
-def prefix_order(masks: Bools) -> Ints:
-    """Order in which neighbouring masks share the longest prefixes, full context first.
-
-    Lexicographic, kept before removed: a depth-first walk of the trie of masks, so that a prefix
-    cache that holds one path serves all that can be shared.
-    """
-    if masks.shape[1] == 0:
-        return np.arange(len(masks), dtype=np.int64)
-    return np.asarray(np.lexsort(~masks.T[::-1]), dtype=np.int64)
 
 
 def _alone(row: Ints) -> Bools:

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -78,6 +79,22 @@ class Prior:
 
 
 @dataclass(frozen=True, slots=True)
+class Largest:
+    """Posterior of the one largest change of V in a trace.
+
+    Attributes:
+        where: P(it is unit i, and above the threshold), shape [N]. Summed on a grid of sizes:
+            with `none`, 1 up to its spacing.
+        none: P(no unit exceeds the threshold).
+        each: P(unit i exceeds it), shape [N]; several may.
+    """
+
+    where: Floats
+    none: float
+    each: Floats
+
+
+@dataclass(frozen=True, slots=True)
 class Posterior:
     """What is known about one trace's curve.
 
@@ -89,7 +106,6 @@ class Posterior:
         scale: Largest possible |ΔV_i|: 1 - p_i where p_i is known; shape [N].
         keep: Mean p_i, shape [N].
         other_var: Posterior variance of U_i, shape [N].
-        other_mean: Posterior mean of U_i, shape [N].
     """
 
     grid: Floats
@@ -98,7 +114,6 @@ class Posterior:
     delta: Floats
     scale: Floats
     keep: Floats
-    other_mean: Floats
     other_var: Floats
 
     def values(self, level: float) -> tuple[Floats, Floats, Floats]:
@@ -128,19 +143,28 @@ class Posterior:
     def decisive(self, threshold: float) -> Floats:
         """Posterior of where the one largest |ΔV| above a threshold is, shape [N].
 
-        Treats units as independent given the data; what is missing to 1 is the probability that
-        no unit exceeds the threshold.
+        What is missing to 1 is the probability that no unit exceeds the threshold (`largest`).
         """
-        size = np.abs(self.scale[:, None] * self.steps)
+        found = self.largest(threshold).where
+        total = float(found.sum())
+        return found if total <= 1 else found / total
+
+    def largest(self, threshold: float, sign: Literal[-1, 0, 1] = 0) -> Largest:
+        """Where the one largest change above a threshold is, units independent given the data.
+
+        Args:
+            threshold: Smallest change that counts, in [0, 1].
+            sign: 1: rises of V only; -1: falls only; 0: both, by size.
+        """
+        change = self.scale[:, None] * self.steps
+        size = sign * change if sign else np.abs(change)
         levels = np.linspace(threshold, 1, 101)
         tail = np.stack([np.where(size > c, self.delta, 0).sum(axis=1) for c in levels])
         below = np.log(np.maximum(1 - tail, 1e-12))
         rest = np.exp(below.sum(axis=1, keepdims=True) - below)
-        density = tail[:-1] - tail[1:]
-        density = np.vstack([density, tail[-1:]])
-        found: Floats = (np.maximum(density, 0) * rest).sum(axis=0)
-        total = float(found.sum())
-        return found if total <= 1 else found / total
+        density = np.vstack([tail[:-1] - tail[1:], tail[-1:]])
+        where: Floats = (np.maximum(density, 0) * rest).sum(axis=0)
+        return Largest(where, float(np.exp(below[0].sum())), tail[0])
 
 
 def fit(curves: Sequence[CurveData], rounds: int = _ROUNDS, *, start: Prior | None = None) -> Prior:
@@ -270,17 +294,16 @@ class _Chain:
         value /= value.sum(axis=1, keepdims=True)
         scale = 1 - self.curve.keep.min(axis=1, initial=1.0)
         delta = np.empty((self.size, 2 * GRID - 1))
-        mean, var = np.empty(self.size), np.empty(self.size)
+        var = np.empty(self.size)
         for i in range(self.size):
             joint = self.weight(i) * self.kernel(i)
             total = max(joint.sum(), _FLOOR)
             prior = self.from_end[i + 1][:, None] * self.kernel(i) * self.like[i]
             delta[i] = self.mixes[i].differences(prior, self.from_start[i]) / total
             other = joint.sum(axis=0) / total
-            mean[i] = other @ VALUES
-            var[i] = other @ VALUES**2 - mean[i] ** 2
+            var[i] = other @ VALUES**2 - (other @ VALUES) ** 2
         steps = np.arange(1 - GRID, GRID) / (GRID - 1)
-        return Posterior(VALUES, value, steps, delta, scale, self.keep, mean, np.maximum(var, 0))
+        return Posterior(VALUES, value, steps, delta, scale, self.keep, np.maximum(var, 0))
 
 
 def _likelihood(total: Floats, n: Floats) -> Floats:
@@ -332,16 +355,3 @@ def _merged(nodes: Floats) -> Floats:
         out[first:i] = nodes[first:i].mean()
         first = i
     return out
-
-
-def as_data(total: ArrayLike, n: ArrayLike, keep: ArrayLike | None = None) -> CurveData:
-    """Build `CurveData` from anything array-like.
-
-    Args:
-        total: Shape [N + 1].
-        n: Shape [N + 1].
-        keep: Exact p_i, shape [N], or nodes, [N, Q]; without, no unit is ever kept.
-    """
-    t, m = np.asarray(total, dtype=np.float64), np.asarray(n, dtype=np.float64)
-    p = np.zeros(len(m) - 1) if keep is None else np.asarray(keep, dtype=np.float64)
-    return CurveData(t, m, p if p.ndim == 2 else p[:, None])

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from tests.helpers import scripted_trace, sentences
+from tests.stats.curves import as_data
 from tracelab.engines.scripted import Script, ScriptTokenizer
-from tracelab.stats.value_curve import Prior, as_data, posterior
+from tracelab.stats.value_curve import Prior, posterior
 from tracelab.studies.anchors import allocate, resample
 
 

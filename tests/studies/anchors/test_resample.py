@@ -171,7 +171,7 @@ def test_a_sentence_inside_a_token_is_not_measured_as_zero() -> None:
     assert by["value", 1].n == by["value", 2].n == 10
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(DRAWN, max_size=40))
 def test_counts_add_up_whatever_comes_in(drawn) -> None:
     units = units_of()

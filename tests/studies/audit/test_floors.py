@@ -78,7 +78,7 @@ def test_rules(name: str, steps: tuple[str, ...], step: int) -> None:
 
 
 @given(st.lists(st.none() | st.integers(0, 3), max_size=8))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_leave_one_out_is_what_it_says(labels: Sequence[int | None]) -> None:
     cases = [run("a", "a", "a", label=v) for v in labels]
     for i, guess in enumerate(FLOORS["step-mode"](cases)):
@@ -96,7 +96,6 @@ def test_llm_step_mode_counts_llm_steps() -> None:
     assert only("step-mode", run("a", "b", "c"), *others).step == 2
 
 
-@settings(deadline=None)
 @given(st.lists(st.sampled_from(["a", "b", "t*", "a!", "o>", "t*!"]), max_size=6))
 def test_every_floor_is_a_distribution(steps: list[str]) -> None:
     cases = [run(*steps, label=0)] * 2

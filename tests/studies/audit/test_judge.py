@@ -7,7 +7,7 @@ from collections import Counter
 from math import ceil, log2
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tracelab.core.episode import Episode, Step
@@ -84,7 +84,6 @@ def test_step_by_step_without_a_yes_names_nobody() -> None:
     assert opinion.parse_failures == Counter({"no_verdict": 3})
 
 
-@settings(deadline=None)
 @given(st.integers(1, 140), st.data())
 def test_an_oracle_finds_every_step_by_halving(n: int, data: st.DataObject) -> None:
     target = data.draw(st.integers(0, n - 1))
@@ -167,7 +166,6 @@ def test_a_reply_that_was_cut_off() -> None:
     assert (whole.step, whole.agent) == (3, "Ann")
 
 
-@settings(deadline=None)
 @given(st.text(max_size=200), st.booleans())
 def test_any_reply_is_survived(reply: str, truncated: bool) -> None:
     answer = parse_answer(reply, 8, AGENTS, truncated=truncated)

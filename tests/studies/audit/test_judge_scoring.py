@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tracelab.core.episode import Episode, Label, Step
@@ -48,7 +48,6 @@ def test_text_is_right_exactly_when_it_is_the_label(given_step: str, gold: int) 
 anything = st.text(max_size=6) | st.integers() | st.none() | st.booleans() | st.floats()
 
 
-@settings(deadline=None)
 @given(anything, st.integers(0, N - 1))
 @example(True, 1)
 @example(1.0, 1)

@@ -10,7 +10,7 @@ import pytest
 from tests.stats.planted import Planted
 from tracelab.core.errors import PlanError
 from tracelab.core.unit import Unit
-from tracelab.stats.faithfulness import auc
+from tracelab.stats.held_out import auc
 from tracelab.stats.masks import Design, bernoulli, concatenate, leave_one_out
 from tracelab.studies.cite.ablate import Knowledge, TokenRange, attribute, estimate, joined, plan
 

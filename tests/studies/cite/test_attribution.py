@@ -24,7 +24,7 @@ from tracelab.run.pool import LocalPool
 from tracelab.run.wiring import Wired, wire
 from tracelab.sources.context import ContextRecord, record_of
 from tracelab.sources.context_testbed import contexts
-from tracelab.stats.faithfulness import auc
+from tracelab.stats.held_out import auc
 from tracelab.studies.cite.attribution import Attribution, cut_of
 from tracelab.studies.cite.explain import Explained, explain
 from tracelab.studies.cite.explain import test as tested

@@ -7,7 +7,7 @@ import pytest
 
 from tracelab.core.unit import Unit
 from tracelab.stats import pooled_ridge
-from tracelab.stats.faithfulness import auc
+from tracelab.stats.held_out import auc
 from tracelab.studies.cite import heads
 from tracelab.studies.cite.heads import Example
 

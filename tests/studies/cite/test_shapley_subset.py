@@ -36,7 +36,7 @@ def exact(v: object, n: int) -> np.ndarray:
 
 @pytest.mark.parametrize("method", [permutations, kernel])
 @given(n=st.integers(1, 7), seed=st.integers(0, 2**32 - 1))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_efficiency_and_additive_games(method: object, n: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     w = rng.normal(size=n)

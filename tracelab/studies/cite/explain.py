@@ -14,7 +14,7 @@ import numpy as np
 
 from tracelab.core.finding import Score
 from tracelab.run.config import RunConfig
-from tracelab.stats.faithfulness import curve_area, curve_masks, lds, top_k_masks
+from tracelab.stats.held_out import curve_area, curve_masks, lds, top_k_masks
 from tracelab.stats.masks import Design, Purpose, design
 from tracelab.store.cite_rows import FaithfulnessRow, SpanRow, TargetRow
 from tracelab.studies.cite import ablate, cites, heads

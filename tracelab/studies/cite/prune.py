@@ -9,7 +9,7 @@ import numpy as np
 
 from tracelab.core.errors import PlanError
 from tracelab.core.item import Item, Observation
-from tracelab.stats.faithfulness import ranking
+from tracelab.stats.held_out import ranking
 from tracelab.stats.masks import Purpose, design
 from tracelab.store.cite_rows import PrunedRow
 from tracelab.studies.cite.attribution import Attribution, sampling_of

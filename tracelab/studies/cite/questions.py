@@ -17,7 +17,7 @@ import numpy as np
 from tracelab.core.ask import Bools, Floats
 from tracelab.core.finding import Score
 from tracelab.core.unit import Unit
-from tracelab.stats.faithfulness import ranking
+from tracelab.stats.held_out import ranking
 from tracelab.stats.masks import Design, Purpose, design
 from tracelab.store.cite_rows import FaithfulnessRow
 from tracelab.studies.cite import shapley, subset

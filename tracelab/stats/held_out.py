@@ -1,4 +1,4 @@
-"""How well scores of sources predict the model: the tests that every run makes of itself.
+"""How well scores of sources predict what they have not seen: a run's tests of itself.
 
 Weights are [n], larger = the source makes the target likelier. Log-probabilities in nats. What
 cannot be measured is None. Pure.
@@ -10,7 +10,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 from tracelab.stats.lasso import Floats, Ints
 from tracelab.stats.surrogate import spearman
@@ -44,15 +43,6 @@ def top_k_masks(weights: Floats, ks: Sequence[int]) -> Bools:
     """
     place = ranking(weights).argsort()
     return np.array([place >= k for k in ks], dtype=np.bool_).reshape(len(ks), len(weights))
-
-
-def top_k_drop(full: float, without: Floats) -> list[float | None]:
-    """What removing the k top sources costs: log p(all) - log p(without them), nats; one a k.
-
-    Positive: they carried it. None where a mask failed.
-    """
-    drops = full - np.asarray(without, dtype=np.float64)
-    return [float(d) if np.isfinite(d) else None for d in drops]
 
 
 def curve_masks(weights: Floats, points: int | None = None) -> tuple[Bools, Bools]:
@@ -106,23 +96,15 @@ def precision_at_k(weights: Floats, relevant: Sequence[int] | Ints) -> float | N
 def auc(weights: Floats, relevant: Sequence[int] | Ints) -> float | None:
     """Chance that a relevant source outranks an irrelevant one, ties half.
 
-    None when there is no source of either kind.
+    None when there is no source of one of the kinds. Unmeasured ones rank last, and tie.
     """
     mark = np.zeros(len(weights), dtype=np.bool_)
     mark[np.asarray(relevant, dtype=np.int64)] = True
     k = int(mark.sum())
     if k in (0, len(mark)):
         return None
-    ranks = rankdata(np.nan_to_num(weights, nan=-np.inf))
-    return float((ranks[mark].sum() - k * (k + 1) / 2) / (k * (len(mark) - k)))
+    from sklearn.metrics import roc_auc_score  # takes a second to import
 
-
-def parametric(full: float, empty: float) -> float | None:
-    """Share of a target's probability that needs no context: p(empty) / p(full), at most 1.
-
-    Args:
-        full: log p given the whole context, nats.
-        empty: The same with every source removed.
-    """
-    gap = empty - full
-    return float(np.exp(min(gap, 0.0))) if np.isfinite(gap) else None
+    known = weights[np.isfinite(weights)]
+    last = float(known.min(initial=0.0)) - 1
+    return float(roc_auc_score(mark, np.nan_to_num(weights, nan=last)))

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.stats import spearmanr
 from sklearn.metrics import roc_auc_score
 
-from tracelab.stats import faithfulness as f
+from tracelab.stats import held_out as f
 
 WEIGHTS = st.lists(st.integers(-3, 3), min_size=2, max_size=20).map(lambda w: np.array(w, float))
 
@@ -39,7 +39,6 @@ def test_top_k() -> None:
     assert f.top_k_masks(w, [0, 1, 2, 9]).astype(int).tolist() == [
         [1, 1, 1, 1], [1, 0, 1, 1], [1, 0, 1, 0], [0, 0, 0, 0]
     ]  # fmt: skip
-    assert f.top_k_drop(-1.0, np.array([-3.0, np.nan])) == [2.0, None]
 
 
 @given(WEIGHTS, st.integers(1, 30))
@@ -71,9 +70,6 @@ def test_auc_is_sklearns(weights: np.ndarray, data: st.DataObject) -> None:
         assert ours == pytest.approx(roc_auc_score(mark, weights))
 
 
-def test_precision_and_parametric() -> None:
+def test_precision() -> None:
     assert f.precision_at_k(np.array([3.0, 1, 2, 0]), [0, 1]) == 0.5
     assert f.precision_at_k(np.ones(3), []) is None
-    assert f.parametric(-1.0, -1.0) == 1 and f.parametric(-2.0, -1.0) == 1
-    assert f.parametric(-1.0, -1.0 - np.log(4)) == pytest.approx(0.25)
-    assert f.parametric(-1.0, float("nan")) is None
