@@ -28,7 +28,7 @@ def anchors(
     quiet: bool,
     home: str | None,
 ) -> Figures:
-    """Tokens for the published error of an importance, and the coverage of the intervals.
+    """What an importance costs in tokens, and whether intervals cover.
 
     Runs the published recipe once on the testbed's held-out traces (about ten minutes on two
     cores; a second call finds it in the journal) and replays every variant from it.

@@ -31,9 +31,9 @@ def audit(
     split: str,
     engine: str,
 ) -> Figures:
-    """Audit failures of the bundled model whose decisive step is known.
+    """Audits of failures whose decisive step is known.
 
-    Prints how often the named step and agent are right, how often the 90 % credible set holds the
+    The bundled model plays, its failures are audited. Prints how often the named step and agent are right, how often the 90 % credible set holds the
     step, and how often an audit is sure of a step where no step is to blame.
 
     \b

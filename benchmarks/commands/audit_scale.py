@@ -11,7 +11,7 @@ from benchmarks.registry import BENCHMARKS, Figures
 @click.option("--runs", type=click.IntRange(min=4), default=10_000, show_default=True,
               help="Of agents, of 12 steps each.")  # fmt: skip
 def audit_scale(runs: int) -> Figures:
-    """Seconds and memory to ingest many runs of agents, audit them, and query them.
+    """Seconds and memory to ingest, audit and query many runs.
 
     \b
     Example:

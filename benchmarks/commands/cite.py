@@ -20,7 +20,7 @@ from benchmarks.registry import BENCHMARKS, Figures
 def cite(
     engine: str, contexts: int | None, parts: tuple[str, ...], quick: bool, quiet: bool
 ) -> Figures:
-    """Context attribution against the context-cite package, planted truth and simulations.
+    """Context attribution against planted truth and context-cite.
 
     Seconds for 64 ablations of both on the same model and prompts; what is found in fresh testbed
     contexts; LDS, precision@k and coverage for 20, 100 and 500 sources.

@@ -21,7 +21,7 @@ from benchmarks.registry import BENCHMARKS, Figures
 def context_scale(
     part: str, engine: str | None, documents: int, contexts: int, seed: int
 ) -> Figures:
-    """Contexts at scale: one of 32,000 tokens, or 1,000 small ones killed on the way.
+    """One context of 32,000 tokens, or 1,000 small ones, killed midway.
 
     \b
     Examples:

@@ -23,9 +23,9 @@ from tracelab.testbed import MODEL_DIR
 def train(
     out: Path, steps: int, seconds: float | None, seed: int, resume: bool, processes: int | None
 ) -> Figures:
-    """Train the testbed's model from scratch; no data but the world's.
+    """Train the testbed's model from scratch.
 
-    26 minutes on two idle cores; a GPU is used where there is one.
+    No data but the world's. 26 minutes on two idle cores; a GPU is used where there is one.
 
     \b
     Examples:

@@ -32,7 +32,7 @@ from tracelab.testbed import MODEL_DIR
 def truth(
     seconds: float, processes: int, model: Path, out: Path | None, **settings: int
 ) -> Figures:
-    """Make the reference values that attribution methods are held to.
+    """Make the reference values that methods are held to.
 
     About an hour on one core. A stopped run continues where it was; exits with 3 while parts are
     still to be made.

@@ -38,8 +38,8 @@ planted: attribution methods can be held to it. It knows nothing else and is of 
 {verdict}
 
 Measured with problems and tasks of the evaluation split (no question of it was trained on), seed
-{seed}, temperature 1, top-p 1, float32, vLLM {vllm}; filler's rollouts by the package's sampler,
-which a test holds to transformers. {fast_note}Intervals are 95 %: Wilson's for shares, resampled
+{seed}, temperature 1, top-p 1, float32, vLLM {vllm}; filler's rollouts by the
+sampler that the reference values come from, which a test holds to transformers. {fast_note}Intervals are 95 %: Wilson's for shares, resampled
 contexts or sentences for the AUC and the RMS. Bars are judged on the estimate. Took {seconds} s on
 {hardware}. `python -m benchmarks card` measures it again.
 
@@ -50,7 +50,7 @@ what stands before them {in_place}. Causes of failed episodes: {causes}.
 
 ## How it was made
 
-{training}
+{training} `python -m benchmarks train` makes another.
 
 Data: only the generators in `tracelab/testbed`, train split. Loss on the assistant's turns. Muon
 for matrices, AdamW for the rest; look-up exercises fade from 85 % to 5 % of the examples over the
@@ -200,9 +200,9 @@ def write(model: Path, out: Path, *, seed: int, fast: bool, render: bool) -> dic
     """
     out.mkdir(parents=True, exist_ok=True)
     if not render:
-        facts = measure_facts(model, seed=seed, fast=fast)
-        (out / "card.json").write_text(json.dumps(facts, indent=1) + "\n")
-    facts = json.loads((out / "card.json").read_text())
+        measured = measure_facts(model, seed=seed, fast=fast)
+        (out / "card.json").write_text(json.dumps(measured, indent=1) + "\n")
+    facts: dict[str, Any] = json.loads((out / "card.json").read_text())
     (out / "README.md").write_text(card(facts, training_note(model)))
     return facts
 
