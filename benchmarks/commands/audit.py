@@ -33,8 +33,9 @@ def audit(
 ) -> Figures:
     """Audits of failures whose decisive step is known.
 
-    The bundled model plays, its failures are audited. Prints how often the named step and agent are right, how often the 90 % credible set holds the
-    step, and how often an audit is sure of a step where no step is to blame.
+    The bundled model plays, and its failures are audited. Prints how often the named step and agent
+    are right, how often the 90 % credible set holds the step, and how often an audit is sure of a
+    step where no step is to blame.
 
     \b
     Example:

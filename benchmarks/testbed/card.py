@@ -38,10 +38,10 @@ planted: attribution methods can be held to it. It knows nothing else and is of 
 {verdict}
 
 Measured with problems and tasks of the evaluation split (no question of it was trained on), seed
-{seed}, temperature 1, top-p 1, float32, vLLM {vllm}; filler's rollouts by the
-sampler that the reference values come from, which a test holds to transformers. {fast_note}Intervals are 95 %: Wilson's for shares, resampled
-contexts or sentences for the AUC and the RMS. Bars are judged on the estimate. Took {seconds} s on
-{hardware}. `python -m benchmarks card` measures it again.
+{seed}, temperature 1, top-p 1, float32, vLLM {vllm}; filler's rollouts by the sampler that the
+reference values come from, which a test holds to transformers. {fast_note}Intervals are 95 %:
+Wilson's for shares, resampled contexts or sentences for the AUC and the RMS. Bars are judged on the
+estimate. Took {seconds} s on {hardware}. `python -m benchmarks card` measures it again.
 
 {table}
 
