@@ -55,14 +55,14 @@ lint: install ## ruff, formatting and the purity of the core
 types: install ## mypy --strict
 	@$(BIN)/mypy
 
-bench: install ## the benchmarks behind the README's figures
-	@$(BIN)/python -m benchmarks.overhead
+bench: install ## what a run adds to vLLM; `python -m benchmarks` lists the other benchmarks
+	@$(BIN)/python -m benchmarks overhead
 
 testbed: install ## train the bundled model again
-	@$(BIN)/python -m benchmarks.testbed.train
+	@$(BIN)/python -m benchmarks train
 
 card: install ## measure every promise of the bundled model through vLLM, 8 minutes
-	@$(BIN)/python -m benchmarks.testbed.card
+	@$(BIN)/python -m benchmarks card
 
 clean: ## remove what was built and installed here (not tracelab-home)
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,1 +1,4 @@
-"""What the README's figures come from; each module prints its table and how it was made."""
+"""What measures tracelab itself, and what trains and measures the testbed's model.
+
+`python -m benchmarks` lists the benchmarks; what the README's figures come from is here.
+"""

@@ -1,7 +1,5 @@
 """What tracelab adds to vLLM: the same rollouts through `LLM.generate` and through a whole run.
 
-    python -m benchmarks.overhead [--repeats 3] [--problems 6] [--rollouts 40]
-
 Direct: the run's own requests, same sampling, handed to `vllm.LLM.generate` in one process, base
 traces first. tracelab: everything `tracelab run` does after its engine has started (Ray, journal
 with fsync, segmenting, grading, loading, estimating). The two alternate on one machine, so that
@@ -10,12 +8,11 @@ its noise falls on both; the ratio of the medians is the figure.
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -98,15 +95,12 @@ def direct(llm: Any, stages: list[list[Item]]) -> tuple[float, int]:
     return time.perf_counter() - began, tokens
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--problems", type=int, default=6)
-    parser.add_argument("--rollouts", type=int, default=40)
-    args = parser.parse_args()
+def measure(
+    repeats: int, problems: int, rollouts: int, tell: Callable[[str], None]
+) -> dict[str, Any]:
+    """Alternate both sides; one more round than `repeats`, the first to warm up."""
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
-
-    first = config_of(args.problems, args.rollouts, 0)
+    first = config_of(problems, rollouts, 0)
     wired = wire(first)
     options = dict(wired.spec.options)
     if options.pop("cpu", False):
@@ -125,20 +119,16 @@ def main() -> None:
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         home = Home(Path(folder))
-        for k in range(args.repeats + 1):
+        for k in range(repeats + 1):
             pool.asked = []
-            ours = whole_run(config_of(args.problems, args.rollouts, k), wired, pool, home)
+            ours = whole_run(config_of(problems, rollouts, k), wired, pool, home)
             theirs, tokens = direct(llm, pool.asked)
-            if k:  # the first round warms both up
+            if k:
                 rows.append((theirs, ours, tokens))
-                print(f"round {k}: direct {theirs:.1f} s, tracelab {ours:.1f} s, {tokens:,} tokens")
+                tell(f"round {k}: direct {theirs:.1f} s, tracelab {ours:.1f} s, {tokens:,} tokens")
     pool.pool.close()
     a, b = (statistics.median(r[i] for r in rows) for i in (0, 1))
-    print(json.dumps({
+    return {
         "direct_seconds": round(a, 2), "tracelab_seconds": round(b, 2), "ratio": round(b / a, 3),
         "generated_tokens": rows[0][2], "cores": os.cpu_count(), "engine": "vllm cpu",
-    }))  # fmt: skip
-
-
-if __name__ == "__main__":
-    main()
+    }  # fmt: skip

@@ -43,7 +43,17 @@ def test_it_has_the_sql_the_configs_the_pipelines_and_the_model(wheel: Path) -> 
         assert f"tracelab/testbed/model/{file.name}" in names
     assert "pipelines/thought_anchors.py" in names
     assert {"tracelab/py.typed", "tracelab/view/templates/frame.html.j2"} <= names
-    assert not any(n.startswith("tests/") for n in names)
+    rooms = {n.partition("/")[0] for n in names if ".dist-info/" not in n}
+    assert rooms == {"tracelab", "pipelines"}
+
+
+def test_it_has_nothing_that_only_measures_or_trains(wheel: Path) -> None:
+    names = zipfile.ZipFile(wheel).namelist()
+    made = {p.stem for p in (ROOT / "benchmarks" / "testbed").glob("*.py")} - {"__init__"}
+    assert made >= {"train", "truth", "card"}
+    inside = [n for n in names if n.startswith("tracelab/testbed/")]
+    assert not made & {Path(n).stem for n in inside if n.endswith(".py")}
+    assert not [n for n in names if n.endswith(".parquet")]
 
 
 def test_it_works_in_an_empty_folder(wheel: Path, tmp_path: Path) -> None:

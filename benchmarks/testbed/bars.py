@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from benchmarks.separation import auc
 from benchmarks.testbed.figures import Count
 from tracelab.testbed.chain import P_RIGHT_PLAN
 
@@ -169,14 +170,13 @@ def single_causes(counts: Mapping[str, Count]) -> Row:
     return Row(name, value, EPISODES * lo, EPISODES * hi, of_all.n, ">= 100", value >= 100)
 
 
-def auc(effects: Sequence[ContextEffect]) -> float:
-    """P(a needed fact's effect exceeds a distractor's), ties half."""
+def separation(effects: Sequence[ContextEffect]) -> float:
+    """AUC of needed facts' effects against distractors'; NaN without either."""
     needed, other = (
         [e.drop for e in effects if e.kind == kind] for kind in ("needed", "distractor")
     )
-    if not needed or not other:
-        return float("nan")
-    return float(stats.mannwhitneyu(needed, other).statistic) / (len(needed) * len(other))
+    found = auc(needed, other)
+    return float("nan") if found is None else found
 
 
 def context_rows(effects: Sequence[ContextEffect]) -> list[Row]:
@@ -190,7 +190,7 @@ def context_rows(effects: Sequence[ContextEffect]) -> list[Row]:
         [e for g in rng.integers(len(groups), size=len(groups)) for e in groups[g]]
         for _ in range(RESAMPLES // 10 if groups else 0)
     ]
-    value, boot = auc(effects), [auc(d) for d in draws]
+    value, boot = separation(effects), [separation(d) for d in draws]
     found = [
         Row(
             "context leave-one-out AUC, needed against distractor",

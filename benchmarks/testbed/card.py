@@ -1,20 +1,10 @@
-"""Measure the testbed's model and write its card.
-
-    python -m benchmarks.testbed.card                  # every bar, about 10 minutes on 2 cores
-    python -m benchmarks.testbed.card --fast           # a quarter of the cases; says so in the card
-    python -m benchmarks.testbed.card --seed 7 --out D # another seed's problems, elsewhere
-
-Writes `card.json` (every figure and count) and `README.md` beside the weights. Exits with 1 when
-the point estimate of any bar misses it.
-"""
+"""The card of the testbed's model: `card.json` (every figure and count) and `README.md`."""
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import math
-import sys
 import textwrap
 import time
 from collections.abc import Sequence
@@ -23,13 +13,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import click
+
 from benchmarks.testbed.bars import Row, rows
 from benchmarks.testbed.figures import Count
 from benchmarks.testbed.measure import FAST, Sizes, measure
 from benchmarks.testbed.train import hardware
-from tracelab.testbed import MODEL_DIR
-
-SEED = 1000
 
 README = """\
 ---
@@ -49,10 +38,10 @@ planted: attribution methods can be held to it. It knows nothing else and is of 
 {verdict}
 
 Measured with problems and tasks of the evaluation split (no question of it was trained on), seed
-{seed}, temperature 1, top-p 1, float32, vLLM {vllm}; filler's rollouts by the package's sampler,
-which a test holds to transformers. {fast_note}Intervals are 95 %: Wilson's for shares, resampled
-contexts or sentences for the AUC and the RMS. Bars are judged on the estimate. Took {seconds} s on
-{hardware}. `python -m benchmarks.testbed.card` measures it again.
+{seed}, temperature 1, top-p 1, float32, vLLM {vllm}; filler's rollouts by the sampler that the
+reference values come from, which a test holds to transformers. {fast_note}Intervals are 95 %:
+Wilson's for shares, resampled contexts or sentences for the AUC and the RMS. Bars are judged on the
+estimate. Took {seconds} s on {hardware}. `python -m benchmarks card` measures it again.
 
 {table}
 
@@ -61,7 +50,7 @@ what stands before them {in_place}. Causes of failed episodes: {causes}.
 
 ## How it was made
 
-{training}
+{training} `python -m benchmarks train` makes another.
 
 Data: only the generators in `tracelab/testbed`, train split. Loss on the assistant's turns. Muon
 for matrices, AdamW for the rest; look-up exercises fade from 85 % to 5 % of the examples over the
@@ -178,48 +167,53 @@ def parameters(folder: Path) -> float:
     return float(sum(math.prod(shape) for shape in shapes) / 1e6)
 
 
-def measure_facts(args: argparse.Namespace) -> dict[str, Any]:
+def measure_facts(model: Path, *, seed: int, fast: bool) -> dict[str, Any]:
     """Measure; return what `card.json` holds."""
     began = time.monotonic()
-    measured = measure(args.model, FAST if args.fast else Sizes(), args.seed)
-    weights = (args.model / "model.safetensors").read_bytes()
+    measured = measure(model, FAST if fast else Sizes(), seed)
+    weights = (model / "model.safetensors").read_bytes()
     return {
         "weights_sha256": hashlib.sha256(weights).hexdigest(),
-        "seed": args.seed,
-        "fast": args.fast,
+        "seed": seed,
+        "fast": fast,
         "seconds": round(time.monotonic() - began),
         "hardware": hardware(),
         "vllm": vllm_version(),
         "transformers": version("transformers"),
         "torch": version("torch"),
-        "parameters": parameters(args.model),
+        "parameters": parameters(model),
         "rows": [asdict(r) for r in rows(measured)],
         "counts": {name: [c.k, c.n] for name, c in sorted(measured.counts.items())},
         "fillers": [[f.before, f.after, f.n] for f in measured.fillers],
     }
 
 
-def main() -> int:
-    """Parse the command line, measure, write."""
-    parser = argparse.ArgumentParser(description="Measure the testbed's model; write its card.")
-    parser.add_argument("--model", type=Path, default=MODEL_DIR, help="folder with the weights")
-    parser.add_argument("--out", type=Path, help="folder to write; default: the model's")
-    parser.add_argument("--seed", type=int, default=SEED, help="of the problems and the sampling")
-    parser.add_argument("--fast", action="store_true", help="fewer cases")
-    parser.add_argument("--render", action="store_true", help="only README.md, from card.json")
-    args = parser.parse_args()
-    out = args.out or args.model
+def write(model: Path, out: Path, *, seed: int, fast: bool, render: bool) -> dict[str, Any]:
+    """Measure and write the card; return what `card.json` holds.
+
+    Args:
+        model: Folder with the weights.
+        out: Folder to write.
+        seed: Of the problems and the sampling.
+        fast: Fewer cases.
+        render: Measure nothing: write `README.md` from the `card.json` that is there.
+    """
     out.mkdir(parents=True, exist_ok=True)
-    if not args.render:
-        facts = measure_facts(args)
-        (out / "card.json").write_text(json.dumps(facts, indent=1) + "\n")
-    facts = json.loads((out / "card.json").read_text())
-    (out / "README.md").write_text(card(facts, training_note(args.model)))
+    if not render:
+        measured = measure_facts(model, seed=seed, fast=fast)
+        (out / "card.json").write_text(json.dumps(measured, indent=1) + "\n")
+    facts: dict[str, Any] = json.loads((out / "card.json").read_text())
+    (out / "README.md").write_text(card(facts, training_note(model)))
+    return facts
+
+
+def missed(facts: dict[str, Any]) -> bool:
+    """Whether the point estimate of any bar misses it."""
+    return any(row["passed"] is False for row in facts["rows"])
+
+
+def show(facts: dict[str, Any]) -> None:
+    """Print the table and the verdict."""
     found = [Row(**row) for row in facts["rows"]]
-    print(table(found))
-    print(verdict(found))
-    return int(any(r.passed is False for r in found))
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    click.echo(table(found))
+    click.echo(verdict(found))

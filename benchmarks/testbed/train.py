@@ -1,8 +1,5 @@
 """Train the testbed's model from scratch: one command, one run, no data but the world's.
 
-    python -m benchmarks.testbed.train --out DIR            # the shipped model's settings
-    python -m benchmarks.testbed.train --out DIR --resume   # continue from DIR/checkpoint.pt
-
 Data-parallel over the CPU cores (or one GPU when there is one). Everything is drawn from the
 train split by (seed, step), so a run is repeatable up to the order of floating-point sums,
 and a resumed run sees the data it would have seen. The loss covers the assistant's turns only.
@@ -11,15 +8,16 @@ Writes the weights, the tokenizer and `training.json`, which says how they were 
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import platform
 import random
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -31,9 +29,8 @@ from tqdm import tqdm
 from benchmarks.testbed import tokenizer
 from benchmarks.testbed.muon import Muon
 from benchmarks.testbed.net import Net, build_lag_heads, save_net
-from tracelab.testbed import MODEL_DIR, agent_labels, agent_world, market, world
+from tracelab.testbed import agent_labels, agent_world, market, world
 
-STEPS = 1800
 BATCH = 40  # sequences a step, over all processes
 CHECKPOINT_EVERY = 50
 GROUP = 6  # steps whose sequences are drawn together
@@ -41,6 +38,25 @@ DECAY_FROM = 0.45  # share of the steps after which the learning rates fall line
 MUON_LR, ADAM_LR = 0.006, 3e-3
 AGENT_SHARE = 0.28
 EXERCISES_FIRST, EXERCISES_LAST, EXERCISES_UNTIL = 0.85, 0.05, 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """One training.
+
+    Attributes:
+        out: Folder to write, the checkpoint of a stopped run included.
+        steps: Optimiser steps.
+        seconds: Train by time instead of by steps.
+        seed: Of the weights and the data.
+        resume: Continue from the checkpoint.
+    """
+
+    out: Path
+    steps: int
+    seconds: float | None
+    seed: int
+    resume: bool
 
 
 def exercise(rng: random.Random) -> str:
@@ -173,7 +189,7 @@ class Clock:
         return min(1.0, share)
 
 
-def run(rank: int, world_size: int, args: argparse.Namespace) -> None:
+def run(rank: int, world_size: int, args: Settings) -> None:
     """One data-parallel process of the training."""
     if world_size > 1:
         torch.set_num_threads(1)
@@ -238,10 +254,10 @@ def hardware() -> str:
     return f"{os.cpu_count()} virtual cores of {names[0] if names else platform.machine()}"
 
 
-def record(args: argparse.Namespace, clock: Clock, processes: int) -> None:
+def record(args: Settings, clock: Clock, processes: int) -> None:
     """Write `training.json`: how the weights were made."""
     made = {
-        "command": "python -m benchmarks.testbed.train",
+        "command": "python -m benchmarks train",
         "seed": args.seed,
         "steps": clock.step,
         "batch": BATCH,
@@ -253,28 +269,21 @@ def record(args: argparse.Namespace, clock: Clock, processes: int) -> None:
     (args.out / "training.json").write_text(json.dumps(made, indent=2) + "\n")
 
 
-def main() -> None:
-    """Parse the command line and train."""
-    parser = argparse.ArgumentParser(description="Train the testbed's model from scratch.")
-    parser.add_argument("--out", type=Path, default=MODEL_DIR, help="folder to write")
-    parser.add_argument("--steps", type=int, default=STEPS, help="optimiser steps")
-    parser.add_argument("--seconds", type=float, help="train by time instead of by steps")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--resume", action="store_true", help="continue from the checkpoint")
-    parser.add_argument("--processes", type=int, help="default: the cores, 2 at most; 1 on a GPU")
-    args = parser.parse_args()
+def train_model(args: Settings, processes: int | None = None) -> dict[str, Any]:
+    """Train; return what `training.json` holds.
+
+    Args:
+        args: What to train.
+        processes: None takes the cores, 2 at most, or one process where there is a GPU.
+    """
     args.out.mkdir(parents=True, exist_ok=True)
     cores = min(2, os.cpu_count() or 1)
-    processes = args.processes or (1 if torch.cuda.is_available() else cores)
-    began = time.monotonic()
+    processes = processes or (1 if torch.cuda.is_available() else cores)
     if processes == 1:
         run(0, 1, args)
     else:
         os.environ.setdefault("MASTER_ADDR", "127.0.0.1")
         os.environ.setdefault("MASTER_PORT", "29577")
         torch.multiprocessing.spawn(run, (processes, args), processes)
-    print(f"trained in {time.monotonic() - began:.0f} s: {args.out}")
-
-
-if __name__ == "__main__":
-    main()
+    made: dict[str, Any] = json.loads((args.out / "training.json").read_text())
+    return made

@@ -1,25 +1,18 @@
 """Make the reference values that attribution methods are held to.
 
-    python -m benchmarks.testbed.truth                          # all of it, with the defaults below
-    python -m benchmarks.testbed.truth --seconds 600            # stop after 10 minutes; run again
-    python -m benchmarks.testbed.truth --traces 2 --rollouts 200 --contexts 2 --episodes 4 --out DIR
-
 Half of everything comes from the development split, half from the evaluation split. Work is done
 in parts, written as they finish to `OUT/parts`, so that a stopped run continues where it was; when
 the last part is there the Parquet tables are written and the parts removed. Each table's metadata
-says with which command, weights and settings it was made and how long that took. All of it takes
-about an hour on one core; `--processes` shares it out.
+says with which command, weights and settings it was made and how long that took.
 """
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import multiprocessing
 import os
 import shutil
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -29,11 +22,10 @@ import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from benchmarks.testbed.reference import Reference, Rows
-from tracelab.testbed import MODEL_DIR
 
-OUT = MODEL_DIR.parent / "truth_tables"
-SEED = 2000  # of the problems; the card uses others
+OUT = Path(__file__).parent / "truth_tables"
 TABLES = ("traces", "boundaries", "contexts", "context_effects", "episodes", "steps")
+SIZES = ("traces", "rollouts", "contexts", "episodes", "episode_rollouts", "seed")
 SPLITS = ("development", "evaluation")
 CHUNK = {"trace": 1, "context": 10, "episode": 5}  # cases a part
 Job = tuple[str, str, int, int]  # kind, split, first index, end
@@ -140,38 +132,31 @@ def load(name: str, folder: Path = OUT) -> pa.Table:
     return pq.read_table(folder / f"{name}.parquet")
 
 
-def main() -> int:
-    """Parse the command line and make the tables."""
-    parser = argparse.ArgumentParser(description="Make the testbed's reference values.")
-    parser.add_argument("--traces", type=int, default=64)
-    parser.add_argument("--rollouts", type=int, default=2000, help="a boundary of a trace")
-    parser.add_argument("--contexts", type=int, default=200)
-    parser.add_argument("--episodes", type=int, default=700, help="played; only failures are kept")
-    parser.add_argument("--episode-rollouts", type=int, default=200, help="re-executions a step")
-    parser.add_argument("--seed", type=int, default=SEED, help="of the problems and tasks")
-    parser.add_argument("--seconds", type=float, default=1e9, help="stop after this long")
-    parser.add_argument("--processes", type=int, default=min(2, os.cpu_count() or 1))
-    parser.add_argument("--model", type=Path, default=MODEL_DIR)
-    parser.add_argument("--out", type=Path, default=OUT)
-    args = parser.parse_args()
-    until = time.monotonic() + args.seconds
-    weights = (args.model / "model.safetensors").read_bytes()
+def make(
+    model: Path, out: Path, sizes: dict[str, int], processes: int, seconds: float
+) -> dict[str, Any]:
+    """Make the tables, or as many parts of them as there is time for.
+
+    Args:
+        model: Folder with the weights.
+        out: Folder to write.
+        sizes: `traces`, `rollouts`, `contexts`, `episodes`, `episode_rollouts` and `seed`.
+        processes: How many share the work.
+        seconds: Stop after this long.
+
+    Returns:
+        The folder, how many parts there are, and how many are still to be made.
+    """
+    until = time.monotonic() + seconds
+    weights = (model / "model.safetensors").read_bytes()
     settings = {
-        "command": "python -m benchmarks.testbed.truth",
+        "command": "python -m benchmarks truth",
         "weights_sha256": hashlib.sha256(weights).hexdigest(),
-        **{k: getattr(args, k) for k in ("traces", "rollouts", "contexts", "episodes")},
-        **{k: getattr(args, k) for k in ("episode_rollouts", "seed")},
+        **{k: sizes[k] for k in SIZES},
     }
-    parts = open_parts(args.out, settings)
-    missing = run(args.model, parts, settings, args.processes, until)
-    if missing:
-        print(f"{missing} of {len(jobs(settings))} parts are still to be made: run this again")
-        return 3
-    write(args.out, parts, settings)
-    shutil.rmtree(parts)
-    print(f"wrote {', '.join(TABLES)} to {args.out}")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    parts = open_parts(out, settings)
+    missing = run(model, parts, settings, processes, until)
+    if not missing:
+        write(out, parts, settings)
+        shutil.rmtree(parts)
+    return {"out": str(out), "parts": len(jobs(settings)), "missing": missing}

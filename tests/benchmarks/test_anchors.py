@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from benchmarks.bench import anchors, published, truth
-from benchmarks.bench.anchors import Curve, Judged, Point
-from benchmarks.bench.truth import Reference
+from benchmarks.anchors import published, replay
+from benchmarks.anchors.reference import Reference, match
+from benchmarks.anchors.replay import Curve, Judged, Point
+from benchmarks.separation import auc
 from tracelab.core.errors import TracelabError
 from tracelab.core.finding import Score
 from tracelab.core.unit import Unit
@@ -44,9 +45,9 @@ def test_the_references_own_noise_is_taken_out() -> None:
 
 
 def test_an_interval_covers_within_both_widths() -> None:
-    assert anchors.covers(score(0, 0.0, 0.1), 0.1, 0.0)
-    assert not anchors.covers(score(0, 0.0, 0.1), 0.12, 0.0)
-    assert anchors.covers(score(0, 0.0, 0.1), 0.12, 0.05)
+    assert replay.covers(score(0, 0.0, 0.1), 0.1, 0.0)
+    assert not replay.covers(score(0, 0.0, 0.1), 0.12, 0.0)
+    assert replay.covers(score(0, 0.0, 0.1), 0.12, 0.05)
 
 
 def test_tokens_at_an_error_are_interpolated_on_log_scales() -> None:
@@ -54,21 +55,21 @@ def test_tokens_at_an_error_are_interpolated_on_log_scales() -> None:
         return Point(tokens, rmse, 0.95, 0.95, 1, 1, 0)
 
     curve = Curve("x", [point(100, 0.2), point(400, 0.1), point(1600, 0.05)])
-    assert anchors.tokens_at(curve, 0.1) == pytest.approx(400)
-    assert anchors.tokens_at(curve, 0.1 * 2**0.5) == pytest.approx(200)
-    assert anchors.tokens_at(curve, 0.01) is None
+    assert replay.tokens_at(curve, 0.1) == pytest.approx(400)
+    assert replay.tokens_at(curve, 0.1 * 2**0.5) == pytest.approx(200)
+    assert replay.tokens_at(curve, 0.01) is None
 
 
 def test_auc_counts_ties_half() -> None:
-    assert anchors.auc(np.array([2.0, 1.0]), np.array([1.0, 0.0])) == 0.875
+    assert auc(np.array([2.0, 1.0]), np.array([1.0, 0.0])) == 0.875
 
 
 def test_references_that_were_cut_elsewhere_are_refused() -> None:
     units = [Unit("sentence", 0, 0, 3, 0, 1, "One")]
     row = {"value": 0.5, "value_se": 0.01, "role": "filler", "n": 2000}
     with pytest.raises(TracelabError, match="not those of the reference"):
-        truth.match("t", units, [{**row, "text": "Two"}, {**row, "text": ""}])
-    found = truth.match("t", units, [{**row, "text": " One"}, {**row, "text": "rest"}])
+        match("t", units, [{**row, "text": "Two"}, {**row, "text": ""}])
+    found = match("t", units, [{**row, "text": " One"}, {**row, "text": "rest"}])
     assert found.delta.tolist() == [0.0]
 
 

@@ -9,10 +9,10 @@ from benchmarks.testbed.bars import (
     ContextEffect,
     FillerEffect,
     Measured,
-    auc,
     context_rows,
     filler_rows,
     rows,
+    separation,
     single_causes,
     wrong_plan_cost,
 )
@@ -56,7 +56,7 @@ def test_auc_is_the_share_of_ordered_pairs() -> None:
     ]
     needed, other = ([e.drop for e in effects if e.kind == k] for k in ("needed", "distractor"))
     direct = np.mean([(a > b) + 0.5 * (a == b) for a in needed for b in other])
-    assert auc(effects) == pytest.approx(direct)
+    assert separation(effects) == pytest.approx(direct)
     row = context_rows(effects)[0]
     assert row.n == 5
     assert row.lo <= row.value <= row.hi

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.bench.cite_speed import TEMPLATE, case
+from benchmarks.cite.speed import TEMPLATE, case
 from tests.chaos.test_kill import Driver, durable, grown, until
 from tracelab.store.connect import open_reader
 from tracelab.store.query import check

@@ -1,5 +1,5 @@
-"""The planted contexts of `tracelab bench cite`, which tests use too."""
+"""The planted contexts of `python -m benchmarks cite`, which tests use too."""
 
-from benchmarks.bench.planted import Planted
+from benchmarks.cite.planted import Planted
 
 __all__ = ["Planted"]

@@ -14,11 +14,11 @@ import click
 from tracelab import __version__
 from tracelab.cli.anchors import anchors
 from tracelab.cli.audit_run import audit
-from tracelab.cli.bench import bench
 from tracelab.cli.completion import completion, config_names, query_names
 from tracelab.cli.context import cite, grounding
 from tracelab.cli.label import label
 from tracelab.cli.report import report, show
+from tracelab.cli.score_judges import score_judges
 from tracelab.cli.support import EXIT_ERRORS, format_options, guarded, home_option
 from tracelab.store.home import Home
 
@@ -251,7 +251,7 @@ def doctor(home: str | None) -> None:
     sys.exit(checkup.report(Home.at(home)))
 
 
-for command in (anchors, cite, grounding, audit, report, show, label, bench, completion):
+for command in (anchors, cite, grounding, audit, report, show, label, score_judges, completion):
     main.add_command(command)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.bench import audit as bench_audit
+from benchmarks.audit import run as bench_audit
 from tests.studies.audit.audit_world import MODEL, Policy, auditor, world
 from tracelab.core.finding import Verdict
 from tracelab.core.seam import EnvironmentFailure, RecordedRun, State

@@ -23,7 +23,7 @@ _ENDPOINT_CONTEXT = 32_768
 
 @dataclass(frozen=True, slots=True)
 class JudgeSetup:
-    """How judges are asked: the options of `tracelab bench who-and-when`, by the same names."""
+    """How judges are asked: the options of `tracelab score-judges`, by the same names."""
 
     model: str | None = None
     endpoint: str | None = None

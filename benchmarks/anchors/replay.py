@@ -1,4 +1,4 @@
-"""`tracelab bench anchors`: how many tokens does an importance cost, and do intervals cover?
+"""How many tokens does an importance cost, and do intervals cover?
 
 The testbed's evaluation traces have reference values from 2,000 rollouts a boundary. One run of the
 published recipe (100 rollouts at every boundary, real engine, through the pipeline) gives a pool of
@@ -17,11 +17,11 @@ from typing import Any, Literal
 
 import numpy as np
 
-from benchmarks.bench.truth import Reference, consequential, is_filler
+from benchmarks.anchors.reference import Reference, consequential, is_filler
+from benchmarks.separation import auc
 from tracelab.core.finding import Score
 from tracelab.core.item import ModelRef, Rollout, Sampling
 from tracelab.run.config import ResampleConfig
-from tracelab.stats.intervals import Floats
 from tracelab.studies.anchors import pooled, resample
 from tracelab.studies.anchors.rounds import Rounds, count, fit_prior
 from tracelab.studies.anchors.subject import Study
@@ -303,15 +303,9 @@ def separation(pool: Pool) -> dict[str, Any]:
                 elif consequential(role, exact):
                     big.append(abs(s.value))
         found[name] = {
-            "auc": auc(np.array(big), np.array(small)),
+            "auc": auc(big, small),
             "consequential": len(big),
             "filler": len(small),
             "filler_covers_0": float(np.mean(zero)),
         }
     return found
-
-
-def auc(positive: Floats, negative: Floats) -> float:
-    """P(a positive exceeds a negative), ties half."""
-    wins = (positive[:, None] > negative).mean() + 0.5 * (positive[:, None] == negative).mean()
-    return float(wins)

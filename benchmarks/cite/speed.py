@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
-from benchmarks.bench.cite_peer import Case, Peer
-from benchmarks.bench.cite_work import Worker
+from benchmarks.cite.peer import Case, Peer
+from benchmarks.cite.work import Worker
 from tracelab.testbed import Problem, problems
 from tracelab.testbed.chain import write
 from tracelab.testbed.market import OPENING, QUESTIONS

@@ -1,15 +1,13 @@
-"""The Who&When benchmark: reads labelled runs, runs floors and judges, prints one row a method."""
+"""Scores guesses about the decisive step of labelled runs: of floors, judges and a file."""
 
 from __future__ import annotations
 
 import difflib
-import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import click
 import numpy as np
 
 from tracelab.core.episode import Episode
@@ -33,19 +31,29 @@ from tracelab.studies.audit.judge_scoring import (
     summarise,
 )
 from tracelab.studies.audit.judging import JudgeSetup, judge_all, open_client
-from tracelab.view.output import Format, clean, default_format, print_arrow
 
 
-def run_bench(
+def score(
     path: Path,
     methods: Sequence[str],
     predictions: Path | None,
     setup: JudgeSetup,
     *,
-    level: float = 0.95,
-    form: str | None = None,
-) -> float:
-    """Print the table; return the share of judge calls that failed.
+    level: float,
+    tell: Callable[[str], None],
+) -> tuple[list[dict[str, Any]], float]:
+    """Score every method on every subset of the labelled runs.
+
+    Args:
+        path: Logs; runs without a label are left out.
+        methods: Floors and judges; none means all floors.
+        predictions: JSONL of {name, step, agent}, scored as given.
+        setup: How judges are asked.
+        level: Coverage of the intervals.
+        tell: Gets lines about what could not be used; they may quote a log.
+
+    Returns:
+        One row a subset and method, and the share of judge calls that failed.
 
     Raises:
         ConfigError: A method is unknown, or judges have no model.
@@ -54,7 +62,7 @@ def run_bench(
     _, judges = chosen(methods)
     if judges and setup.model is None:
         raise ConfigError(f"--method {judges[0]} is a judge: give its --model")
-    subsets = labelled(path)
+    subsets = labelled(path, tell)
     given = None if predictions is None else _predictions(predictions)
     rows: list[dict[str, Any]] = []
     failed = asked = 0
@@ -76,8 +84,7 @@ def run_bench(
             shown = _shown(methods, scores)
             rows += table(subset, scores, kinds, shown, level=level, seed=setup.seed,
                           reference_shown=setup.show_reference)  # fmt: skip
-    _print(rows, cast(Format, form or default_format()))
-    return failed / asked if asked else 0.0
+    return rows, failed / asked if asked else 0.0
 
 
 def chosen(methods: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -101,7 +108,7 @@ def chosen(methods: Sequence[str]) -> tuple[list[str], list[str]]:
     return floors, judges
 
 
-def labelled(path: Path) -> dict[str, list[Episode]]:
+def labelled(path: Path, tell: Callable[[str], None]) -> dict[str, list[Episode]]:
     """Labelled runs of a path by subset; what cannot be used is told.
 
     Raises:
@@ -120,9 +127,9 @@ def labelled(path: Path) -> dict[str, list[Episode]]:
         else:
             subset = str(episode.meta.get("subset", episode.format))
             subsets.setdefault(subset, []).append(episode)
-    tell_rejects(rejects, lambda line: click.echo(clean(line), err=True))
+    tell_rejects(rejects, tell)
     if unlabelled:
-        click.echo(f"{unlabelled} runs have no label and are left out", err=True)
+        tell(f"{unlabelled} runs have no label and are left out")
     if not subsets:
         raise ImportFormatError(f"{path}: no run has a labelled step or agent")
     for episodes in subsets.values():  # 2 before 10: ties and tables do not depend on the disk
@@ -226,45 +233,3 @@ def _predictions(path: Path) -> dict[str, tuple[object, str | None]]:
         agent = data.get("agent")
         found[data["name"]] = (data.get("step"), agent if isinstance(agent, str) else None)
     return found
-
-
-def _print(rows: list[dict[str, Any]], form: Format) -> None:
-    import pyarrow as pa
-
-    if form == "table":
-        rows = [_readable(row) for row in rows]
-    elif form == "csv":
-        rows = [{**row, "unparsed": json.dumps(row["unparsed"])} for row in rows]
-    if form in ("json", "nl"):
-        body = [json.dumps(row, ensure_ascii=True, allow_nan=False) for row in rows]
-        click.echo("\n".join(body) if form == "nl" else "[" + ",\n ".join(body) + "]")
-        return
-    print_arrow(pa.Table.from_pylist(rows), form)
-
-
-def _readable(row: dict[str, Any]) -> dict[str, Any]:
-    def share(name: str) -> str:
-        value, lo, hi = row[name], row[f"{name}_lo"], row[f"{name}_hi"]
-        return "–" if value is None else f"{100 * value:.1f} [{100 * lo:.0f}, {100 * hi:.0f}]"
-
-    gain, p = row["gain"], row["gain_p"]
-    plus = "–" if gain is None else (
-        f"{100 * gain:+.1f} [{100 * row['gain_lo']:+.0f}, {100 * row['gain_hi']:+.0f}] p={p:.2g}"
-    )  # fmt: skip
-    within = [row[f"within_{k}"] for k in (1, 3, 5)]
-    unparsed = sum(row["unparsed"].values())
-    return {
-        "subset": row["subset"],
-        "method": row["method"],
-        "agent %": share("agent"),
-        "step %": share("step"),
-        "±1 ±3 ±5": " ".join("–" if w is None else f"{100 * w:.0f}" for w in within),
-        "n": f"{row['n']} of {row['cases']}",
-        "unparsed": unparsed,
-        "failed": row["failed"],
-        "gain over best floor": plus
-        if gain is not None
-        else "is it"
-        if row["method"] == row["best_floor"]
-        else "–",
-    }

@@ -1,7 +1,5 @@
 """Many small runs of agents: ingest, audit by rules and by judges, and ask across all of them.
 
-    python -m benchmarks.audit_scale [--runs 10000] [--json]
-
 Runs of 12 steps as a user would keep them: half as one file each, a quarter as OpenAI chat lines, a
 quarter as ATIF lines. Every command is a process of its own; its peak resident memory is what the
 kernel says of it. The judge is a server in this process that answers at once, so what is measured
@@ -10,7 +8,6 @@ is tracelab. Queries are timed in an open reader, the median of seven.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import random
@@ -142,24 +139,20 @@ def asked(database: Path) -> dict[str, float]:
     return found
 
 
-def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--runs", type=int, default=10_000)
-    parser.add_argument("--json", action="store_true", help="one JSON object")
-    options = parser.parse_args()
+def measure(runs: int) -> dict[str, Any]:
+    """Seconds, peak memory and query times, by what was done."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), Judge)
     server.daemon_threads = True
     threading.Thread(target=server.serve_forever, daemon=True).start()
     with tempfile.TemporaryDirectory() as temporary:
         folder, home = Path(temporary) / "logs", Path(temporary) / "home"
         folder.mkdir()
-        write(folder, options.runs)
+        write(folder, runs)
         logs = str(folder)
         rules = ("--opinion", "error-rule", "--opinion", "last-llm-step", "--opinion", "step-mode")
         url = f"http://127.0.0.1:{server.server_address[1]}/v1"
         judge = ("--opinion", "all-at-once", "--endpoint", url, "--judge", "stand-in")
-        found: dict[str, Any] = {"runs": options.runs}
+        found: dict[str, Any] = {"runs": runs}
         found["ingest"] = measured("ingest", logs, home=home)
         found["audit by three rules"] = measured("audit", logs, *rules, "--json", home=home)
         both = ("--name", "judged", "--opinion", "error-rule")
@@ -167,12 +160,6 @@ def main() -> None:
         found["the same again"] = measured("audit", logs, *judge, *both, "--json", home=home)
         found["queries, ms"] = asked(home / "tracelab.duckdb")
         found["database, MB"] = round((home / "tracelab.duckdb").stat().st_size / 1e6, 1)
-    if options.json:
-        print(json.dumps(found))
-        return
-    for name, value in found.items():
-        print(f"{name:24} {value}")
-
-
-if __name__ == "__main__":
-    main()
+    server.shutdown()
+    server.server_close()
+    return found

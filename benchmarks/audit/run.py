@@ -1,4 +1,4 @@
-"""`tracelab bench audit`: failures with planted causes, audited; how often is the audit right?
+"""Failures with planted causes, audited: how often is the audit right?
 
 The bundled model plays testbed tasks of the evaluation split. Its failures with one planted fault
 have a known decisive step (`agent_labels.read`). Two more kinds have none: tasks that nobody could

@@ -1,6 +1,6 @@
 """LDS, precision@k and coverage in simulation: the same model of a context, asked the same often.
 
-Contexts of 20, 100 and 500 sources with planted effects (`benchmarks.bench.planted`). Two entries
+Contexts of 20, 100 and 500 sources with planted effects (`benchmarks.cite.planted`). Two entries
 are tracelab's: its default, which knows what it knows of any context (documents and paragraphs),
 and with a prior besides (d' = 1.5, about what a weak relevance score gives).
 """
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.bench.planted import Planted
+from benchmarks.cite.planted import Planted
 from tracelab.stats import held_out
 from tracelab.stats.effects import average_effects
 from tracelab.stats.masks import Design, bernoulli, concatenate

@@ -1,4 +1,4 @@
-"""The shell of `tracelab bench cite`: its parts in order, the tables, the JSON."""
+"""The parts of the benchmark in order, the tables, the JSON."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from typing import Any
 import click
 import numpy as np
 
-from benchmarks.bench import cite_quality, cite_speed, cite_truth
-from benchmarks.bench.cite_peer import Peer, load
-from benchmarks.bench.cite_work import Worker, random_model
+from benchmarks.cite import quality, speed, truth
+from benchmarks.cite.peer import Peer, load
+from benchmarks.cite.work import Worker, random_model
 from tracelab.studies.cite import ablate
 from tracelab.testbed import MODEL_DIR
 from tracelab.view.output import print_table
@@ -88,14 +88,12 @@ def bench(
         out["speedup_vs_context_cite"] = first.get(DEFAULT_ENGINE, first[engines[0]])
         out["speedup_by_engine"] = first
     if "planted" in parts:
-        worker = Worker(engines[0], "testbed", ablations=cite_truth.ABLATIONS, methods=METHODS)
+        worker = Worker(engines[0], "testbed", ablations=truth.ABLATIONS, methods=METHODS)
         try:
-            counted = cite_truth.measure(
-                worker, sizes.contexts, sizes.hinted, sizes.enumerated, tell
-            )
+            counted = truth.measure(worker, sizes.contexts, sizes.hinted, sizes.enumerated, tell)
         finally:
             worker.close()
-        found = out["planted"] = cite_truth.to_json(counted)
+        found = out["planted"] = truth.to_json(counted)
         out["planted_auc_32"] = found["needed_auc"]["weight"]
         out["redundant_both_found"] = found["redundant"]["both_in_top_k"].get("weight")
         out["redundant_both_found_leave_one_out"] = found["redundant"]["both_in_top_k"].get("alone")
@@ -112,7 +110,7 @@ def bench(
         def published(masks: Any, y: Any, tokens: int) -> Any:
             return np.asarray(solver.fit(masks, y, tokens)[0], np.float64)
 
-        out["quality"] = cite_quality.measure(sizes.simulated, published, tell)
+        out["quality"] = quality.measure(sizes.simulated, published, tell)
         out |= _summary(out["quality"])
     return {**out, "seconds": time.monotonic() - began}
 
@@ -132,12 +130,12 @@ def _speed(
             workers: dict[str, Worker] = {}
             try:
                 for engine in engines:
-                    workers[engine] = Worker(engine, model, ablations=cite_speed.ABLATIONS)
+                    workers[engine] = Worker(engine, model, ablations=speed.ABLATIONS)
                 peer = Peer(next(iter(workers.values())).path)
                 for name, path, notes, each in jobs:
                     if path == model:
-                        cases = cite_speed.group(notes, sizes.rounds, each)
-                        timing = cite_speed.measure(name, cases, workers, peer, tell)
+                        cases = speed.group(notes, sizes.rounds, each)
+                        timing = speed.measure(name, cases, workers, peer, tell)
                         out.append(timing.to_json())
             finally:
                 for worker in workers.values():
@@ -152,7 +150,7 @@ def _summary(cells: Sequence[dict[str, Any]]) -> dict[str, Any]:
         wanted = {"method": method, "sources": sources, "ablations": ablations}
         return next((c for c in cells if wanted.items() <= c.items()), {})
 
-    ours = [c for c in cells if c["method"] == cite_quality.DEFAULT]
+    ours = [c for c in cells if c["method"] == quality.DEFAULT]
     behind = [
         c for c in ours for k in ("lds", "precision") if c[f"{k}_gain"] < -2 * (_se(c, k) or 0.0)
     ]
@@ -165,9 +163,9 @@ def _summary(cells: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "cells_behind_context_cite": [f"{c['sources']} sources, {c['ablations']}" for c in behind],
         "precision_most_sources": {
             "sources": most,
-            "context_cite_64": cell(cite_quality.PEER, most, 64).get("precision"),
-            "tracelab_32": cell(cite_quality.DEFAULT, most, 32).get("precision"),
-            "tracelab_prior_32": cell(cite_quality.PRIOR, most, 32).get("precision"),
+            "context_cite_64": cell(quality.PEER, most, 64).get("precision"),
+            "tracelab_32": cell(quality.DEFAULT, most, 32).get("precision"),
+            "tracelab_prior_32": cell(quality.PRIOR, most, 32).get("precision"),
         },
     }
 

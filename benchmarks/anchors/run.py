@@ -1,4 +1,4 @@
-"""The shell of `tracelab bench anchors`: the run that makes the pool, the tables, the JSON."""
+"""The run of the published recipe that makes the pool; what is replayed from it, in tables."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Any
 
 import click
 
-from benchmarks.bench import anchors, truth
-from benchmarks.bench.anchors import PUBLISHED, Curve, Pool
+from benchmarks.anchors import reference, replay
+from benchmarks.anchors.replay import PUBLISHED, Curve, Pool
 from tracelab.core.item import ModelRef
 from tracelab.core.rows import ItemRow
 from tracelab.grading.grader import Grader
@@ -35,7 +35,7 @@ def config_of(home: Home, engine: str, limit: int | None) -> RunConfig:
     folder = home.path / "bench"
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "anchors.jsonl"
-    records = truth.traces()[:limit]
+    records = reference.traces()[:limit]
     path.write_text("".join(json.dumps(r) + "\n" for r in records))
     return parse_config(
         {
@@ -51,7 +51,7 @@ def config_of(home: Home, engine: str, limit: int | None) -> RunConfig:
                 "rollouts": PUBLISHED,
             },
         },
-        "tracelab bench anchors",
+        "benchmarks anchors",
     )
 
 
@@ -68,8 +68,8 @@ def read_pool(home: Home, config: RunConfig) -> Pool:
         sink.expect(ItemRow(**d) for d in journal.read_lines("plan.jsonl"))
         for part in deduplicated(journal.observations()):
             sink(part)
-    rows = truth.references()
-    references = [truth.match(s.trace.name, s.units, rows[s.trace.name]) for s in studies]
+    rows = reference.references()
+    references = [reference.match(s.trace.name, s.units, rows[s.trace.name]) for s in studies]
     model = ModelRef(record["model"], record["identity"]["model_revision"], config.engine.dtype)
     return Pool(studies, references, model, sampling_of(config), config.seed)
 
@@ -86,10 +86,10 @@ def bench(
     sampled = time.monotonic() - began
     pool = read_pool(home, config)
     budgets = [share * pool.tokens() for share in SHARES]
-    curves = [anchors.curve(pool, v, repetitions, budgets) for v in anchors.variants()]
+    curves = [replay.curve(pool, v, repetitions, budgets) for v in replay.variants()]
     published = curves[0].points[-1]
     ours = curves[-1]
-    reached = {c.name: anchors.tokens_at(c, published.rmse) for c in curves}
+    reached = {c.name: replay.tokens_at(c, published.rmse) for c in curves}
     ratios = {
         name: None if tokens is None else published.tokens / tokens
         for name, tokens in reached.items()
@@ -103,7 +103,7 @@ def bench(
         "published_tokens": published.tokens,
         "published_coverage_95": published.coverage,
         "token_ratios": ratios,
-        "separation": anchors.separation(pool),
+        "separation": replay.separation(pool),
         "curves": [asdict(c) for c in curves],
         "traces": len(pool.studies),
         "units": sum(len(s.units) for s in pool.studies),

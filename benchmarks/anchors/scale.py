@@ -1,13 +1,13 @@
-"""One long trace: planning, counting, estimating. 300 sentences, 30,000 tokens, 5,000 rollouts.
-
-python -m benchmarks.anchors_scale
-"""
+"""One long trace: planning, counting, estimating. 300 sentences, 30,000 tokens, 5,000 rollouts."""
 
 from __future__ import annotations
 
 import time
 import tracemalloc
+from collections.abc import Callable
+from typing import Any, TypeVar
 
+import click
 import numpy as np
 
 from tracelab.core.item import ModelRef, Outcome, Rollout, Sampling
@@ -15,6 +15,8 @@ from tracelab.core.trace import TokenizedTrace, Trace, Turn
 from tracelab.core.unit import Unit
 from tracelab.stats.value_curve import fit
 from tracelab.studies.anchors import counterfactual, links, pooled, resample
+
+T = TypeVar("T")
 
 SENTENCES, TOKENS, ROLLOUTS = 300, 30_000, 5_000
 
@@ -54,17 +56,18 @@ def rollouts(rng: np.random.Generator) -> list[Rollout]:
     return found
 
 
-def main() -> None:
-    """Time each part alone."""
+def measure() -> dict[str, Any]:
+    """Seconds of each part alone, and the memory of counting, MB."""
     rng = np.random.default_rng(0)
     tokens, units = trace()
     model = ModelRef("m", "r", "float32")
     seen = rollouts(rng)
+    seconds: dict[str, float] = {}
 
-    def timed(name: str, action):  # type: ignore[no-untyped-def]
+    def timed(name: str, action: Callable[[], T]) -> T:
         began = time.perf_counter()
         found = action()
-        print(f"{name:45s} {time.perf_counter() - began:6.2f} s")
+        seconds[name] = round(time.perf_counter() - began, 2)
         return found
 
     timed(
@@ -73,7 +76,7 @@ def main() -> None:
     )
     tracemalloc.start()
     counts = timed("tally, 5,000 rollouts", lambda: resample.tally(units, seen))
-    print(f"{'  memory of the tally':45s} {tracemalloc.get_traced_memory()[1] / 1e6:6.1f} MB")
+    memory = round(tracemalloc.get_traced_memory()[1] / 1e6, 1)
     tracemalloc.stop()
     timed("resample.estimate", lambda: resample.estimate("t", units, counts))
     prior = timed("value_curve.fit", lambda: fit([counts.curve()], 12))
@@ -86,7 +89,14 @@ def main() -> None:
         "links.estimate, 44,850 pairs",
         lambda: links.estimate("t", units, seen, similarity_name="x"),
     )
+    return {
+        "sentences": SENTENCES, "tokens": TOKENS, "rollouts": ROLLOUTS,
+        "seconds": seconds, "tally_mb": memory,
+    }  # fmt: skip
 
 
-if __name__ == "__main__":
-    main()
+def show(found: dict[str, Any]) -> None:
+    """Print the seconds, one part a line."""
+    for name, seconds in found["seconds"].items():
+        click.echo(f"{name:45s} {seconds:6.2f} s")
+    click.echo(f"{'memory of the tally':45s} {found['tally_mb']:6.1f} MB")

@@ -1,4 +1,4 @@
-"""`tracelab bench who-and-when`: floors and judges on annotated failures. Thin."""
+"""`tracelab score-judges PATH`: floors and judges on annotated failures. Thin."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tracelab.cli.support import EXIT_ERRORS, format_options, guarded
 JUDGES = ("all-at-once", "step-by-step", "binary-search", "a2p")
 
 
-@click.command("who-and-when")
+@click.command("score-judges")
 @click.argument("path", type=click.Path(path_type=Path))
 @click.option("--method", "methods", multiple=True, metavar="NAME",
               help=f"A floor, `floors` for all, or a judge: {', '.join(JUDGES)} "
@@ -40,7 +40,7 @@ JUDGES = ("all-at-once", "step-by-step", "binary-search", "a2p")
               help="Share of failed judge calls above which the exit code is 3.")  # fmt: skip
 @format_options
 @guarded
-def who_and_when(
+def score_judges(
     path: Path,
     methods: tuple[str, ...],
     predictions: Path | None,
@@ -69,12 +69,14 @@ def who_and_when(
 
     \b
     Examples:
-      tracelab bench who-and-when who_and_when/
-      tracelab bench who-and-when who_and_when/ --method a2p --method floors \\
+      tracelab score-judges who_and_when/
+      tracelab score-judges who_and_when/ --method a2p --method floors \\
         --endpoint http://localhost:8000/v1 --model my-judge --json
     """
-    from benchmarks.bench.who_and_when import run_bench
+    from tracelab.run.score_judges import score
     from tracelab.studies.audit.judging import JudgeSetup
+    from tracelab.view.judge_scores import print_scores
+    from tracelab.view.output import clean
 
     setup = JudgeSetup(
         model=model,
@@ -91,5 +93,9 @@ def who_and_when(
         show_reference=with_ground_truth,
         seed=seed,
     )
-    failed = run_bench(path, methods, predictions, setup, level=level, form=form)
+    rows, failed = score(
+        path, methods, predictions, setup, level=level,
+        tell=lambda line: click.echo(clean(line), err=True),
+    )  # fmt: skip
+    print_scores(rows, form)
     sys.exit(EXIT_ERRORS if failed > max_error_rate else 0)

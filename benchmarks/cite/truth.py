@@ -16,8 +16,9 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.bench.cite_cover import Cover
-from benchmarks.bench.cite_work import Worker
+from benchmarks.cite.cover import Cover
+from benchmarks.cite.work import Worker
+from benchmarks.separation import auc
 from tracelab.sources.context_testbed import record
 from tracelab.stats import held_out
 from tracelab.stats.masks import Purpose, bernoulli, design
@@ -90,12 +91,11 @@ class Scores:
 
     def separation(self, *relevant: str) -> dict[str, Any]:
         """AUC of relevant against distractor sources, by each ranking."""
-        some = self.has(*relevant, "distractor")
-        mark = np.flatnonzero(self.has(*relevant)[some])
-        out: dict[str, Any] = {"relevant": len(mark), "distractors": int(some.sum()) - len(mark)}
+        some, other = self.has(*relevant), self.has("distractor")
+        out: dict[str, Any] = {"relevant": int(some.sum()), "distractors": int(other.sum())}
         for name in ("weight", "effect", "published", "alone"):
             values = np.array(getattr(self, name))
-            out[name] = held_out.auc(values[some], mark)
+            out[name] = auc(values[some], values[other])
         return out
 
 
@@ -320,7 +320,7 @@ def to_json(found: Truth) -> dict[str, Any]:
 def _zero(scores: Scores) -> dict[str, Any]:
     """How often the 95 % interval of a distractor holds 0, and how far from 0 the others lie.
 
-    A distractor need not have an average effect of exactly 0 (see `benchmarks.bench.cite_cover`);
+    A distractor need not have an average effect of exactly 0 (see `benchmarks.cite.cover`);
     whether intervals hold what they should is what `exact` says.
     """
     some = scores.has("distractor") & np.isfinite(np.array(scores.lo))

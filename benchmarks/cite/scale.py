@@ -1,8 +1,5 @@
 """Contexts at scale: one of 1,000 sources and 32,000 tokens; 1,000 small ones, killed on the way.
 
-    python -m benchmarks.context_scale --part long [--engine vllm]
-    python -m benchmarks.context_scale --part batch [--engine vllm] [--contexts 1000]
-
 long: `tracelab cite` on one context, 16 ablations, with a model of random weights (2 layers of
 width 64, 32,000 outputs, a window of 40,960). Its seconds, and its most memory: what all its
 processes hold for themselves, looked at 10 times a second; and what the system says of the largest.
@@ -15,7 +12,6 @@ observation must then be there exactly once, none that was durable asked again, 
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import random
@@ -33,11 +29,10 @@ from typing import Any
 
 import psutil
 
-from benchmarks.bench.cite_speed import TEMPLATE, case
-from benchmarks.bench.cite_work import random_model
+from benchmarks.cite.speed import TEMPLATE, case
+from benchmarks.cite.work import random_model
 from tracelab.engines.models import find_model
 from tracelab.engines.tokenizer import HFTokenizer
-from tracelab.run.runs import hush_transformers
 from tracelab.store.connect import open_reader
 from tracelab.store.journal import read_observations
 from tracelab.testbed import problems
@@ -210,22 +205,3 @@ def batch(engine: str, contexts: int, seed: int) -> dict[str, Any]:
             "seconds": [round(killed, 1), round(rest, 1), round(third, 1)],
             "prompt_tokens": row[5], "cached_tokens": row[6],
         }  # fmt: skip
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--part", choices=["long", "batch"], required=True)
-    parser.add_argument("--engine", choices=["transformers", "vllm"])
-    parser.add_argument("--documents", type=int, default=1, help="Of the long context.")
-    parser.add_argument("--contexts", type=int, default=1_000)
-    parser.add_argument("--seed", type=int, default=0, help="Of when the driver is killed.")
-    args = parser.parse_args()
-    hush_transformers()
-    if args.part == "long":
-        print(json.dumps(long_one(args.engine or "transformers", args.documents)))
-    else:
-        print(json.dumps(batch(args.engine or "vllm", args.contexts, args.seed)))
-
-
-if __name__ == "__main__":
-    main()

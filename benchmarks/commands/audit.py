@@ -1,15 +1,13 @@
-"""`tracelab bench audit`: how often audits of failures with planted causes are right. Thin."""
+"""`python -m benchmarks audit`."""
 
 from __future__ import annotations
 
-import json
-
 import click
 
-from tracelab.cli.support import guarded
+from benchmarks.registry import BENCHMARKS, Figures
 
 
-@click.command("audit")
+@BENCHMARKS.register("audit", order=30)
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True,
               help="Of tasks, episodes and re-executions.")  # fmt: skip
 @click.option("--planted", type=click.IntRange(min=1), default=200, show_default=True,
@@ -24,31 +22,30 @@ from tracelab.cli.support import guarded
               show_default=True, help="Questions the model was not trained on.")  # fmt: skip
 @click.option("--engine", type=click.Choice(["vllm", "transformers"]), default="vllm",
               show_default=True)  # fmt: skip
-@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
-@guarded
-def audit_bench(
-    seed: int, planted: int, flaky_tasks: int, rollouts: int, initial: int, split: str,
-    engine: str, as_json: bool,
-) -> None:  # fmt: skip
-    """Audit failures of the bundled model whose decisive step is known.
+def audit(
+    seed: int,
+    planted: int,
+    flaky_tasks: int,
+    rollouts: int,
+    initial: int,
+    split: str,
+    engine: str,
+) -> Figures:
+    """Audits of failures whose decisive step is known.
 
-    Prints how often the named step and agent are right, how often the 90 % credible set holds the
-    step, and how often an audit is sure of a step where no step is to blame.
+    The bundled model plays, and its failures are audited. Prints how often the named step and agent
+    are right, how often the 90 % credible set holds the step, and how often an audit is sure of a
+    step where no step is to blame.
 
     \b
     Example:
-      tracelab bench audit --seed 1 --json
+      python -m benchmarks audit --seed 1 --json
     """
-    from benchmarks.bench.audit import BenchOptions, config_of, run_bench, summary
+    from benchmarks.audit.run import BenchOptions, config_of, run_bench, summary
 
     options = BenchOptions(
         seed=seed, planted=planted, flaky_tasks=flaky_tasks, engine=engine, rollouts=rollouts,
         initial=initial, split=split,
     )  # fmt: skip
     bench = run_bench(options, lambda text: click.echo(text, err=True))
-    found = summary(bench, options, config_of(options).audit)
-    if as_json:
-        click.echo(json.dumps(found))
-        return
-    for name, value in found.items():
-        click.echo(f"{name:28} {json.dumps(value)}")
+    return Figures(summary(bench, options, config_of(options).audit))

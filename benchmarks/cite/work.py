@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
-from benchmarks.bench.cite_peer import Case
+from benchmarks.cite.peer import Case
 from tracelab.core.item import Item, Observation
 from tracelab.run.config import RunConfig, parse_config
 from tracelab.run.pool import Pool
@@ -38,7 +38,7 @@ class Worker:
                 "sampling": {"temperature": 1.0, "max_tokens": 200},
                 "context": {"held_out": 0, "top_k": [], **context},
             },
-            "tracelab bench cite",
+            "benchmarks cite",
         )  # fmt: skip
         self._wired: Wired = wire(self.config)
         self._pool: Pool = (

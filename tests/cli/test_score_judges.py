@@ -1,4 +1,4 @@
-"""`bench who-and-when` as its user runs it: floors, a judge behind an endpoint, predictions."""
+"""`score-judges` as its user runs it: floors, a judge behind an endpoint, predictions."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from tests.judge_server import Request, judge_server
-from tracelab.cli.audit import who_and_when
+from tracelab.cli.score_judges import score_judges
 
 N = 8
 
@@ -32,8 +32,8 @@ def data(tmp_path: Path) -> Path:
     return folder
 
 
-def bench(*args: object) -> Result:
-    return CliRunner().invoke(who_and_when, [str(a) for a in args], catch_exceptions=False)
+def judged(*args: object) -> Result:
+    return CliRunner().invoke(score_judges, [str(a) for a in args], catch_exceptions=False)
 
 
 def table(result: Result) -> dict[str, dict[str, Any]]:
@@ -41,7 +41,7 @@ def table(result: Result) -> dict[str, dict[str, Any]]:
 
 
 def test_floors(data: Path) -> None:
-    result = bench(data, "--json")
+    result = judged(data, "--json")
     assert result.exit_code == 0
     rows = table(result)
     assert list(rows) == ["uniform", "uniform-llm", "first-step", "last-llm-step",
@@ -70,7 +70,7 @@ def oracle(r: Request) -> None:
 
 def test_a_judge_behind_an_endpoint(data: Path) -> None:
     with judge_server(oracle) as server:
-        result = bench(data, "--method", "all-at-once", "--endpoint", server.url, "--model", "m",
+        result = judged(data, "--method", "all-at-once", "--endpoint", server.url, "--model", "m",
                        "--json")  # fmt: skip
     assert result.exit_code == 3  # 1 of 8 calls failed, more than 5 %
     (row,) = table(result).values()
@@ -85,7 +85,7 @@ def test_a_judge_behind_an_endpoint(data: Path) -> None:
 def test_ground_truth_and_caps(data: Path) -> None:
     with judge_server(oracle) as server:
         judge = ("--method", "a2p", "--endpoint", server.url, "--model", "m", "--with-ground-truth")
-        result = bench(data, *judge, "--json", "--max-requests", 3, "--max-error-rate", 1)
+        result = judged(data, *judge, "--json", "--max-requests", 3, "--max-error-rate", 1)
     assert result.exit_code == 0
     (row,) = table(result).values()
     assert len(server.seen) == 3 and row["failed"] == 6 and row["ground_truth_shown"] is True
@@ -98,14 +98,14 @@ def test_predictions_are_scored_as_given(data: Path, tmp_path: Path) -> None:
     file.write_text("".join(
         json.dumps({"name": f"ww/{i}", "step": step, "agent": "Agent0"}) + "\n"
         for i, step in enumerate(given)))  # fmt: skip
-    result = bench(data, "--predictions", file, "--method", "uniform", "--json")
+    result = judged(data, "--predictions", file, "--method", "uniform", "--json")
     row = table(result)["predictions"]
     assert row["step"] == 2 / 8 and row["agent"] == 4 / 8
     assert row["unparsed"] == {"no_step": 2, "not_an_integer": 3, "out_of_range": 1}
 
 
 def test_the_table_is_for_reading(data: Path) -> None:
-    out = bench(data, "--table").stdout
+    out = judged(data, "--table").stdout
     assert "error-rule" in out and "50.0 [22, 78]" in out and "is it" in out
 
 
@@ -120,12 +120,12 @@ def test_the_table_is_for_reading(data: Path) -> None:
     ],
 )  # fmt: skip
 def test_usage(data: Path, args: list[str], said: str) -> None:
-    result = bench(data, *args)
+    result = judged(data, *args)
     assert result.exit_code == 2 and said in result.stderr and not result.stdout
 
 
 def test_without_labels_there_is_nothing_to_score(tmp_path: Path) -> None:
     record = {"messages": [{"role": "user", "content": "x"}], "tools": [{}]}
     (tmp_path / "a.jsonl").write_text(json.dumps(record))
-    result = bench(tmp_path)
+    result = judged(tmp_path)
     assert result.exit_code == 2 and "no run has a labelled step" in result.stderr

@@ -1,0 +1,1 @@
+"""Importances of sentences: their price in tokens, and whether their intervals cover."""

@@ -1,0 +1,1 @@
+"""Audits of failures whose decisive step is known."""

@@ -1,1 +1,0 @@
-"""Benchmarks that ship with tracelab: `tracelab bench NAME`. Each prints its table."""

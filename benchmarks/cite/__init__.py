@@ -1,0 +1,1 @@
+"""Context attribution against planted truth, simulations and the context-cite package."""
