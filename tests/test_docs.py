@@ -11,9 +11,8 @@ import pytest
 
 from tests.view import world
 from tracelab.core.trace import Trace
-from tracelab.sources import FORMATS, read
+from tracelab.sources import SOURCES, read
 from tracelab.sources.context import ContextRecord, read_contexts
-from tracelab.sources.jsonl import read_questions
 from tracelab.store.connect import open_reader, open_writer, sql_dir
 from tracelab.store.query import query
 from tracelab.studies.cite.parts import Cut
@@ -79,7 +78,7 @@ def test_every_example_is_read(tmp_path: Path, name: str, form: str, text: str) 
         (file.parent / "problem.json").write_text('{"gt_answer": "4"}')
         (file.parent / "chunks_labeled.json").write_text("[]")
     if form == "questions":
-        assert [q.answered for q in read_questions(file) if isinstance(q, Trace)] == [False]
+        assert [q.answered for q in read(file, "questions") if isinstance(q, Trace)] == [False]
     elif form == "contexts":
         assert [type(c) for c in read_contexts(file, Cut())] == [ContextRecord]
     else:
@@ -91,7 +90,7 @@ def test_every_example_is_read(tmp_path: Path, name: str, form: str, text: str) 
 
 
 def test_every_format_has_an_example() -> None:
-    assert {form for _, form, _ in EXAMPLES} == {*FORMATS, "questions", "contexts"}
+    assert {form for _, form, _ in EXAMPLES} == {*SOURCES, "contexts"}
 
 
 PYTHON = blocks("python.md", "python")

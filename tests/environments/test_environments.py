@@ -13,15 +13,16 @@ import pytest
 
 from tracelab.core.episode import Arguments, Episode, Step, ToolCall
 from tracelab.core.errors import ConfigError, PlanError
-from tracelab.core.seam import EnvironmentFailure, RecordedRun, State
+from tracelab.core.seam import EnvironmentFailure, MakeEnvironment, RecordedRun, State
 from tracelab.core.trace import Trace
-from tracelab.environments import make_environment, require_safe
-from tracelab.environments.base import as_score, as_state
+from tracelab.environments import ENVIRONMENTS, make_environment, require_safe
+from tracelab.environments.base import EnvironmentKind, Grade, as_score, as_state
 from tracelab.environments.case import Case, export
-from tracelab.environments.process import ProcessEnvironment
+from tracelab.environments.command import ProcessEnvironment
 from tracelab.environments.recorded import recorded_run
 from tracelab.environments.replay import ReplayEnvironment, canonical, parse_calls
 from tracelab.environments.testbed import MarketWorld, as_episode, recorded
+from tracelab.environments.user import UserEnvironment
 from tracelab.testbed.agent_labels import NoFaults, play
 from tracelab.testbed.agent_world import task
 
@@ -245,7 +246,7 @@ def test_a_broken_command_fails_and_is_ended(code: str, why: str) -> None:
     env = ProcessEnvironment([sys.executable, "-c", code], timeout_s=deadline)
     with pytest.raises(EnvironmentFailure, match=why):
         env.reset({})
-    process = env._process
+    process = env._child.process
     assert process is None or why == "no JSON object"
     env.close()
 
@@ -317,3 +318,37 @@ def test_what_breaks_around_a_step_fails_one_reexecution_too() -> None:
     with pytest.raises(EnvironmentFailure, match="cannot be made .OSError: no more connections"):
         second.reset({"wanted": 1})
     assert Flimsy.made == 3
+
+
+class Dice(EnvironmentKind):
+    """Dice with a number of sides: `d6`."""
+
+    usage = "dSIDES"
+
+    @classmethod
+    def matches(cls, spec: str) -> bool:
+        return spec[:1] == "d" and spec[1:].isdecimal()
+
+    @classmethod
+    def prepare(cls, spec: str, grade: Grade, timeout_s: float) -> MakeEnvironment:
+        class Die(Counting):
+            def reset(self, task: Mapping[str, Any]) -> list[dict[str, str]]:
+                return super().reset({"wanted": spec[1:]})
+
+        return lambda: UserEnvironment(Die())
+
+
+def test_a_kind_of_ones_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ENVIRONMENTS, "_members", dict(ENVIRONMENTS))
+    monkeypatch.setattr(ENVIRONMENTS, "_order", dict(ENVIRONMENTS._order))
+    ENVIRONMENTS.register("dice")(Dice)
+    env = make_environment("d6", lambda text, reference: None)()
+    require_safe(env, False, "d6")
+    env.reset({})
+    assert env.step("6").done and env.score() == 1.0
+    with pytest.raises(ConfigError, match="use testbed, replay, dSIDES, command: .* or module:Cl"):
+        make_environment("six-sided", lambda text, reference: None)
+
+
+def test_every_kind_says_what_it_is() -> None:
+    assert all((k.__doc__ or "").strip() and k.usage for k in ENVIRONMENTS.values())

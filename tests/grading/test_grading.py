@@ -350,7 +350,7 @@ def test_close_ends_the_helper_and_the_grader_can_go_on() -> None:
 
 ORPHAN = """
 import os, signal, subprocess
-from tracelab.math_equality import MathEquality
+from tracelab.grading.equality import MathEquality
 popen = subprocess.Popen
 subprocess.Popen = lambda *a, **k: popen(*a, pass_fds=[{fd}], **k)
 equality = MathEquality(1)

@@ -3,7 +3,10 @@
 A registry finds its members by itself: every module of its folder is imported when somebody first
 asks, and registers what it has with a decorator; installed packages add theirs through entry points
 of the registry's group. So adding one is adding one file. Modules of such folders must import
-cheaply: what is heavy is imported where it is used. Pure.
+cheaply: what is heavy is imported where it is used.
+
+An installed package whose entry point cannot be imported takes nobody else down: it is left out,
+`broken` says why, and so does the error of whoever asks for a name that is not there. Pure.
 """
 
 from __future__ import annotations
@@ -11,11 +14,13 @@ from __future__ import annotations
 import difflib
 import importlib
 import pkgutil
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from importlib import metadata
-from typing import Generic, TypeVar
+from types import MappingProxyType
+from typing import Any, Generic, TypeVar
 
-from tracelab.core.errors import ConfigError
+from tracelab.core.errors import ConfigError, one_line
 
 T = TypeVar("T")
 
@@ -37,7 +42,9 @@ class Registry(Mapping[str, T], Generic[T]):
         self._group = group
         self._members: dict[str, T] = {}
         self._order: dict[str, int] = {}
-        self._loaded = False
+        self._broken: dict[str, str] = {}
+        self._loaded = self._loading = False
+        self._lock = threading.RLock()
 
     def register(self, name: str, *, order: int = 100) -> Callable[[T], T]:
         """Decorator that registers a member.
@@ -47,12 +54,13 @@ class Registry(Mapping[str, T], Generic[T]):
             order: Where it is listed, small first; equal ones by name.
 
         Raises:
-            ValueError: Another member has the name.
+            ValueError: Another member has the name. The same class or function of the same module,
+                defined again (a notebook's cell, a reload), takes the place of the old one.
         """
 
         def add(member: T) -> T:
             there = self._members.get(name)
-            if there is not None and getattr(there, "__module__", 0) != member.__module__:
+            if there is not None and _where(there) != _where(member):
                 raise ValueError(f"two {self.what}s are called {name!r}")
             self._members[name] = member
             self._order[name] = order
@@ -74,9 +82,16 @@ class Registry(Mapping[str, T], Generic[T]):
         if name in self._members:
             return self._members[name]
         near = difflib.get_close_matches(name, self._members, n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(self)}"
+        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(self)}"
+        lost = "".join(f"; {who} cannot be imported: {why}" for who, why in self._broken.items())
         at = f"{field} = " if field else ""
-        raise ConfigError(f"{at}{name!r}: there is no such {self.what}; {hint}")
+        raise ConfigError(f"{at}{name!r}: there is no such {self.what}; {hint}{lost}")
+
+    @property
+    def broken(self) -> Mapping[str, str]:
+        """Entry points that could not be imported (`package: name`), and why."""
+        self._load()
+        return MappingProxyType(self._broken)
 
     def __getitem__(self, name: str) -> T:
         """The member of a name; KeyError without one."""
@@ -96,10 +111,31 @@ class Registry(Mapping[str, T], Generic[T]):
     def _load(self) -> None:
         if self._loaded:
             return
-        self._loaded = True
-        if self._package is not None:
-            package = importlib.import_module(self._package)
-            for module in pkgutil.iter_modules(package.__path__, self._package + "."):
-                importlib.import_module(module.name)
-        for entry in metadata.entry_points(group=self._group):
+        with self._lock:
+            # A module of the folder may ask while it is being imported: it sees what is there.
+            if self._loaded or self._loading:
+                return
+            self._loading = True
+            try:
+                if self._package is not None:
+                    package = importlib.import_module(self._package)
+                    for module in pkgutil.iter_modules(package.__path__, self._package + "."):
+                        importlib.import_module(module.name)
+                for entry in metadata.entry_points(group=self._group):
+                    self._add(entry)
+                self._loaded = True
+            finally:
+                self._loading = False
+
+    def _add(self, entry: metadata.EntryPoint) -> None:
+        try:
             entry.load()
+        except Exception as e:  # whatever somebody else's module raises
+            owner = "?" if entry.dist is None else entry.dist.name
+            self._broken[f"{owner}: {entry.name}"] = f"{type(e).__name__}: {one_line(e, 200)}"
+
+
+def _where(member: Any) -> tuple[Any, Any]:
+    """Where a class or function is defined; an object is only itself."""
+    name = getattr(member, "__qualname__", None)
+    return (member.__module__, name) if name is not None else (id(member), None)

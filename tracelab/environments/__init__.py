@@ -2,45 +2,30 @@
 
 from __future__ import annotations
 
-import shlex
-import shutil
-
 from tracelab.core.errors import ConfigError
 from tracelab.core.seam import MakeEnvironment
-from tracelab.environments.base import require_safe
-from tracelab.environments.replay import Grade, ReplayEnvironment
+from tracelab.environments.base import Grade, require_safe
+from tracelab.environments.registry import ENVIRONMENTS
 
-__all__ = ["make_environment", "require_safe"]
+__all__ = ["ENVIRONMENTS", "make_environment", "require_safe"]
 
 
 def make_environment(spec: str, grade: Grade, *, timeout_s: float = 60.0) -> MakeEnvironment:
     """What makes environments of a kind.
 
     Args:
-        spec: `testbed`, `replay`, `module:Class`, or `command: PROGRAM ARGUMENTS`.
+        spec: What one of `ENVIRONMENTS` matches: `testbed`, `replay`, `module:Class`,
+            `command: PROGRAM ARGUMENTS`.
         grade: Grades final answers, for `replay`.
         timeout_s: Deadline of one answer of a command, seconds.
 
     Raises:
         ConfigError: There is no such environment.
     """
-    if spec == "testbed":
-        from tracelab.environments.testbed import MarketWorld
-
-        return MarketWorld
-    if spec == "replay":
-        return lambda: ReplayEnvironment(grade)
-    if spec.startswith("command:"):
-        from tracelab.environments.process import ProcessEnvironment
-
-        command = shlex.split(spec.removeprefix("command:"))
-        if not command or shutil.which(command[0]) is None:
-            raise ConfigError(f"audit.environment = {spec!r}: no such program")
-        return lambda: ProcessEnvironment(command, timeout_s)
-    if ":" in spec:
-        from tracelab.environments.user import user_environment
-
-        return user_environment(spec)
-    raise ConfigError(
-        f"audit.environment = {spec!r}: use testbed, replay, module:Class or command: PROGRAM"
-    )
+    kind = next((k for k in ENVIRONMENTS.values() if k.matches(spec)), None)
+    if kind is None:
+        known = [k.usage for k in ENVIRONMENTS.values()]
+        raise ConfigError(
+            f"audit.environment = {spec!r}: use {', '.join(known[:-1])} or {known[-1]}"
+        )
+    return kind.prepare(spec, grade, timeout_s)

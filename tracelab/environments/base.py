@@ -11,12 +11,48 @@ the recorded one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
 
 from tracelab.core.errors import ConfigError, PlanError
-from tracelab.core.seam import ENDED, Environment, EnvironmentFailure, State
+from tracelab.core.seam import (
+    ENDED,
+    Environment,
+    EnvironmentFailure,
+    MakeEnvironment,
+    State,
+)
 from tracelab.environments.messages import definitions, plain
+
+Grade = Callable[[str, str], float | None]
+"""Reward of a final text, given the reference; None when it cannot be graded."""
+
+
+class EnvironmentKind(ABC):
+    """One way to name an environment. The first line of its docstring is what lists say of it."""
+
+    usage: ClassVar[str]
+    """How it is written in a config: `testbed`, `module:Class`."""
+
+    @classmethod
+    def matches(cls, spec: str) -> bool:
+        """Whether a name is of this kind."""
+        return spec == cls.usage
+
+    @classmethod
+    @abstractmethod
+    def prepare(cls, spec: str, grade: Grade, timeout_s: float) -> MakeEnvironment:
+        """Prepare what makes environments.
+
+        Args:
+            spec: The name.
+            grade: Grades final answers.
+            timeout_s: Deadline of one answer, seconds, where it can be kept.
+
+        Raises:
+            ConfigError: There is no such environment.
+        """
 
 
 def require_safe(environment: Environment, acknowledged: bool, name: str) -> None:

@@ -12,14 +12,14 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tracelab.core.errors import ConfigError
-from tracelab.core.seam import Message, RecordedRun, State
+from tracelab.core.seam import MakeEnvironment, Message, RecordedRun, State
+from tracelab.environments.base import EnvironmentKind, Grade
+from tracelab.environments.registry import ENVIRONMENTS
 
-Grade = Callable[[str, str], float | None]
-"""Reward of a final text, given the reference; None when it cannot be graded."""
 Key = tuple[str, str]
 
 _CALL = re.compile(r"<tool_call>\s*(.*?)\s*</tool_call>", re.DOTALL)
@@ -157,3 +157,15 @@ class ReplayEnvironment:
 
     def close(self) -> None:
         """See `Environment.close`."""
+
+
+@ENVIRONMENTS.register("replay", order=20)
+class ReplayKind(EnvironmentKind):
+    """Tools answer from the record; calls that are not in it end the re-execution."""
+
+    usage = "replay"
+
+    @classmethod
+    def prepare(cls, spec: str, grade: Grade, timeout_s: float) -> MakeEnvironment:
+        """See `EnvironmentKind.prepare`."""
+        return lambda: ReplayEnvironment(grade)

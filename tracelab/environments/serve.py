@@ -1,6 +1,6 @@
 """Serve a class as a command: `python -m tracelab.environments.serve module:Class`.
 
-The other end of `process.py`; what the class prints goes to stderr.
+The other end of `command.py`; what the class prints goes to stderr.
 """
 
 from __future__ import annotations

@@ -12,7 +12,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tracelab.core.episode import Arguments, Episode, InputStore, Label, Step, ToolCall
-from tracelab.core.seam import RecordedRun, State
+from tracelab.core.seam import MakeEnvironment, RecordedRun, State
+from tracelab.environments.base import EnvironmentKind, Grade
+from tracelab.environments.registry import ENVIRONMENTS
 from tracelab.testbed.agent_labels import NoFaults, play, read
 from tracelab.testbed.agent_world import CALL, MAX_TURNS, NOTHING, MarketEnvironment, task
 
@@ -165,3 +167,15 @@ def planted(data: Mapping[str, Any], actions: Sequence[str]) -> tuple[str | None
     """What the world knows of an episode: the cause of its failure and the decisive action."""
     found = read(_task(data), actions)
     return found.cause, found.decisive_step
+
+
+@ENVIRONMENTS.register("testbed", order=10)
+class MarketKind(EnvironmentKind):
+    """The bundled world of markets and look-ups; the decisive step of each failure is known."""
+
+    usage = "testbed"
+
+    @classmethod
+    def prepare(cls, spec: str, grade: Grade, timeout_s: float) -> MakeEnvironment:
+        """See `EnvironmentKind.prepare`."""
+        return MarketWorld

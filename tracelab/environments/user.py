@@ -2,7 +2,7 @@
 
 Its methods are those of `Environment`; they may return lists of messages or plain objects. What
 they raise fails the one re-execution. Code that may hang belongs behind
-`python -m tracelab.environments.serve module:Class`, as a command (`process.py`).
+`python -m tracelab.environments.serve module:Class`, as a command (`command.py`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from typing import Any
 
 from tracelab.core.errors import ConfigError, one_line
 from tracelab.core.seam import EnvironmentFailure, MakeEnvironment, RecordedRun, State
-from tracelab.environments.base import as_score, as_state
+from tracelab.environments.base import EnvironmentKind, Grade, as_score, as_state
+from tracelab.environments.registry import ENVIRONMENTS, GENERIC
 
 _METHODS = ("reset", "restore", "step", "score")
 
@@ -129,3 +130,20 @@ def user_environment(spec: str) -> MakeEnvironment:
             )
 
     return make
+
+
+@ENVIRONMENTS.register("class", order=GENERIC + 10)
+class UserKind(EnvironmentKind):
+    """A class of your own, `module:Class`, run in this process."""
+
+    usage = "module:Class"
+
+    @classmethod
+    def matches(cls, spec: str) -> bool:
+        """See `EnvironmentKind.matches`."""
+        return ":" in spec
+
+    @classmethod
+    def prepare(cls, spec: str, grade: Grade, timeout_s: float) -> MakeEnvironment:
+        """See `EnvironmentKind.prepare`."""
+        return user_environment(spec)

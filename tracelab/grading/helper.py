@@ -11,19 +11,17 @@ one JSON value a line in, one JSON value a line out.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import select
 import signal
 import subprocess
 import sys
 import threading
-import time
-import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
+
+from tracelab.core.child import Child
 
 _START_S = 120.0  # importing SymPy, or what a user's module imports, on a busy machine
 
@@ -56,16 +54,24 @@ class Helper:
             timeout_s: Deadline of one answer, seconds.
             doing: Subject of error sentences (`Comparing the answers`).
         """
-        self.timeout_s = timeout_s
-        self._module, self._args, self._doing = module, list(args), doing
+        self.timeout_s, self._doing = timeout_s, doing
+        # The helper imports this very package, wherever it was imported from.
+        paths = [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]
+        self._child = Child(
+            [sys.executable, "-P", "-m", module, str(timeout_s), *args],
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in paths if p)},
+        )
         self._lock = threading.Lock()
-        self.process: subprocess.Popen[bytes] | None = None
-        self._end: weakref.finalize[[subprocess.Popen[bytes]], Helper] | None = None
+
+    @property
+    def process(self) -> subprocess.Popen[bytes] | None:
+        """The process, if there is one."""
+        return self._child.process
 
     def close(self) -> None:
         """End the process, if there is one. The next question starts another."""
         with self._lock:
-            self._kill()
+            self._child.close()
 
     def start(self) -> None:
         """Start the process now rather than at the first question.
@@ -82,89 +88,29 @@ class Helper:
         Raises:
             HelperError: No answer in time, or the process ended.
         """
-        line = json.dumps(request).encode() + b"\n"
         with self._lock:
-            process = self._start()
-            assert process.stdin is not None and process.stdout is not None
+            self._start()
             try:
-                process.stdin.write(line)
-                process.stdin.flush()
-                return json.loads(_read_line(process.stdout, self.timeout_s))
+                return self._child.ask(request, self.timeout_s)
             except TimeoutError:
-                self._kill()
                 raise HelperError(f"{self._doing} took longer than {self.timeout_s:g} s.") from None
             except (EOFError, OSError, ValueError):
-                self._kill()
                 raise HelperError(f"{self._doing} ended the grading process.") from None
-            except BaseException:
-                self._kill()  # interrupted: its reply must not answer the next question
-                raise
 
-    def _start(self) -> subprocess.Popen[bytes]:
-        if self.process is not None and self.process.poll() is None:
-            return self.process
-        self._kill()
-        # The helper imports this very package, wherever it was imported from.
-        paths = [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]
+    def _start(self) -> None:
+        if self._child.alive:
+            return
         try:
-            process = subprocess.Popen(
-                [sys.executable, "-P", "-m", self._module, str(self.timeout_s), *self._args],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in paths if p)},
-                start_new_session=True,  # so that what it starts is killed with it
-            )
+            self._child.start()
         except OSError as e:
             raise StartError(f"The grading process did not start ({e.strerror}).") from None
-        self.process = process
-        self._end = weakref.finalize(self, _end, process)
-        assert process.stdout is not None
         try:
-            greeting = json.loads(_read_line(process.stdout, _START_S))
+            greeting = self._child.read(_START_S)
         except (EOFError, OSError, TimeoutError, ValueError):
-            self._kill()
             raise StartError("The grading process did not start.") from None
-        except BaseException:
-            self._kill()
-            raise
         if greeting is not True:
-            self._kill()
+            self._child.close()
             raise RefusedError(str(greeting))
-        return process
-
-    def _kill(self) -> None:
-        if self._end is not None:
-            self._end()
-        self.process = self._end = None
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    if process.returncode is None:  # not reaped yet, so its id is still its own
-        with contextlib.suppress(OSError):
-            os.killpg(process.pid, signal.SIGKILL)
-    process.kill()
-    process.wait()
-    for pipe in (process.stdin, process.stdout):
-        if pipe is not None:
-            with contextlib.suppress(OSError):
-                pipe.close()
-
-
-def _read_line(pipe: IO[bytes], timeout_s: float) -> bytes:
-    deadline = time.monotonic() + timeout_s
-    poll = select.poll()
-    poll.register(pipe, select.POLLIN | select.POLLHUP)
-    parts: list[bytes] = []
-    while not parts or not parts[-1].endswith(b"\n"):
-        left = deadline - time.monotonic()
-        if left <= 0 or not poll.poll(left * 1000):
-            raise TimeoutError
-        part = os.read(pipe.fileno(), 65536)
-        if not part:
-            raise EOFError
-        parts.append(part)
-    return b"".join(parts)
 
 
 def serve(timeout_s: float, prepare: Callable[[], Callable[[Any], Any]]) -> None:

@@ -23,8 +23,10 @@ from tracelab.sources.agent_json import (
     text_or_none,
 )
 from tracelab.sources.agent_log import StepList, read_documents
-from tracelab.sources.base import Seen
+from tracelab.sources.base import Seen, Source
 from tracelab.sources.openai_chat import outcome_of
+from tracelab.sources.registry import SOURCES
+from tracelab.sources.sniff import DOCUMENTS, LINES, Head
 
 PREFIX = "ATIF-v1."
 _MAX_NESTING = 16
@@ -169,3 +171,17 @@ def _dict(value: Any) -> dict[str, Any]:
 
 def _list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []
+
+
+@SOURCES.register("atif", order=20)
+class Atif(Source):
+    """ATIF v1 trajectories, as Harbor writes them: a document a run."""
+
+    suffixes = (*LINES, *DOCUMENTS)
+    read = staticmethod(read_atif)
+
+    @staticmethod
+    def sniff(head: Head) -> bool:
+        """See `Source.sniff`."""
+        schema = str(head.record.get("schema_version", ""))
+        return schema.startswith("ATIF-v") or head.shows(rb'"schema_version"\s*:\s*"ATIF-v')

@@ -1,5 +1,17 @@
 """What every importer promises: traces, and a `Reject` for each record it cannot use.
 
+    @SOURCES.register("mine")
+    class Mine(Source):
+        suffixes = (".mine",)
+
+        @staticmethod
+        def sniff(head: Head) -> bool:
+            return head.start.startswith(b"MINE")
+
+        @staticmethod
+        def read(path: Path, seen: Seen | None = None) -> Iterator[Trace | Reject]:
+            ...
+
 An importer streams: it never holds a file that may be large. A bad record never ends the file and
 is never dropped silently; a file that cannot be read at all raises `ImportFormatError` before any
 of it is used.
@@ -7,13 +19,15 @@ of it is used.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import ClassVar
 
 from tracelab.core.seam import Reject
 from tracelab.core.trace import Trace
+from tracelab.sources.sniff import Head
 
 EXCERPT_CHARS = 200
 
@@ -43,12 +57,39 @@ class Seen:
         return None
 
 
-class Importer(Protocol):
-    """Reads one file or folder of one format."""
+class Source(ABC):
+    """One format. The first line of a subclass's docstring is what lists say about it."""
 
-    def __call__(self, path: Path, seen: Seen | None = None) -> Iterator[Trace | Reject]:
-        """Yield the traces and rejects of a path that has this format."""
-        ...
+    suffixes: ClassVar[tuple[str, ...]] = ()
+    """What names of its files end in, lower case; of a folder, only those are read."""
+
+    @staticmethod
+    @abstractmethod
+    def read(path: Path, seen: Seen | None = None) -> Iterator[Trace | Reject]:
+        """Yield the traces and rejects of a path that has this format.
+
+        Args:
+            path: A file, or one of `folders`.
+            seen: What this import has read so far, to tell duplicates; None starts anew.
+
+        Raises:
+            ImportFormatError: Nothing of it can be read.
+        """
+
+    @staticmethod
+    def sniff(head: Head) -> bool:
+        """Whether a file is of this format, by how it starts."""
+        return False
+
+    @staticmethod
+    def folders(path: Path) -> Iterator[Path]:
+        """Folders at or below a folder that are one record each; none for a format of files."""
+        return iter(())
+
+    @classmethod
+    def about(cls) -> str:
+        """One line on what it is."""
+        return (cls.__doc__ or "").strip().partition("\n")[0]
 
 
 def tell_rejects(rejects: Sequence[Reject], say: Callable[[str], object], most: int = 5) -> None:

@@ -25,11 +25,14 @@ from tracelab.sources.agent_json import (
     text_or_none,
 )
 from tracelab.sources.agent_log import StepList, calls_of, finish
-from tracelab.sources.base import Seen, excerpt
+from tracelab.sources.base import Seen, Source, excerpt
 from tracelab.sources.inspect_zip import inspect_samples
 from tracelab.sources.openai_chat import chat_steps
+from tracelab.sources.registry import SOURCES
+from tracelab.sources.sniff import DOCUMENTS, LINES, Head
 
 _ATTACHMENT = re.compile(r"attachment://([0-9a-f]{32})")
+_ZIP = b"PK\x03\x04"
 _LETTERS = {"C": 1.0, "I": 0.0, "P": 0.5, "N": 0.0}
 _POOLS = ("messages", "input", "events", "events_data", "attachments", "output", "store", "scores")
 
@@ -235,3 +238,21 @@ def _short(value: Any) -> str:
 
 def _list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []
+
+
+@SOURCES.register("inspect", order=40)
+class Inspect(Source):
+    """Inspect logs, `.eval` and `.json`: a run a sample."""
+
+    suffixes = (".eval", *LINES, *DOCUMENTS)
+    read = staticmethod(read_inspect)
+
+    @staticmethod
+    def sniff(head: Head) -> bool:
+        """See `Source.sniff`."""
+        if head.start.startswith(_ZIP):
+            return head.name.endswith(".eval")
+        data = head.record
+        if isinstance(data.get("eval"), dict) and ("samples" in data or "plan" in data):
+            return True
+        return head.shows(rb'"eval"\s*:\s*\{.*"plan"\s*:\s*\{')

@@ -18,8 +18,10 @@ from pydantic import ValidationError as PydanticError
 
 from tracelab.core.seam import Reject
 from tracelab.core.trace import Role, Trace, Turn
-from tracelab.sources.base import Seen, excerpt
+from tracelab.sources.base import Seen, Source, excerpt
 from tracelab.sources.lines import MAX_LINE_BYTES, Line, read_lines
+from tracelab.sources.registry import GENERIC, SOURCES
+from tracelab.sources.sniff import LINES, Head
 
 MAX_DEPTH = 64
 """Deepest nesting of a record: deeper ones would break whoever writes them out again."""
@@ -97,13 +99,16 @@ def read_jsonl(
             yield trace
 
 
-def read_questions(path: Path, limit: int = MAX_LINE_BYTES) -> Iterator[Trace | Reject]:
+def read_questions(
+    path: Path, seen: Seen | None = None, limit: int = MAX_LINE_BYTES
+) -> Iterator[Trace | Reject]:
     """Yield a prompt without a response, or a reject, for each line.
 
-    A line is `{id?, prompt | messages, reference?}`.
+    A line is `{id?, prompt | messages, reference?}`. One question may be asked twice under two ids.
 
     Args:
         path: A file, plain or gzip.
+        seen: Not used: ids are unique in a file only.
         limit: Longest line, bytes.
     """
     names: dict[str, int] = {}
@@ -326,3 +331,24 @@ def _kind(value: object) -> str:
     if value is None:
         return "null"
     return next((name for kind, name in _KINDS.items() if type(value) is kind), "a number")
+
+
+@SOURCES.register("jsonl", order=GENERIC + 10)
+class Jsonl(Source):
+    """Plain JSONL: a question and its response a line."""
+
+    suffixes = LINES
+    read = staticmethod(read_jsonl)
+
+    @staticmethod
+    def sniff(head: Head) -> bool:
+        """See `Source.sniff`."""
+        return head.name.endswith(LINES) or head.start.startswith(b"{")
+
+
+@SOURCES.register("questions", order=GENERIC + 20)
+class Questions(Source):
+    """JSONL of questions without responses, which the model is to answer first."""
+
+    suffixes = LINES
+    read = staticmethod(read_questions)

@@ -23,7 +23,9 @@ from tracelab.sources.agent_json import (
     text_or_none,
 )
 from tracelab.sources.agent_log import StepList, calls_of, read_documents
-from tracelab.sources.base import Seen
+from tracelab.sources.base import Seen, Source
+from tracelab.sources.registry import GENERIC, SOURCES
+from tracelab.sources.sniff import DOCUMENTS, LINES, Head
 
 _KINDS: dict[str, StepKind] = {
     "system": "system",
@@ -135,3 +137,30 @@ def outcome_of(data: dict[str, Any]) -> tuple[bool | None, float | None]:
     if isinstance(success, bool):
         return success, reward
     return (bool(reward) if reward in (0.0, 1.0) else None), reward
+
+
+def _has_tools(messages: list[Any]) -> bool:
+    return any(
+        isinstance(m, dict)
+        and (m.get("tool_calls") or m.get("function_call") or m.get("role") in ("tool", "function"))
+        for m in messages
+    )
+
+
+@SOURCES.register("openai-chat", order=GENERIC)
+class OpenAIChat(Source):
+    """Agent runs as OpenAI chat messages with tool calls: a run a line, or a file."""
+
+    suffixes = (*LINES, *DOCUMENTS)
+    read = staticmethod(read_openai_chat)
+
+    @staticmethod
+    def sniff(head: Head) -> bool:
+        """See `Source.sniff`."""
+        messages = head.record.get("messages")
+        if isinstance(messages, list):
+            # Lines of chats without tools are plain JSONL.
+            return not head.by_line or bool(head.record.get("tools")) or _has_tools(messages)
+        return head.shows(
+            rb'"(tool_calls|function_call)"\s*:\s*[\[{]|"role"\s*:\s*"(tool|function)"'
+        )

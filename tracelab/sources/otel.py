@@ -25,7 +25,7 @@ from tracelab.sources.agent_json import (
     text_or_none,
 )
 from tracelab.sources.agent_log import StepList, documents, finish
-from tracelab.sources.base import Seen, excerpt
+from tracelab.sources.base import Seen, Source, excerpt
 from tracelab.sources.otel_messages import (
     Call,
     input_messages,
@@ -34,6 +34,8 @@ from tracelab.sources.otel_messages import (
     tool_definitions,
 )
 from tracelab.sources.otel_spans import Span, as_json, spans_of
+from tracelab.sources.registry import SOURCES
+from tracelab.sources.sniff import DOCUMENTS, LINES, Head
 
 _AGENT = ("gen_ai.agent.name", "agent.name", "graph.node.id", "traceloop.entity.name")
 _MODEL = ("gen_ai.response.model", "gen_ai.request.model", "llm.model_name")
@@ -43,6 +45,7 @@ _PROMPT_TOKENS = (
 _OUTPUT_TOKENS = (
     "gen_ai.usage.output_tokens", "gen_ai.usage.completion_tokens", "llm.token_count.completion",
 )  # fmt: skip
+_RESOURCE_SPANS = rb'"resource_?[sS]pans"\s*:\s*\['
 _TASK_ID = ("task.id", "task_id", "gen_ai.task.id")
 # What is in the steps already, or long.
 _TOLD = ("gen_ai.", "llm.", "input.", "output.", "openinference.", "traceloop.", "tool.")
@@ -262,3 +265,28 @@ def _outcome(spans: list[Span]) -> tuple[bool | None, float | None]:
     label = found[-1].get("gen_ai.evaluation.score.label")
     success = _LABELS.get(label.lower()) if isinstance(label, str) else None
     return success, reward
+
+
+def _is_span(data: dict[str, Any]) -> bool:
+    context = data.get("context")
+    places = [data, context] if isinstance(context, dict) else [data]
+    ids = {k for place in places for k in place}
+    return bool(ids & {"traceId", "trace_id"}) and bool(ids & {"spanId", "span_id"})
+
+
+@SOURCES.register("otel", order=10)
+class OTel(Source):
+    """OpenTelemetry spans of agents (GenAI conventions, OpenInference): a run a trace id."""
+
+    suffixes = (*LINES, *DOCUMENTS)
+    read = staticmethod(read_otel)
+
+    @staticmethod
+    def sniff(head: Head) -> bool:
+        """See `Source.sniff`."""
+        data = head.data
+        first = data[0] if isinstance(data, list) and data else data
+        if isinstance(first, dict) and _is_span(first):
+            return True
+        keys = ("resourceSpans", "resource_spans")
+        return any(k in head.record for k in keys) or head.shows(_RESOURCE_SPANS)

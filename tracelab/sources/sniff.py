@@ -1,7 +1,4 @@
-"""Which agent log format a file holds, from how it starts; None for everything else.
-
-A guess by the keys that only one format has; at most a megabyte is looked at.
-"""
+"""How a file starts: what formats are recognised by. At most a megabyte is looked at."""
 
 from __future__ import annotations
 
@@ -9,55 +6,72 @@ import contextlib
 import json
 import re
 import zlib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tracelab.sources.lines import open_bytes
 
-_LINES = (".jsonl", ".ndjson", ".jsonl.gz", ".ndjson.gz")
-_ZIP = b"PK\x03\x04"
+LINES = (".jsonl", ".ndjson", ".jsonl.gz", ".ndjson.gz")
+"""Names of files of one record a line."""
+DOCUMENTS = (".json", ".json.gz")
+"""Names of files that may hold anything."""
 _TRIES = 5
 _HEAD = 1 << 20
-_WHO_AND_WHEN = ("mistake_step", "mistake_agent", "question_ID")
-# For documents that are larger than what was read of them.
-_PATTERNS = (
-    ("otel", rb'"resource_?[sS]pans"\s*:\s*\['),
-    ("atif", rb'"schema_version"\s*:\s*"ATIF-v'),
-    ("who-and-when", rb'"(mistake_step|mistake_agent|question_ID)"\s*:'),
-    ("who-and-when", rb'\A\{\s*"history"\s*:\s*\['),
-    ("inspect", rb'"eval"\s*:\s*\{.*"plan"\s*:\s*\{'),
-    ("openai-chat", rb'"(tool_calls|function_call)"\s*:\s*[\[{]|"role"\s*:\s*"(tool|function)"'),
-)
 
 
-def agent_format(path: Path) -> str | None:
-    """Name the format of a file.
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The start of a file.
 
-    Raises:
-        ImportFormatError: It cannot be opened.
+    Attributes:
+        name: The file's name, lower case.
+        start: Its first bytes, unpacked, without byte order mark and white space; at most 1 MiB.
+        data: The first JSON value: of the first lines, or of the whole document. None where there
+            is none, or where the document is longer than `start`.
+        by_line: Whether the file holds one record a line.
+        cut: Whether the document is longer than `start`.
     """
-    name = path.name.lower()
-    start = _head(path)
-    if start.startswith(_ZIP):
-        return "inspect" if name.endswith(".eval") else None
-    if not start.startswith((b"{", b"[")):
-        return None
-    by_line = name.endswith(_LINES)
-    known = _parsed(start.split(b"\n", _TRIES)[:_TRIES] if by_line else [start])
-    if known is None and not by_line:
-        known = _parsed(start.split(b"\n", 1)[:1])  # JSON lines under another name
-        by_line = known is not None
-    if known is not None:
-        return _by_keys(known[0], by_line)
-    if len(start) < _HEAD:
-        return None  # it is whole, and broken: the reader of plain JSONL says how
-    return next((f for f, pattern in _PATTERNS if re.search(pattern, start, re.DOTALL)), None)
+
+    name: str
+    start: bytes
+    data: Any = None
+    by_line: bool = False
+    cut: bool = False
+
+    @classmethod
+    def of(cls, path: Path) -> Head:
+        """Look at a file.
+
+        Raises:
+            ImportFormatError: It cannot be opened.
+        """
+        name, start = path.name.lower(), _head(path)
+        by_line = name.endswith(LINES)
+        if not start.startswith((b"{", b"[")):
+            return cls(name, start, None, by_line)
+        known = _parsed(start.split(b"\n", _TRIES)[:_TRIES] if by_line else [start])
+        if known is None and not by_line:
+            known = _parsed(start.split(b"\n", 1)[:1])  # JSON lines under another name
+            by_line = known is not None
+        if known is not None:
+            return cls(name, start, known[0], by_line)
+        return cls(name, start, None, by_line, cut=len(start) >= _HEAD)
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """The first JSON value, if it is an object; else empty."""
+        return self.data if isinstance(self.data, dict) else {}
+
+    def shows(self, *patterns: bytes) -> bool:
+        """Whether a document that is longer than what was read of it matches a pattern."""
+        return self.cut and any(re.search(p, self.start, re.DOTALL) for p in patterns)
 
 
 def damaged(path: Path) -> str | None:
     """Why a `.json` file holds no JSON at all: empty, or cut off. None for every other file.
 
-    A folder of logs may hold other JSON, which is nobody's loss; a log that was cut off is.
+    A folder of logs may hold other JSON, which may be passed over; a log that was cut off may not.
     """
     start = _head(path)
     if not start:
@@ -85,38 +99,3 @@ def _parsed(pieces: list[bytes]) -> tuple[Any] | None:
         except (ValueError, RecursionError):
             continue
     return None
-
-
-def _by_keys(data: Any, by_line: bool) -> str | None:
-    if isinstance(data, list):
-        is_span = bool(data) and isinstance(data[0], dict) and _is_span(data[0])
-        return "otel" if is_span else None
-    if not isinstance(data, dict):
-        return None
-    if "resourceSpans" in data or "resource_spans" in data or _is_span(data):
-        return "otel"
-    if str(data.get("schema_version", "")).startswith("ATIF-v"):
-        return "atif"
-    if isinstance(data.get("history"), list) and any(k in data for k in _WHO_AND_WHEN):
-        return "who-and-when"
-    if isinstance(data.get("eval"), dict) and ("samples" in data or "plan" in data):
-        return "inspect"
-    messages = data.get("messages")
-    if isinstance(messages, list) and (not by_line or data.get("tools") or _has_tools(messages)):
-        return "openai-chat"
-    return None
-
-
-def _is_span(data: dict[str, Any]) -> bool:
-    context = data.get("context")
-    places = [data, context] if isinstance(context, dict) else [data]
-    ids = {k for place in places for k in place}
-    return bool(ids & {"traceId", "trace_id"}) and bool(ids & {"spanId", "span_id"})
-
-
-def _has_tools(messages: list[Any]) -> bool:
-    return any(
-        isinstance(m, dict)
-        and (m.get("tool_calls") or m.get("function_call") or m.get("role") in ("tool", "function"))
-        for m in messages
-    )

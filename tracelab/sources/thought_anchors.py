@@ -16,7 +16,8 @@ from typing import Any
 
 from tracelab.core.seam import Reject
 from tracelab.core.trace import Trace, Turn
-from tracelab.sources.base import Seen, excerpt
+from tracelab.sources.base import Seen, Source, excerpt
+from tracelab.sources.registry import SOURCES
 
 BASE = "base_solution.json"
 _SUFFIX = "_base_solution"
@@ -174,3 +175,11 @@ def _optional(data: dict[str, Any], field: str, file: Path) -> str | None:
     if data.get(field) is None:
         return None
     return _string(data, field, file).strip() or None
+
+
+@SOURCES.register("thought-anchors", order=50)
+class ThoughtAnchors(Source):
+    """The published Thought Anchors folders: a trace a problem folder."""
+
+    read = staticmethod(read_thought_anchors)
+    folders = staticmethod(problem_folders)

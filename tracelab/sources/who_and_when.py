@@ -18,9 +18,12 @@ from tracelab.core.seam import Reject
 from tracelab.core.trace import Trace
 from tracelab.sources.agent_json import BadRecordError, text_of, text_or_none
 from tracelab.sources.agent_log import read_documents
-from tracelab.sources.base import Seen
+from tracelab.sources.base import Seen, Source
+from tracelab.sources.registry import SOURCES
+from tracelab.sources.sniff import DOCUMENTS, LINES, Head
 
 _TOOLS = {"computer_terminal", "computerterminal"}
+_LABELS = ("mistake_step", "mistake_agent", "question_ID")
 _INTEGER = re.compile(r"0|[1-9][0-9]{0,8}")
 _KNOWN = {
     "history", "question", "question_ID", "ground_truth", "groundtruth", "mistake_agent",
@@ -116,3 +119,21 @@ def _label_step(value: Any, steps: int, notes: list[str]) -> int | None:
     else:
         return text
     return None
+
+
+@SOURCES.register("who-and-when", order=30)
+class WhoAndWhen(Source):
+    """Who&When: failed multi-agent runs with an annotated decisive step."""
+
+    suffixes = (*LINES, *DOCUMENTS)
+    read = staticmethod(read_who_and_when)
+
+    @staticmethod
+    def sniff(head: Head) -> bool:
+        """See `Source.sniff`."""
+        data = head.record
+        if isinstance(data.get("history"), list) and any(k in data for k in _LABELS):
+            return True
+        return head.shows(
+            rb'"(mistake_step|mistake_agent|question_ID)"\s*:', rb'\A\{\s*"history"\s*:\s*\['
+        )
