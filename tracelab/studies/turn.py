@@ -44,12 +44,17 @@ def turn_of(trace: Trace, n: int, ctx: StudyContext[Any]) -> Trace:
     last = n == max(s.index for s in episode.steps if s.kind == "llm")
     return Trace(
         turns=(first, *rest, Turn("assistant", response)),
-        name=f"{trace.name}/{n}",
+        name=f"{trace.name} step {n}",
         model=trace.model,
         answer=trace.answer if last else None,
         reference=trace.reference if last else None,
         success=trace.success if last else None,
         source=trace.source,
+        extra={
+            "run": trace.trace_id,
+            "step": n,
+            **({} if step.agent is None else {"agent": step.agent}),
+        },
         line=trace.line,
     )
 

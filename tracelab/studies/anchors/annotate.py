@@ -37,9 +37,7 @@ class Annotator:
 
     def annotate(self, batch: Sequence[Found]) -> list[Found]:
         """The same rollouts, completed; failed ones are left as they are."""
-        units = [
-            None if o.error is not None else left_unit(r, self._case.units) for r, o in batch
-        ]
+        units = [None if o.error is not None else left_unit(r, self._case.units) for r, o in batch]
         pieces = [
             [] if unit is None else self._pieces(rollout, o.text, unit)
             for (rollout, o), unit in zip(batch, units, strict=True)

@@ -15,6 +15,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from tracelab.core.finding import Score
 from tracelab.core.unit import Unit
 from tracelab.stats.value_curve import Posterior, Prior, fit, posterior

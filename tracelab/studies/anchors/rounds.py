@@ -18,6 +18,7 @@ from math import ceil, inf
 import numpy as np
 
 from tracelab.core.flow import Flow, together
+from tracelab.stats.intervals import Floats
 from tracelab.stats.value_curve import Prior, posterior
 from tracelab.studies.anchors import allocate, resample
 from tracelab.studies.anchors.case import Reasoning
@@ -50,8 +51,7 @@ def sample(cohort: Cohort) -> Flow[None]:
         prior = fit_prior([count(t.case, o) for t in traces], start=prior)
         shares = divided(traces, prior, cohort)
         yield from together(
-            _alone(t, prior, share, traces, cohort)
-            for t, share in zip(traces, shares, strict=True)
+            _alone(t, prior, share, traces, cohort) for t, share in zip(traces, shares, strict=True)
         )
 
 
@@ -99,7 +99,7 @@ def divided(traces: Sequence[Sampled], prior: Prior, cohort: Cohort) -> list[flo
     return [float(p @ t.costs) / scale for p, t in zip(plans, traces, strict=True)]
 
 
-def costs(case: Reasoning) -> allocate.Floats:
+def costs(case: Reasoning) -> Floats:
     """Tokens that a rollout is expected to generate: what the trace itself wrote from there."""
     size = len(case.tokens.response_ids)
     return np.array([max(1, size - t) for t in boundary_tokens(case.units)], dtype=np.float64)

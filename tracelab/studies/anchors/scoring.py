@@ -42,7 +42,9 @@ class Answers:
         return contrast(self.counts(a), self.counts(b), rng=rng, level=level) if enough else None
 
 
-def make(trace_id: str, kind: UnitKind | Literal["boundary"], index: int, method: str, level: float) -> Make:
+def make(
+    trace_id: str, kind: UnitKind | Literal["boundary"], index: int, method: str, level: float
+) -> Make:
     """What makes one unit's, or one boundary's, scores: all but what they have in common."""
     return partial(Score.of, trace_id, kind, index, method, level=level)
 
