@@ -25,7 +25,8 @@ Who = Literal["agent", "environment", "harness", "task", "unknown"]
 class Score:
     """One number about one unit of one trace.
 
-    `value` is None unless `status` is `ok` or `certified`: what could not be measured is never 0.
+    `value` is None unless `status` is `ok` or `certified` (which may have bounds alone): what could
+    not be measured is never 0.
 
     Attributes:
         trace_id: The trace.
@@ -74,6 +75,7 @@ class Score:
         interval: tuple[float, float] | None = None,
         certified: bool = False,
         failed: bool = False,
+        observed: bool | None = None,
         evidence: Evidence = "executed",
         target: str = "",
         extra: Mapping[str, Any] | None = None,
@@ -82,10 +84,29 @@ class Score:
 
         A value that is None or not finite is `insufficient` (`failed` if the measurement itself
         failed) and has no numbers; an interval with an end that is not finite is left out. A value
-        that rests on nothing observed (`n` = 0) is `insufficient` too, unless it is `certified`:
-        bounded without sampling.
+        that rests on nothing observed is `insufficient` too. What is `certified`, bounded without
+        sampling, needs a value or an interval, and nothing observed.
+
+        Args:
+            trace_id: See `Score`, like all that is not described here.
+            unit_kind: See `Score`.
+            unit_index: See `Score`.
+            method: See `Score`.
+            metric: See `Score`.
+            value: The estimate; None where there is none.
+            level: See `Score`.
+            n: See `Score`.
+            interval: Its ends.
+            certified: Whether the interval holds without sampling.
+            failed: Whether the measurement itself failed.
+            observed: Whether anything observed informs the value; by default whether `n` > 0. A
+                pooled value is informed by its neighbours' rollouts.
+            evidence: See `Score`.
+            target: See `Score`.
+            extra: See `Score`.
         """
-        status, value, lo, hi = _status(value, interval, n, certified, failed)
+        seen = n > 0 if observed is None else observed
+        status, value, lo, hi = _status(value, interval, seen, certified, failed)
         return cls(
             trace_id,
             unit_kind,
@@ -165,10 +186,10 @@ class Link:
 
         A value that is None or not finite is `insufficient` (`failed` if the measurement itself
         failed) and has no numbers; an interval with an end that is not finite is left out. A value
-        that rests on nothing observed (`n` = 0) is `insufficient` too, unless it is `certified`:
-        bounded without sampling.
+        that rests on nothing observed (`n` = 0) is `insufficient` too. What is `certified`, bounded
+        without sampling, needs a value or an interval, and nothing observed.
         """
-        status, value, lo, hi = _status(value, interval, n, certified, failed)
+        status, value, lo, hi = _status(value, interval, n > 0, certified, failed)
         return cls(
             trace_id,
             unit_kind,
@@ -190,19 +211,21 @@ class Link:
 def _status(
     value: float | None,
     interval: tuple[float, float] | None,
-    n: int,
+    observed: bool,
     certified: bool,
     failed: bool,
 ) -> tuple[ScoreStatus, float | None, float | None, float | None]:
     """Status, value and interval of a score or a link."""
     if failed:
         return "failed", None, None, None
-    if value is None or not math.isfinite(value) or (n < 1 and not certified):
+    known = None if value is None or not math.isfinite(value) else float(value)
+    ends = None if interval is None or not all(map(math.isfinite, interval)) else interval
+    lo, hi = (None, None) if ends is None else (float(ends[0]), float(ends[1]))
+    if certified and (known is not None or ends is not None):
+        return "certified", known, lo, hi
+    if known is None or not observed:
         return "insufficient", None, None, None
-    lo, hi = interval or (None, None)
-    if lo is None or hi is None or not (math.isfinite(lo) and math.isfinite(hi)):
-        lo = hi = None
-    return "certified" if certified else "ok", value, lo, hi
+    return "ok", known, lo, hi
 
 
 @dataclass(frozen=True, slots=True)

@@ -128,8 +128,16 @@ class Grading(Protocol):
         """Grade responses, in order."""
         ...
 
-    def answer_of(self, response: str) -> str | None:
-        """The answer category of a response; None where it has none."""
+    def own_answer(self, trace: Trace) -> str | None:
+        """A trace's own answer: the recorded one, else what grading finds in its response."""
+        ...
+
+    def extract(self, response: str) -> str | None:
+        """The answer of a response as written; None where it has none."""
+        ...
+
+    def category(self, answer: str) -> str:
+        """The canonical form of an answer as written: equal answers share it."""
         ...
 
     def reward_kind(self, reference: str | None, own_answer: str | None) -> RewardKind | None:

@@ -10,26 +10,15 @@ An `EngineSpec` is data, so that it can be sent to another process and built the
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from tracelab.core.errors import ConfigError
-from tracelab.core.item import Item, ModelRef, Observation
+from tracelab.core.item import Call, Item, ModelRef, Observation
 from tracelab.core.trace import Rendering, TokenizedTrace, Trace, Turn
-from tracelab.core.unit import Unit
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from tracelab.studies.anchors.attend import AttentionMaps, Head
-    from tracelab.studies.anchors.suppress import Suppressed
-    from tracelab.studies.cite.heads import SpanAttention
 
 EngineKind = Literal["vllm", "transformers", "openai", "scripted"]
-Range = tuple[int, int]
-"""Half-open token positions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +56,7 @@ class Engine(Protocol):
     spec: EngineSpec
     counters: Counters
     capabilities: frozenset[str]
-    """`generate`, `score`, and for a `WhiteBox` also `attention`, `suppress`, `hidden`."""
+    """`generate`, `score`, and for a `WhiteBox` also `look`."""
 
     async def generate(self, items: Sequence[Item]) -> list[Observation]:
         """Sample every replicate of every item; observations in item, then replicate order."""
@@ -82,64 +71,11 @@ class Engine(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Hidden:
-    """Mean hidden state of each unit's tokens.
-
-    Attributes:
-        trace_id: The trace.
-        layers: The layers asked for.
-        vectors: float32 [layers, units, width], after the layer and before the final
-            normalisation; NaN for a unit without tokens; None when the engine could not do it.
-        error: `kind: sentence`, then.
-    """
-
-    trace_id: str
-    layers: tuple[int, ...] = ()
-    vectors: NDArray[np.float32] | None = None
-    error: str | None = None
-
-
 class WhiteBox(Protocol):
-    """What an engine can do besides when its capabilities say so. It never raises for one trace."""
+    """What an engine can do besides when its capabilities say `look`."""
 
-    async def attention(
-        self,
-        tokens: TokenizedTrace,
-        units: Sequence[Unit],
-        *,
-        min_distance: int = 4,
-        depth_control: bool = False,
-        heads: Sequence[Head] = (),
-    ) -> AttentionMaps:
-        """Vertical scores of all heads, mean attention, and the matrices of some `heads`."""
-        ...
-
-    async def span_attention(
-        self, ids: Sequence[int], spans: Sequence[Range], targets: Sequence[Range]
-    ) -> SpanAttention:
-        """Attention of every head from each target to each span; ranges of positions in `ids`."""
-        ...
-
-    async def suppressed(
-        self,
-        tokens: TokenizedTrace,
-        units: Sequence[Unit],
-        *,
-        sources: Collection[int] | None = None,
-        layers: Collection[int] | None = None,
-        heads: Collection[Head] | None = None,
-    ) -> Suppressed:
-        """Hide each unit (or those with an index in `sources`) from all that comes later.
-
-        Everywhere, or only in some `layers`, or only in some (layer, head) pairs.
-        """
-        ...
-
-    async def hidden(
-        self, tokens: TokenizedTrace, units: Sequence[Unit], layers: Sequence[int]
-    ) -> Hidden:
-        """Mean hidden state of each unit after each of some layers (negative: from the end)."""
+    async def look(self, calls: Sequence[Call]) -> list[Observation]:
+        """Answer calls of `tracelab.core.look`, in order; it never raises for one call."""
         ...
 
 

@@ -11,7 +11,7 @@ Not thread-safe for one model: while a probe is open, all its forward passes go 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Protocol
@@ -43,7 +43,7 @@ class Probe(Protocol):
             scaling: What query · key is multiplied with.
 
         Returns:
-            A mask of the same kind; [batch, heads, rows, keys] where heads differ.
+            A mask of the same kind.
         """
         ...
 
@@ -115,36 +115,20 @@ def causal(rows: int, keys: int, device: Any) -> torch.Tensor:
 class Suppression:
     """A probe that hides a range of positions from all later ones, one range a batch row."""
 
-    def __init__(
-        self,
-        hidden: Sequence[tuple[int, int] | None],
-        *,
-        layers: Collection[int] | None = None,
-        heads: Collection[tuple[int, int]] | None = None,
-    ) -> None:
-        """Choose what to hide.
+    def __init__(self, hidden: Sequence[tuple[int, int] | None]) -> None:
+        """Choose what to hide, in every layer and head.
 
         Args:
             hidden: For each batch row the positions `[start, end)` that positions from `end` on
                 may not see; None leaves the row as it is.
-            layers: Only in these layers.
-            heads: Only in these (layer, head) pairs. With neither: in all.
         """
         self._hidden = [(0, 0) if r is None else r for r in hidden]
-        self._layers = layers
-        self._heads = heads
 
     def __call__(self, layer: int, query: Any, key: Any, mask: Any, scaling: float) -> Any:
-        """Boolean mask [batch, 1 or heads, rows, keys]."""
+        """Boolean mask [batch, 1, rows, keys]."""
         rows, keys, device = query.shape[2], key.shape[2], query.device
         seen = causal(rows, keys, device)[None, None] if mask is None else mask[..., :keys]
-        if self._layers is not None and layer not in self._layers:
-            return seen
         start, end = torch.tensor(self._hidden, device=device).T[..., None, None]
         p = torch.arange(keys, device=device)
         hide = ((p >= start) & (p < end) & (p[keys - rows :, None] >= end))[:, None]
-        if self._heads is not None:
-            chosen = torch.zeros(query.shape[1], dtype=torch.bool, device=device)
-            chosen[[h for at, h in self._heads if at == layer]] = True
-            hide = hide & chosen[:, None, None]
         return seen & ~hide

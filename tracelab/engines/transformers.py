@@ -8,31 +8,24 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Collection, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from tracelab.core.errors import EngineError, ModelLoadError, one_line
-from tracelab.core.item import FinishReason, Item, Observation, Sampling
-from tracelab.core.trace import TokenizedTrace
-from tracelab.core.unit import Unit
-from tracelab.engines.base import Counters, EngineSpec, Hidden, Range, failed, overlong
+from tracelab.core.item import Call, FinishReason, Item, Observation, Sampling
+from tracelab.engines.base import Counters, EngineSpec, failed, overlong
 from tracelab.engines.tokenizer import HFTokenizer
-from tracelab.studies.anchors.attend import MIN_DISTANCE, AttentionMaps, Head
-from tracelab.studies.anchors.suppress import Suppressed
-from tracelab.studies.cite.heads import SpanAttention
 
 log = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     import torch
 
-_T = TypeVar("_T")
-
 
 class TransformersEngine:
     """Serves one model through transformers, in this process."""
 
-    capabilities = frozenset({"generate", "score", "attention", "suppress", "hidden"})
+    capabilities = frozenset({"generate", "score", "look"})
 
     def __init__(self, spec: EngineSpec) -> None:
         """Load the model.
@@ -95,69 +88,9 @@ class TransformersEngine:
             )
         ]
 
-    async def attention(
-        self,
-        tokens: TokenizedTrace,
-        units: Sequence[Unit],
-        *,
-        min_distance: int = MIN_DISTANCE,
-        depth_control: bool = False,
-        heads: Sequence[Head] = (),
-    ) -> AttentionMaps:
-        """See `WhiteBox.attention`."""
-        from tracelab.engines import white_box
-
-        return self._look(
-            _size(tokens),
-            lambda: white_box.attention_maps(
-                self._model, tokens, units, min_distance, depth_control, heads
-            ),
-            lambda why: AttentionMaps(tokens.trace.trace_id, error=why),
-        )
-
-    async def span_attention(
-        self, ids: Sequence[int], spans: Sequence[Range], targets: Sequence[Range]
-    ) -> SpanAttention:
-        """See `WhiteBox.span_attention`."""
-        from tracelab.engines import white_box
-
-        return self._look(
-            len(ids),
-            lambda: SpanAttention(white_box.span_attention(self._model, ids, spans, targets)),
-            lambda why: SpanAttention(error=why),
-        )
-
-    async def suppressed(
-        self,
-        tokens: TokenizedTrace,
-        units: Sequence[Unit],
-        *,
-        sources: Collection[int] | None = None,
-        layers: Collection[int] | None = None,
-        heads: Collection[Head] | None = None,
-    ) -> Suppressed:
-        """See `WhiteBox.suppressed`."""
-        from tracelab.engines import white_box
-
-        return self._look(
-            _size(tokens),
-            lambda: white_box.suppressed(
-                self._model, tokens, units, sources, layers, heads, self._max_batch
-            ),
-            lambda why: Suppressed(tokens.trace.trace_id, error=why),
-        )
-
-    async def hidden(
-        self, tokens: TokenizedTrace, units: Sequence[Unit], layers: Sequence[int]
-    ) -> Hidden:
-        """See `WhiteBox.hidden`."""
-        from tracelab.engines import white_box
-
-        return self._look(
-            _size(tokens),
-            lambda: white_box.hidden_states(self._model, tokens, units, layers),
-            lambda why: Hidden(tokens.trace.trace_id, error=why),
-        )
+    async def look(self, calls: Sequence[Call]) -> list[Observation]:
+        """See `WhiteBox.look`."""
+        return [o for call in calls for o in self._look(call)]
 
     def close(self) -> None:
         """Drop the model."""
@@ -172,21 +105,23 @@ class TransformersEngine:
         except Exception as e:  # one bad item is data
             return failed(item, "engine", f"{type(e).__name__}: {e}")
 
-    def _look(self, need: int, look: Callable[[], _T], refused: Callable[[str], _T]) -> _T:
-        """Look inside the model at a trace of `need` tokens; what cannot be done is data."""
-        holds = self.spec.context_length
+    def _look(self, call: Call) -> list[Observation]:
+        """Look inside the model; what cannot be done is data."""
+        from tracelab.engines import white_box
+
+        need, holds = white_box.tokens_of(call.content), self.spec.context_length
         if need > holds:
-            return refused(
-                f"overlong: the trace has {need} tokens but the model's context holds {holds}"
+            return _unseen(
+                call, f"overlong: the trace has {need} tokens but the model's context holds {holds}"
             )
         try:
-            found = look()
+            value = white_box.look(self._model, call.content, self._max_batch)
         except EngineError as e:
-            return refused(f"unsupported: {one_line(e, 500)}")
+            return _unseen(call, f"unsupported: {one_line(e, 500)}")
         except Exception as e:
-            return refused(f"engine: {type(e).__name__}: {one_line(e, 500)}")
+            return _unseen(call, f"engine: {type(e).__name__}: {one_line(e, 500)}")
         self.counters.prompt_tokens += need
-        return found
+        return [Observation.of(call.key, r, value) for r in call.replicate_range]
 
     def _generate_one(self, item: Item) -> list[Observation]:
         import torch
@@ -305,8 +240,10 @@ def _processed(logits: torch.Tensor, s: Sampling) -> torch.Tensor:
     return logits.log_softmax(-1)
 
 
-def _size(tokens: TokenizedTrace) -> int:
-    return len(tokens.prompt_ids) + len(tokens.response_ids)
+def _unseen(call: Call, error: str) -> list[Observation]:
+    return [
+        Observation(call.key, r, finish_reason="error", error=error) for r in call.replicate_range
+    ]
 
 
 def _eos_ids(model: Any) -> frozenset[int]:

@@ -1,4 +1,4 @@
-"""Looking inside a transformers model: attention by sentence, attention suppressed, hidden states.
+"""Looking inside a transformers model: attention between ranges of tokens, and its suppression.
 
 For the models that `tracelab.engines.probe` can probe. Memory is bounded: attention weights exist
 for one block of queries of one layer at a time, logits for one block of rows, key-value caches for
@@ -7,20 +7,24 @@ one group of variants. Positions count from the first prompt token; ranges are h
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike, NDArray
 from transformers import DynamicCache
 
 from tracelab.core.errors import EngineError
-from tracelab.core.trace import TokenizedTrace
-from tracelab.core.unit import Unit
-from tracelab.engines.base import Hidden
+from tracelab.core.look import (
+    ATTENTION,
+    SPANS,
+    SUPPRESSION,
+    AttentionMaps,
+    SpanAttention,
+    Suppressed,
+)
 from tracelab.engines.probe import Suppression, causal, probing, shape_of
-from tracelab.studies.anchors.attend import AttentionMaps, Head, vertical_scores
-from tracelab.studies.anchors.suppress import Suppressed
 
 BLOCK_BYTES = 256 * 2**20
 """Most memory of one block of attention weights, or of one block of logits."""
@@ -30,90 +34,94 @@ CACHE_BYTES = 4 * 2**30
 Range = tuple[int, int]
 
 
-def attention_maps(
-    model: Any,
-    tokens: TokenizedTrace,
-    units: Sequence[Unit],
-    min_distance: int,
-    depth_control: bool,
-    heads: Sequence[Head],
-) -> AttentionMaps:
-    """See `WhiteBox.attention`. Keeps [heads, units, units] of one layer and of `heads`."""
+def tokens_of(content: Mapping[str, Any]) -> int:
+    """How many tokens the model reads to answer a call of `tracelab.core.look`."""
+    if content["what"] == SPANS:
+        return len(content["ids"])
+    return len(content["prompt_ids"]) + len(content["response_ids"])
+
+
+def look(model: Any, content: Mapping[str, Any], variants: int) -> dict[str, Any]:
+    """The answer to a call of `tracelab.core.look`.
+
+    Args:
+        model: A causal language model.
+        content: The call's.
+        variants: Most units that are hidden in one batch.
+
+    Raises:
+        EngineError: It cannot be seen in this model.
+    """
+    if content["what"] == ATTENTION:
+        return _attention(model, content).value()
+    if content["what"] == SUPPRESSION:
+        return _suppressed(model, content, variants).value()
+    if content["what"] == SPANS:
+        spans, targets = (_ranges(content[k]) for k in ("spans", "targets"))
+        return SpanAttention(span_attention(model, content["ids"], spans, targets)).value()
+    raise EngineError(f"there is no {content['what']!r} to look at")
+
+
+def _attention(model: Any, content: Mapping[str, Any]) -> AttentionMaps:
     layers, per_layer = shape_of(model)
-    _check(model, heads)
-    vertical = np.empty((layers, per_layer, len(units)))
-    mean = np.zeros((len(units), len(units)))
-    kept: dict[Head, np.ndarray] = {}
+    size = len(content["units"])
+    vertical = np.empty((layers, per_layer, size))
+    mean = np.zeros((size, size))
 
     def on_layer(layer: int, matrix: np.ndarray) -> None:
-        vertical[layer] = vertical_scores(
-            matrix, min_distance=min_distance, depth_control=depth_control
-        )
+        vertical[layer] = vertical_scores(matrix, min_distance=content["min_distance"])
         mean[...] += matrix.mean(0, dtype=np.float64) / layers
-        kept.update({at: matrix[at[1]].copy() for at in heads if at[0] == layer})
 
-    ids, ranges = _placed(tokens, units)
+    ids, ranges = _placed(content)
     sentence_attention(model, ids, ranges, on_layer)
-    none = np.empty((0, len(units), len(units)), dtype=np.float32)
-    return AttentionMaps(
-        trace_id=tokens.trace.trace_id,
-        vertical=vertical,
-        mean=mean,
-        heads=tuple(heads),
-        matrices=np.stack([kept[h] for h in heads]) if heads else none,
-        min_distance=min_distance,
-        depth_control=depth_control,
-    )
+    return AttentionMaps(vertical, mean)
 
 
-def suppressed(
-    model: Any,
-    tokens: TokenizedTrace,
-    units: Sequence[Unit],
-    sources: Collection[int] | None,
-    layers: Collection[int] | None,
-    heads: Collection[Head] | None,
-    variants: int,
-) -> Suppressed:
-    """See `WhiteBox.suppressed`."""
-    _check(model, [*(heads or ()), *((layer, 0) for layer in layers or ())])
-    hidden = [
-        u for u in units
-        if u.token_end > u.token_start and (sources is None or u.index in sources)
-    ]  # fmt: skip
-    ids, ranges = _placed(tokens, hidden)
-    kl, drop = suppressed_rows(model, ids, ranges, layers=layers, heads=heads, variants=variants)
-    response = slice(len(tokens.prompt_ids), None)
-    return Suppressed(
-        trace_id=tokens.trace.trace_id,
-        sources=tuple(u.index for u in hidden),
-        kl=kl[:, response],
-        drop=drop[:, response],
-    )
+def _suppressed(model: Any, content: Mapping[str, Any], variants: int) -> Suppressed:
+    ids, ranges = _placed(content)
+    sources = tuple(i for i, (start, end) in enumerate(ranges) if end > start)
+    hidden = [ranges[i] for i in sources]
+    kl, drop = suppressed_rows(model, ids, hidden, variants=variants)
+    response = slice(len(content["prompt_ids"]), None)
+    return Suppressed(sources, kl[:, response], drop[:, response])
 
 
-def hidden_states(
-    model: Any, tokens: TokenizedTrace, units: Sequence[Unit], layers: Sequence[int]
-) -> Hidden:
-    """See `WhiteBox.hidden`."""
-    ids, ranges = _placed(tokens, units)
-    vectors = sentence_hidden(model, ids, ranges, layers)
-    return Hidden(tokens.trace.trace_id, tuple(layers), vectors)
-
-
-def _check(model: Any, heads: Collection[Head]) -> None:
-    """Refuse heads that the model has not: leaving them out would look like no effect."""
-    layers, per_layer = shape_of(model)
-    for layer, head in heads:
-        if not (0 <= layer < layers and 0 <= head < per_layer):
-            raise EngineError(f"the model has no head {head} in a layer {layer}")
-
-
-def _placed(tokens: TokenizedTrace, units: Sequence[Unit]) -> tuple[list[int], list[Range]]:
+def _placed(content: Mapping[str, Any]) -> tuple[list[int], list[Range]]:
     """All tokens of a trace, and the position range of each unit."""
-    at = len(tokens.prompt_ids)
-    ranges = [(at + u.token_start, at + u.token_end) for u in units]
-    return [*tokens.prompt_ids, *tokens.response_ids], ranges
+    at = len(content["prompt_ids"])
+    units = [(at + start, at + end) for start, end in _ranges(content["units"])]
+    return [*content["prompt_ids"], *content["response_ids"]], units
+
+
+def _ranges(pairs: Sequence[Sequence[int]]) -> list[Range]:
+    return [(start, end) for start, end in pairs]
+
+
+def vertical_scores(matrix: ArrayLike, *, min_distance: int) -> NDArray[np.float64]:
+    """Mean attention that each unit gets from the units well after it.
+
+    score[j] = nan-mean over rows i >= j + min_distance of matrix[i, j] (Thought Anchors,
+    arXiv:2506.19143, section 5).
+
+    Args:
+        matrix: Mean attention between units, [..., units, units]; entries above the diagonal are
+            ignored.
+        min_distance: Least distance of a row that counts; at least 1.
+
+    Returns:
+        [..., units]; NaN where no row counts.
+
+    Raises:
+        ValueError: `min_distance` is less than 1.
+    """
+    if min_distance < 1:
+        raise ValueError("min_distance is at least 1: a unit's attention to itself says nothing")
+    a = np.array(matrix, dtype=np.float64)
+    i, j = np.indices(a.shape[-2:])
+    a[..., i < j + min_distance] = np.nan
+    counted = np.isfinite(a).sum(-2)
+    with np.errstate(invalid="ignore"):
+        return np.asarray(np.nansum(a, axis=-2) / np.where(counted, counted, np.nan))
 
 
 def sentence_attention(
@@ -235,8 +243,6 @@ def suppressed_rows(
     ids: Sequence[int],
     ranges: Sequence[Range],
     *,
-    layers: Collection[int] | None = None,
-    heads: Collection[Head] | None = None,
     variants: int = 8,
     block_bytes: int = BLOCK_BYTES,
     cache_bytes: int = CACHE_BYTES,
@@ -252,8 +258,6 @@ def suppressed_rows(
         model: A causal language model.
         ids: The whole text, T tokens.
         ranges: Half-open non-empty positions to hide, one variant each.
-        layers: See `Suppression`.
-        heads: See `Suppression`.
         variants: Most variants in one batch.
         block_bytes: Most memory of a block of logits; their float64 copies stay within it too.
         cache_bytes: Most memory of the batch's key-value caches (one variant always runs).
@@ -288,7 +292,7 @@ def suppressed_rows(
                     for c in base.layers
                 ]
             )  # fmt: skip
-            probe = Suppression([None, *(ranges[k] for k in picked)], layers=layers, heads=heads)
+            probe = Suppression([None, *(ranges[k] for k in picked)])
             with probing(model, probe):
                 vocabulary = model.config.get_text_config().vocab_size
                 width = model.dtype.itemsize
@@ -327,45 +331,4 @@ def _compare(logits: torch.Tensor, said: torch.Tensor, block_bytes: int) -> np.n
         at = said[a : a + step, None].expand(batch - 1, -1, 1)
         parts.append(torch.stack([terms.sum(-1), change.gather(-1, at)[..., 0]]))
     result: np.ndarray = torch.cat(parts, -1).cpu().numpy()
-    return result
-
-
-def sentence_hidden(
-    model: Any, ids: Sequence[int], ranges: Sequence[Range], layers: Sequence[int]
-) -> np.ndarray:
-    """Mean hidden state of each range after each of some layers.
-
-    Args:
-        model: A causal language model.
-        ids: The whole text.
-        ranges: Half-open positions; empty ones give NaN.
-        layers: Which layers, from 0; negative ones count from the end.
-
-    Returns:
-        float32 [layers, ranges, width]: the residual stream after the layer, before the final
-        normalisation.
-    """
-    count = shape_of(model)[0]
-    stacks = [m for m in model.modules() if isinstance(m, torch.nn.ModuleList) and len(m) == count]
-    if not stacks:
-        raise EngineError("the model has no list of decoder layers")
-    means: dict[int, torch.Tensor] = {}
-
-    def keep(layer: int) -> Callable[..., None]:
-        def hook(module: Any, inputs: Any, output: Any) -> None:
-            states = (output[0] if isinstance(output, tuple) else output)[0].float()
-            means[layer] = torch.stack([states[s:e].mean(0) for s, e in ranges]).cpu()
-
-        return hook
-
-    wanted = [layer % count for layer in layers]
-    handles = [stacks[0][k].register_forward_hook(keep(k)) for k in set(wanted)]
-    try:
-        with torch.inference_mode():
-            tokens = torch.tensor([list(ids)], device=model.device)
-            model(input_ids=tokens, use_cache=False, logits_to_keep=1)
-    finally:
-        for handle in handles:
-            handle.remove()
-    result: np.ndarray = torch.stack([means[k] for k in wanted]).numpy()
     return result

@@ -1,1 +1,3 @@
-"""Which sentences of a chain of thought decided the answer?"""
+"""Thought anchors: which sentences of a chain of thought decided the answer? Pure."""
+
+from tracelab.studies.anchors.study import Anchors as Anchors

@@ -1,13 +1,12 @@
-"""Where the next rollouts teach most: adaptive allocation over all traces of a run.
+"""Where the next rollouts teach most.
 
-Each round, the value curves are fitted to what has been seen, and the next tokens go where they
-are expected to shrink the posterior variance of the importances most per generated token. A
-rollout started at boundary i leaves the trace in unit j with a known probability, and then it is a
-draw of U_j; U_j enters ΔV_j and, through V_j, the importances before it. Nothing here looks at a
-reward but through the posterior, and the posterior does not mind when sampling stops.
+The value curves are fitted to what has been seen, and the next tokens go where they are expected to
+shrink the posterior variance of the importances most per generated token. A rollout started at
+boundary i leaves the trace in unit j with a known probability, and then it is a draw of U_j; U_j
+enters ΔV_j and, through V_j, the importances before it. Nothing here looks at a reward but through
+the posterior, and the posterior does not mind when sampling stops.
 
-Deterministic: the same observations give the same plan, so a resumed run repeats its own rounds
-from the journal. Pure.
+Deterministic: the same observations give the same plan. Pure.
 """
 
 from __future__ import annotations
@@ -15,13 +14,15 @@ from __future__ import annotations
 import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tracelab.stats.intervals import Floats
 from tracelab.stats.value_curve import Posterior
-from tracelab.studies.anchors.resample import Ints, Tally
+from tracelab.studies.anchors.grouping import Ints
+from tracelab.studies.anchors.tally import Tally
 
 _NEGLIGIBLE = 0.02
 """Chance of reaching a unit below which it is not worth reckoning with."""
@@ -29,7 +30,7 @@ _NEGLIGIBLE = 0.02
 
 @dataclass(slots=True)
 class Progress:
-    """One trace between two rounds.
+    """One trace before a round.
 
     Attributes:
         counts: Its rollouts so far.
@@ -66,14 +67,17 @@ def first_round(counts: Tally, *, initial: int, certify_below: float) -> Ints:
     return np.append(plan, initial).astype(np.int64)
 
 
-def next_round(traces: Sequence[Progress], *, tokens: float, batch: int, cap: int) -> list[Ints]:
+def next_round(
+    traces: Sequence[Progress], *, tokens: float, batch: int, cap: int, most: float = inf
+) -> list[Ints]:
     """Spend about `tokens` generated tokens where they shrink open importances' variance most.
 
     Args:
-        traces: All traces of the run.
+        traces: The traces among which they are divided.
         tokens: Expected tokens to spend; the last batch may overrun it.
         batch: Rollouts a request.
         cap: Most rollouts ever planned from one boundary.
+        most: Expected tokens that are not overrun by more than half a rollout.
 
     Returns:
         Additional rollouts a boundary, one array [N + 1] a trace; all zero when nothing is open.
@@ -98,6 +102,10 @@ def next_round(traces: Sequence[Progress], *, tokens: float, batch: int, cap: in
         if now >= 0:
             break
         size = min(batch, cap - int(traces[k].planned[b] + more[k][b]))
+        if most < inf:
+            size = min(size, int((most - spent) / float(traces[k].cost[b]) + 0.5))
+            if size < 1:  # too dear; what is left may do for a boundary nearer to the end
+                continue
         more[k][b] += size
         spent += size * float(traces[k].cost[b])
         minds[k].expect(b, size)

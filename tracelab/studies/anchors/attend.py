@@ -6,26 +6,30 @@ vertical scores are concentrated on few sentences (high kurtosis) are *receiver 
 sentence's receiver score is its mean vertical score in those (Thought Anchors, arXiv:2506.19143,
 section 5). Attention is a correlate of importance, not an effect: nothing is intervened on.
 
-Pure: knows nothing of engines. Attention lies in [0, 1]. What cannot be seen (a later sentence, a
-sentence without a token of its own) is NaN, never 0.
+Pure. Attention lies in [0, 1]. What cannot be seen (a later sentence, a sentence without a token of
+its own) is NaN, never 0.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
-from tracelab.core.finding import Link, Score, ScoreStatus
+from tracelab.core.finding import Findings, Link, Metric, Score
+from tracelab.core.flow import Ask, Flow, together
+from tracelab.core.item import Observation
+from tracelab.core.look import AttentionMaps, attention_call
 from tracelab.core.unit import Unit
+from tracelab.studies.anchors.case import Reasoning
+from tracelab.studies.anchors.cohort import Cohort, Method
+from tracelab.studies.anchors.methods import METHODS
 
 METHOD = "attend"
 METRIC = "receiver_attention"
 LINK_METRIC = "attention"
-ESTIMATOR_VERSION = 1
-"""Bumped whenever the same attention would give other numbers."""
 
 MIN_DISTANCE = 4
 """Sentences this close after a sentence say nothing about it (the published choice)."""
@@ -33,85 +37,12 @@ MIN_DISTANCE = 4
 RECEIVER_HEADS = 20
 """Heads that count as receivers (the published choice, for models of many hundred heads)."""
 
+RECEIVER_SHARE = 0.25
+"""Share of the heads that count as receivers in a smaller model."""
+
 Floats = NDArray[np.float64]
 Head = tuple[int, int]
 """(layer, head), both from 0."""
-
-
-def _none() -> Floats:
-    return np.empty((0, 0))
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class AttentionMaps:
-    """What an engine saw of one trace's attention. Rows attend, columns are attended to.
-
-    Attributes:
-        trace_id: The trace.
-        vertical: Vertical score of each unit in each head, [layers, heads, units]; NaN for the
-            last units, which have no unit far enough after them.
-        mean: Sentence-mean attention averaged over all heads, [units, units]: entry [i, j] is the
-            mean, over tokens of i and tokens of j, of the attention that i's pay to j's; NaN for
-            j > i and for units without tokens.
-        heads: Heads whose own matrices were asked for, in the order of `matrices`.
-        matrices: Their sentence-mean attention, float32 [kept heads, units, units].
-        min_distance: As used in `vertical`.
-        depth_control: As used in `vertical`.
-        error: `kind: sentence` when the engine could not do it; the arrays are then empty.
-    """
-
-    trace_id: str
-    vertical: Floats = field(default_factory=lambda: np.empty((0, 0, 0)))
-    mean: Floats = field(default_factory=_none)
-    heads: tuple[Head, ...] = ()
-    matrices: NDArray[np.float32] = field(
-        default_factory=lambda: np.empty((0, 0, 0), dtype=np.float32)
-    )
-    min_distance: int = MIN_DISTANCE
-    depth_control: bool = False
-    error: str | None = None
-
-
-def vertical_scores(
-    matrix: ArrayLike, *, min_distance: int = MIN_DISTANCE, depth_control: bool = False
-) -> Floats:
-    """Mean attention that each sentence gets from the sentences well after it.
-
-    score[j] = nan-mean over rows i >= j + min_distance of matrix[i, j].
-
-    Args:
-        matrix: Sentence-mean attention, [..., units, units]; entries above the diagonal are
-            ignored.
-        min_distance: Least distance of a row that counts; at least 1.
-        depth_control: First replace each row by its ranks among the sentences it can see (average
-            rank for ties), divided by how many those are: later rows share their attention among
-            more sentences, which this takes out. Scores are then in (0, 1].
-
-    Returns:
-        [..., units]; NaN where no row counts.
-
-    Raises:
-        ValueError: `min_distance` is less than 1.
-    """
-    if min_distance < 1:
-        raise ValueError(
-            "min_distance is at least 1: a sentence's attention to itself says nothing"
-        )
-    a = np.array(matrix, dtype=np.float64)
-    n = a.shape[-1]
-    i, j = np.indices((n, n))
-    a[..., j > i] = np.nan
-    if depth_control and n:
-        from scipy import stats  # seconds to import
-
-        seen = np.isfinite(a)
-        # Unseen entries get the highest ranks, so that they move nobody else's.
-        ranks = stats.rankdata(np.where(seen, a, np.inf), axis=-1)
-        a = np.where(seen, ranks / np.maximum(seen.sum(-1, keepdims=True), 1), np.nan)
-    a[..., i < j + min_distance] = np.nan
-    counted = np.isfinite(a).sum(-2)
-    with np.errstate(invalid="ignore"):
-        return np.asarray(np.nansum(a, axis=-2) / np.where(counted, counted, np.nan))
 
 
 def head_kurtosis(traces: Iterable[AttentionMaps]) -> Floats:
@@ -170,12 +101,18 @@ def receiver_heads(
 
 
 def estimate(
-    maps: AttentionMaps, units: Sequence[Unit], heads: Sequence[Head], *, level: float = 0.95
+    trace_id: str,
+    maps: AttentionMaps,
+    units: Sequence[Unit],
+    heads: Sequence[Head],
+    *,
+    level: float = 0.95,
 ) -> list[Score]:
     """Receiver score of each sentence: its vertical score, averaged over the receiver heads.
 
     Args:
-        maps: The trace's attention.
+        trace_id: The trace.
+        maps: Its attention.
         units: The units it was computed for.
         heads: The receiver heads, from `receiver_heads`.
         level: Stored with the scores; they have no interval, because one pass over one trace is
@@ -186,98 +123,119 @@ def estimate(
         over. `insufficient` when there are none, or no receiver head; `failed` when the engine
         could not do it.
     """
-    layers, columns = [h[0] for h in heads], [h[1] for h in heads]
-    extra = {
-        "heads": [list(h) for h in heads],
-        "min_distance": maps.min_distance,
-        "depth_control": maps.depth_control,
-    }
     values, rows = np.full(len(units), np.nan), np.zeros(len(units), dtype=int)
     if maps.error is None:
         own = np.array([u.token_end > u.token_start for u in units], dtype=bool)
         for at in range(len(units)):
-            rows[at] = int(own[at + maps.min_distance :].sum()) if own[at] else 0
+            rows[at] = int(own[at + MIN_DISTANCE :].sum()) if own[at] else 0
         if heads:
-            values = maps.vertical[layers, columns].mean(0)
-    return [
-        _score(maps, u, float(v), int(n), level, extra)
-        for u, v, n in zip(units, values, rows, strict=True)
-    ]
+            values = maps.vertical[[h[0] for h in heads], [h[1] for h in heads]].mean(0)
+    scores = []
+    for u, value, n in zip(units, values, rows, strict=True):
+        extra: dict[str, object] = {
+            "heads": [list(h) for h in heads],
+            "min_distance": MIN_DISTANCE,
+        }
+        if maps.error is not None:
+            extra["reason"] = maps.error
+        elif u.token_end == u.token_start:
+            extra["reason"] = "the sentence has no token of its own"
+        elif not n:
+            extra["reason"] = "no sentence comes far enough after it"
+        elif not np.isfinite(value):
+            extra["reason"] = "no head is a receiver: the traces are too short"
+        scores.append(
+            Score.of(
+                trace_id, u.kind, u.index, METHOD, METRIC, float(value), level=level, n=int(n),
+                failed=maps.error is not None, evidence="scored", extra=extra,
+            )
+        )  # fmt: skip
+    return scores
 
 
 def links(
-    maps: AttentionMaps,
-    units: Sequence[Unit],
-    heads: Sequence[Head] | None = None,
-    *,
-    level: float = 0.95,
+    trace_id: str, maps: AttentionMaps, units: Sequence[Unit], *, level: float = 0.95
 ) -> list[Link]:
     """Sentence→sentence attention: from the earlier unit, which is read, to the later, which reads.
 
     Args:
-        maps: The trace's attention.
+        trace_id: The trace.
+        maps: Its attention.
         units: The units it was computed for.
-        heads: Average over these (their matrices must have been kept); None averages over all.
         level: As for `estimate`; there is no interval.
 
     Returns:
         One link `attention` for each pair of units, earlier to later: the mean attention of the
-        later one's tokens to each token of the earlier one, averaged over the heads, in [0, 1]; n
+        later one's tokens to each token of the earlier one, averaged over all heads, in [0, 1]; n
         is the number of heads. `insufficient` where one of the two has no token; `failed` when
         the engine could not do it.
-
-    Raises:
-        ValueError: A head's matrix was not kept, or the list of heads is empty.
     """
-    matrix, n = np.full((len(units), len(units)), np.nan), 0
-    if maps.error is None and heads is None:
-        matrix, n = maps.mean, maps.vertical.shape[0] * maps.vertical.shape[1]
-    elif maps.error is None and heads is not None:
-        at = {head: k for k, head in enumerate(maps.heads)}
-        if not heads or (lost := [h for h in heads if h not in at]):
-            raise ValueError(f"the engine kept no matrix of {lost[0] if heads else 'no head'}")
-        matrix = maps.matrices[[at[h] for h in heads]].astype(np.float64).mean(0)
-        n = len(heads)
-    missing: ScoreStatus = "insufficient" if maps.error is None else "failed"
-    found = []
-    for i, target in enumerate(units):
-        for source, value in zip(units[:i], matrix[i, :i].tolist(), strict=True):
-            ok = bool(np.isfinite(value))
-            found.append(
-                Link(
-                    maps.trace_id, target.kind, source.index, target.index, METHOD, LINK_METRIC,
-                    value if ok else None, None, None, level, n if ok else 0,
-                    "ok" if ok else missing, "scored", {"reason": maps.error} if maps.error else {},
-                )
-            )  # fmt: skip
-    return found
+    failed = maps.error is not None
+    matrix = np.full((len(units), len(units)), np.nan) if failed else maps.mean
+    heads = 0 if failed else maps.vertical.shape[0] * maps.vertical.shape[1]
+    return [
+        Link.of(
+            trace_id, target.kind, source.index, target.index, METHOD, LINK_METRIC, value,
+            level=level, n=heads if np.isfinite(value) else 0, failed=failed, evidence="scored",
+            extra={"reason": maps.error} if failed else {},
+        )
+        for i, target in enumerate(units)
+        for source, value in zip(units[:i], matrix[i, :i].tolist(), strict=True)
+    ]  # fmt: skip
 
 
-def _score(
-    maps: AttentionMaps, unit: Unit, value: float, n: int, level: float, extra: dict[str, object]
-) -> Score:
-    extra = dict(extra)
-    ok = bool(np.isfinite(value))
-    if maps.error is not None:
-        extra["reason"] = maps.error
-    elif unit.token_end == unit.token_start:
-        extra["reason"] = "the sentence has no token of its own"
-    elif not n:
-        extra["reason"] = "no sentence comes far enough after it"
-    elif not ok:
-        extra["reason"] = "no head is a receiver: the traces are too short"
-    return Score(
-        trace_id=maps.trace_id,
-        unit_kind=unit.kind,
-        unit_index=unit.index,
-        method=METHOD,
-        metric=METRIC,
-        value=value if ok else None,
-        lo=None,
-        hi=None,
-        level=level,
-        n=n,
-        status="ok" if ok else "failed" if maps.error is not None else "insufficient",
-        evidence="scored",
-        extra=extra,
+@dataclass(slots=True)
+class _Seen:
+    """What is kept of one trace until the receiver heads of all are known."""
+
+    maps: AttentionMaps
+    links: list[Link]
+
+
+@METHODS.register(METHOD, order=5)
+class Attend(Method):
+    """Receiver heads."""
+
+    help = "which sentences later ones attend to (looks inside the model)"
+    metrics = (
+        Metric(METRIC, "attention", "later sentences attend to it", 0, 1),
+        Metric(LINK_METRIC, "attention", "the later sentence attends to the earlier", 0, 1),
     )
+
+    def ask(self, cohort: Cohort) -> Flow[None]:
+        """Look at every trace; receiver heads are those that behave so over all of them."""
+        yield from together(self._look(case, cohort) for case in cohort.cases)
+        seen: list[_Seen] = [case.held[METHOD] for case in cohort.cases]
+        heads: Sequence[Head] = ()
+        shape = next((s.maps.vertical.shape for s in seen if s.maps.error is None), None)
+        if shape is not None:
+            few = shape[0] * shape[1] * RECEIVER_SHARE < RECEIVER_HEADS
+            heads = receiver_heads(
+                [s.maps for s in seen], top=RECEIVER_SHARE if few else RECEIVER_HEADS
+            )
+        level = cohort.options.level
+        for case, s in zip(cohort.cases, seen, strict=True):
+            scores = estimate(case.trace_id, s.maps, case.units, heads, level=level)
+            case.held[METHOD] = Findings(scores, s.links)
+
+    def _look(self, case: Reasoning, cohort: Cohort) -> Flow[None]:
+        def take(batch: Sequence[Observation]) -> None:
+            [o] = batch
+            maps = AttentionMaps.of(o)
+            found = links(case.trace_id, maps, case.units, level=cohort.options.level)
+            case.held[METHOD] = _Seen(replace(maps, mean=np.empty((0, 0))), found)
+
+        units = [(u.token_start, u.token_end) for u in case.units]
+        call = attention_call(
+            cohort.ctx.model,
+            case.tokens.prompt_ids,
+            case.tokens.response_ids,
+            units,
+            min_distance=MIN_DISTANCE,
+        )
+        yield Ask("attention", [call], take)
+
+    def estimate(self, case: Reasoning, cohort: Cohort, rng: np.random.Generator) -> Findings:
+        """Receiver scores, and attention between sentences."""
+        found: Findings = case.held[METHOD]
+        return found

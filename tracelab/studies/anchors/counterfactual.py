@@ -21,30 +21,28 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from tracelab.core.finding import Score
+from tracelab.core.finding import Findings, Metric, Score
 from tracelab.core.item import Rollout
 from tracelab.core.unit import Unit
 from tracelab.stats.divergence import entropy, log_odds_difference
 from tracelab.stats.intervals import jeffreys, wilson
-from tracelab.studies.anchors.grouping import Grouped, group
-from tracelab.studies.anchors.scoring import (
+from tracelab.studies.anchors import distribution
+from tracelab.studies.anchors.case import Reasoning
+from tracelab.studies.anchors.cohort import Cohort, Method
+from tracelab.studies.anchors.grouping import (
     INSIDE_TOKEN,
-    Answers,
-    Maker,
-    adjusted,
-    distance_scores,
+    MIN_ROLLOUTS,
+    Grouped,
+    Ints,
+    group,
 )
+from tracelab.studies.anchors.methods import METHODS
+from tracelab.studies.anchors.scoring import Answers, Make, distance_scores, make, with_fdr
 
 METHOD = "counterfactual"
-ESTIMATOR_VERSION = 2
-"""Bumped whenever the same rollouts would give other numbers."""
-
-MIN_ROLLOUTS = 4
-"""Fewest graded rollouts each group needs before a number is reported."""
 
 _COPY = 1 - 1e-6  # a cosine above it is the same text
 
-Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 
@@ -127,7 +125,7 @@ def estimate(
         far = np.setdiff1d(known, near, assume_unique=True)
         share = exact.size / (exact.size + near.size) if exact.size + near.size else 1.0
         kept = _in_proportion(after, near, share)
-        make = Maker(trace_id, u.kind, u.index, METHOD, level)
+        score = make(trace_id, u.kind, u.index, METHOD, level)
         base: dict[str, object] = {
             "threshold": cut,
             "similarity": similarity_name,
@@ -141,15 +139,15 @@ def estimate(
             base["reason"] = INSIDE_TOKEN
         both = whole and min(kept.size, far.size) >= least
         groups = Groups(g.reward[far], g.reward[after], g.reward[near], share, exact.size)
-        scores += _value(make, groups, both, base)
-        scores += distance_scores(make, answers.compare(kept, far, both, level, rng), base)
+        scores += _value(score, groups, both, base, level)
+        scores += distance_scores(score, answers.compare(kept, far, both, level, rng), base)
         n = int(exact.size + known.size)
         lo, hi = (float(v) for v in wilson(far.size, n, level))
-        fraction = float(far.size / n) if n else None
         ok = whole and (cut is not None or not left.size) and n >= least
-        scores.append(make("different_fraction", n, ok, fraction, lo, hi, base))
-        scores += _diversity(make, g, u, left, int(exact.size), least)
-    return adjusted(scores)
+        fraction = float(far.size / n) if ok else None
+        scores.append(score("different_fraction", fraction, n=n, interval=(lo, hi), extra=base))
+        scores += _diversity(score, g, u, left, int(exact.size), least)
+    return with_fdr(scores)
 
 
 def _similarities(g: Grouped) -> Floats:
@@ -194,38 +192,40 @@ def _in_proportion(after: Ints, near: Ints, share: float) -> Ints:
     return np.concatenate(list(parts))
 
 
-def _value(make: Maker, x: Groups, enough: bool, base: dict[str, object]) -> list[Score]:
+def _value(
+    score: Make, x: Groups, enough: bool, base: dict[str, object], level: float
+) -> list[Score]:
     n = x.far.size + x.after.size + x.near.size
     extra = {**base, "share_exact": x.share}
     parts = [(x.after, x.share), (x.near, 1 - x.share)]
     parts = [(rewards, w) for rewards, w in parts if w > 0]
     if not enough or any(not rewards.size for rewards, _ in parts):
-        return [make("delta_value", n, False, None, None, None, extra)]
+        return [score("delta_value", None, n=n, extra=extra)]
     means = [float(rewards.mean()) for rewards, _ in parts]
     kept = sum(w * m for m, (_, w) in zip(means, parts, strict=True))
     gap = kept - float(x.far.mean())
     # Each part's own interval, in quadrature (Zou and Donner 2008), and what the share adds.
-    far_lo, far_hi = jeffreys(x.far.sum(), x.far.size, make.level)
+    far_lo, far_hi = jeffreys(x.far.sum(), x.far.size, level)
     below, above = float(far_hi - x.far.mean()) ** 2, float(x.far.mean() - far_lo) ** 2
     for mean, (rewards, w) in zip(means, parts, strict=True):
-        lo, hi = jeffreys(rewards.sum(), rewards.size, make.level)
+        lo, hi = jeffreys(rewards.sum(), rewards.size, level)
         below, above = below + (w * float(mean - lo)) ** 2, above + (w * float(hi - mean)) ** 2
     if len(parts) == 2:
-        lo, hi = jeffreys(x.n_exact, x.n_exact + x.near.size, make.level)
+        lo, hi = jeffreys(x.n_exact, x.n_exact + x.near.size, level)
         low, high = (x.share - float(lo)), (float(hi) - x.share)
         slope = means[0] - means[1]
         below += (slope * (low if slope > 0 else high)) ** 2
         above += (slope * (high if slope > 0 else low)) ** 2
     if np.isin(np.concatenate([x.far, x.after, x.near]), (0.0, 1.0)).all():
         size = sum(rewards.size for rewards, _ in parts)
-        arms = (float(x.far.sum()), x.far.size, kept * size, size, make.level)
+        arms = (float(x.far.sum()), x.far.size, kept * size, size, level)
         extra["log_odds"] = [float(v) for v in log_odds_difference(*arms)]
     ends = max(gap - below**0.5, -1.0), min(gap + above**0.5, 1.0)
-    return [make("delta_value", n, True, gap, *ends, extra)]
+    return [score("delta_value", gap, n=n, interval=ends, extra=extra)]
 
 
 def _diversity(
-    make: Maker, g: Grouped, unit: Unit, left: Ints, n_exact: int, least: int
+    score: Make, g: Grouped, unit: Unit, left: Ints, n_exact: int, least: int
 ) -> list[Score]:
     written = [t for k in left if (t := g.rollouts[k].own_sentence) is not None]
     seen = Counter(" ".join(t.split()) for t in written)
@@ -243,8 +243,37 @@ def _diversity(
         extra["reason"] = INSIDE_TOKEN
     if n > 1:
         extra["collision"] = float((counts * (counts - 1)).sum() / (n * (n - 1)))
-    value = 1 - len(seen) / n if n else None
     return [
-        make("overdetermined", n, ok, value, None, None, extra),
-        make("entropy_before", n, ok, entropy(counts) if n else None, None, None, extra),
+        score("overdetermined", 1 - len(seen) / n if ok else None, n=n, extra=extra),
+        score("entropy_before", entropy(counts) if ok else None, n=n, extra=extra),
     ]
+
+
+@METHODS.register(METHOD, order=2)
+class Counterfactual(Method):
+    """Kept against different."""
+
+    help = "what if this sentence had said something else?"
+    metrics = (
+        Metric("delta_value", "reward", "the sentence raised the expected reward", -1, 1),
+        *distribution.METRICS,
+        Metric("different_fraction", "share", lo=0, hi=1),
+        Metric("overdetermined", "share", lo=0, hi=1),
+        Metric("entropy_before", "nats", lo=0),
+    )
+    compares = True
+
+    def estimate(self, case: Reasoning, cohort: Cohort, rng: np.random.Generator) -> Findings:
+        """Counterfactual scores of every sentence."""
+        o = cohort.options
+        return Findings(
+            estimate(
+                case.trace_id,
+                case.units,
+                case.rollouts,
+                similarity_name=cohort.similarity,
+                rng=rng,
+                threshold=o.threshold,
+                level=o.level,
+            )
+        )

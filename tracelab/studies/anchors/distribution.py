@@ -1,8 +1,7 @@
 """How much each sentence shifts the distribution of answers, whatever was written instead.
 
-Total variation and Jensen-Shannon between the answers before and after a sentence, and on demand
-the paper's KL (Thought Anchors, arXiv:2506.19143, "resampling importance"). A difference of mean
-rewards sees only right against wrong; these see every answer.
+Total variation and Jensen-Shannon between the answers before and after a sentence. A difference of
+mean rewards sees only right against wrong; these see every answer.
 
 Pure.
 """
@@ -10,45 +9,36 @@ Pure.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from math import log
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from tracelab.core.finding import Score
+from tracelab.core.finding import Metric, Score
 from tracelab.core.item import Rollout
 from tracelab.core.unit import Unit
-from tracelab.stats.divergence import kl
 from tracelab.stats.intervals import wilson
-from tracelab.studies.anchors.grouping import group
-from tracelab.studies.anchors.scoring import (
-    INSIDE_TOKEN,
-    Answers,
-    Maker,
-    adjusted,
-    distance_scores,
-    n_of,
-)
+from tracelab.studies.anchors.grouping import INSIDE_TOKEN, MIN_ROLLOUTS, group
+from tracelab.studies.anchors.scoring import Answers, distance_scores, make, with_fdr
 
 METHOD = "resample"
-ESTIMATOR_VERSION = 1
-"""Bumped whenever the same rollouts would give other numbers."""
+METRICS = (
+    Metric("tv", "probability", "the answers differ", 0, 1),
+    Metric("js", "nats", "the answers differ", 0, log(2)),
+)
 
-MIN_ROLLOUTS = 4
-"""Fewest graded rollouts each group needs before a number is reported."""
 
-
-def distribution_scores(
+def estimate(
     trace_id: str,
     units: Sequence[Unit],
     rollouts: Iterable[Rollout],
     *,
     rng: np.random.Generator,
     p_keep: ArrayLike | None = None,
-    kl_alpha: float | None = None,
     level: float = 0.95,
     min_rollouts: int = MIN_ROLLOUTS,
 ) -> list[Score]:
-    """Shift of the answer distribution across each unit: `tv`, `js`, and on demand `kl`.
+    """Shift of the answer distribution across each unit: `tv` and `js`.
 
     Before unit i the model writes it with probability p and goes on as from boundary i + 1, or
     writes something else: before = p x after + (1 - p) x replaced. So tv(before, after) is
@@ -62,8 +52,6 @@ def distribution_scores(
         rng: For permutations.
         p_keep: P(the model writes exactly unit i), shape [N], from a scoring pass; None, or NaN
             where it is unknown, takes the share of rollouts that kept it.
-        kl_alpha: Also KL(before || after) with this additive smoothing (the paper's is 1e-9); it
-            has no interval, and see `stats.divergence.kl` for what it is worth.
         level: Nominal coverage.
         min_rollouts: With fewer rollouts that replaced the unit, or from after it, `insufficient`;
             `extra["bound"]`, 1 - p, still holds for tv when p is exact.
@@ -83,7 +71,7 @@ def distribution_scores(
         p = p if known else (n_kept / n_before if n_before else float("nan"))
         whole = g.splittable(u.index)
         both = whole and min(left.size, after.size) >= least
-        make = Maker(trace_id, u.kind, u.index, METHOD, level)
+        score = make(trace_id, u.kind, u.index, METHOD, level)
         extra: dict[str, object] = {
             "n_after": int(after.size),
             "n_replaced": int(left.size),
@@ -95,14 +83,5 @@ def distribution_scores(
         if not whole:
             extra["reason"] = INSIDE_TOKEN
         found = answers.compare(after, left, both, level, rng)
-        scores += distance_scores(make, found and found.diluted(p, lo, hi), extra)
-        if kl_alpha is not None:
-            then, other = answers.counts(after), answers.counts(left)
-            value = None
-            if both:
-                before = p * then / then.sum() + (1 - p) * other / other.sum()
-                value = kl(before * n_before, then, kl_alpha)
-            scores.append(
-                make("kl", n_of(extra), both, value, None, None, {**extra, "alpha": kl_alpha})
-            )
-    return adjusted(scores)
+        scores += distance_scores(score, found and found.diluted(p, lo, hi), extra)
+    return with_fdr(scores)

@@ -13,36 +13,34 @@ recycled between boundaries: every rollout counts at its own boundary only.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from tracelab.core.errors import PlanError
-from tracelab.core.finding import Score
+from tracelab.core.finding import Findings, Metric, Score
+from tracelab.core.flow import Flow, together
 from tracelab.core.item import Item, ModelRef, Rollout, Sampling
 from tracelab.core.trace import TokenizedTrace
 from tracelab.core.unit import Unit
 from tracelab.stats.intervals import difference, wilson
-from tracelab.studies.anchors.grouping import boundary_positions, group
-from tracelab.studies.anchors.resample import Planned
-from tracelab.studies.anchors.scoring import (
+from tracelab.studies.anchors.case import Reasoning
+from tracelab.studies.anchors.cohort import Cohort, Method
+from tracelab.studies.anchors.grouping import (
     INSIDE_TOKEN,
-    Answers,
-    Maker,
-    adjusted,
-    distance_scores,
+    MIN_ROLLOUTS,
+    boundary_tokens,
+    group,
 )
+from tracelab.studies.anchors.methods import METHODS
+from tracelab.studies.anchors.rollouts import Planned, Receiver
+from tracelab.studies.anchors.scoring import Answers, distance_scores, make, with_fdr
 
 METHOD = "force"
-ESTIMATOR_VERSION = 1
-"""Bumped whenever the same rollouts would give other numbers."""
-
-MIN_ROLLOUTS = 4
-"""Fewest graded rollouts a boundary needs before a number is reported about it."""
 
 MAX_TOKENS = 32
-"""Default length of a forced answer."""
+"""Length of a forced answer."""
 
 
 def plan(
@@ -54,7 +52,6 @@ def plan(
     suffix_ids: Sequence[int],
     rollouts: int,
     seed: int,
-    max_tokens: int = MAX_TOKENS,
 ) -> list[Planned]:
     """Ask for forced answers from every boundary of a trace.
 
@@ -62,28 +59,24 @@ def plan(
         tokens: The trace and its exact tokens.
         units: Its sentences, in order.
         model: The model that will answer.
-        sampling: How; its `max_tokens` is lowered to `max_tokens`.
+        sampling: How; its `max_tokens` is lowered to `MAX_TOKENS`.
         suffix_ids: Tokens appended after each kept prefix. The caller grades the response up to
             the boundary, plus the suffix's text, plus what the model wrote.
         rollouts: Replicates a boundary.
         seed: The run's seed.
-        max_tokens: Most tokens of an answer.
 
     Returns:
         N + 1 items, in the order of the text; `start_token` counts the trace's own tokens, without
         the suffix.
 
     Raises:
-        PlanError: The suffix is empty or `max_tokens` is below 1.
+        PlanError: The suffix is empty.
     """
     if not suffix_ids:
         raise PlanError("forcing an answer needs a suffix of at least one token")
-    if max_tokens < 1:
-        raise PlanError("a forced answer needs at least one token (max_tokens)")
-    short = dataclasses.replace(sampling, max_tokens=min(max_tokens, sampling.max_tokens))
+    short = replace(sampling, max_tokens=min(MAX_TOKENS, sampling.max_tokens))
     return [
         Planned(
-            trace_id=tokens.trace.trace_id,
             boundary=b,
             start_token=start,
             item=Item(
@@ -94,7 +87,7 @@ def plan(
                 replicates=rollouts,
             ),
         )
-        for b, start in enumerate(boundary_positions(units))
+        for b, start in enumerate(boundary_tokens(units))
     ]
 
 
@@ -123,7 +116,7 @@ def estimate(
         Wilson interval); N scores `delta_value` (value after the unit minus before it,
         `stats.intervals.difference`) and N scores `tv` (`stats.contrast`).
     """
-    g = group(units, (dataclasses.replace(r, diverge_token=r.start_token) for r in rollouts))
+    g = group(units, (replace(r, diverge_token=r.start_token) for r in rollouts))
     answers, least = Answers(g), max(min_rollouts, 1)
     here = [g.at(b) for b in range(len(g.units) + 1)] if g.units else []
     n = np.array([h.size for h in here])
@@ -135,10 +128,10 @@ def estimate(
             "unanswered": sum(g.rollouts[k].outcome.status == "unanswered" for k in h),
             "ungraded": int(g.ungraded[b]),
         }
-        ok = h.size >= least
-        mean = float(total[b] / n[b]) if ok else None
-        curve = Maker(trace_id, "boundary", b, METHOD, level)
-        scores.append(curve("value", h.size, ok, mean, float(lows[b]), float(highs[b]), extra))
+        mean = float(total[b] / n[b]) if h.size >= least else None
+        ends = float(lows[b]), float(highs[b])
+        curve = make(trace_id, "boundary", b, METHOD, level)
+        scores.append(curve("value", mean, n=int(h.size), interval=ends, extra=extra))
     for u in g.units:
         i, before, after = u.index, here[u.index], here[u.index + 1]
         extra = {"n_before": int(before.size), "n_after": int(after.size)}
@@ -146,11 +139,47 @@ def estimate(
         if not whole:
             extra["reason"] = INSIDE_TOKEN
         ok = whole and min(before.size, after.size) >= least
-        make = Maker(trace_id, u.kind, i, METHOD, level)
+        score = make(trace_id, u.kind, i, METHOD, level)
         lo, hi = difference(total[i], n[i], total[i + 1], n[i + 1], level)
         gap = float(total[i + 1] / n[i + 1] - total[i] / n[i]) if ok else None
         size = int(before.size + after.size)
-        scores.append(make("delta_value", size, ok, gap, float(lo), float(hi), extra))
+        ends = float(lo), float(hi)
+        scores.append(score("delta_value", gap, n=size, interval=ends, extra=extra))
         found = answers.compare(after, before, ok, level, rng)
-        scores += [s for s in distance_scores(make, found, extra) if s.metric == "tv"]
-    return adjusted(scores)
+        scores += [s for s in distance_scores(score, found, extra) if s.metric == "tv"]
+    return with_fdr(scores)
+
+
+@METHODS.register(METHOD, order=4)
+class Force(Method):
+    """Early answering."""
+
+    help = "what the model would answer right away, before and after each sentence"
+    metrics = (
+        Metric("value", "reward", "the expected reward if the model must answer here", 0, 1),
+        Metric("delta_value", "reward", "the sentence raised the expected reward", -1, 1),
+        Metric("tv", "probability", "the answers differ", 0, 1),
+    )
+
+    def ask(self, cohort: Cohort) -> Flow[None]:
+        """Forced answers from every boundary of every trace."""
+        suffix = cohort.ctx.tokenizer.encode_text(cohort.options.force_suffix)
+        yield from together(self._ask_one(case, cohort, suffix) for case in cohort.cases)
+
+    def _ask_one(self, case: Reasoning, cohort: Cohort, suffix: Sequence[int]) -> Flow[None]:
+        ctx, o = cohort.ctx, cohort.options
+        planned = plan(
+            case.tokens,
+            case.units,
+            model=ctx.model,
+            sampling=ctx.sampling,
+            suffix_ids=suffix,
+            rollouts=o.rollouts,
+            seed=ctx.seed,
+        )
+        yield Receiver(case, cohort, forced=o.force_suffix).ask("forced answers", planned)
+
+    def estimate(self, case: Reasoning, cohort: Cohort, rng: np.random.Generator) -> Findings:
+        """Early-answering curve and forced importances."""
+        level = cohort.options.level
+        return Findings(estimate(case.trace_id, case.units, case.forced, rng=rng, level=level))

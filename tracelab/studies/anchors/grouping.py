@@ -24,7 +24,14 @@ from tracelab.core.unit import Unit
 Ints = NDArray[np.int64]
 
 
-def boundary_positions(units: Sequence[Unit]) -> list[int]:
+MIN_ROLLOUTS = 4
+"""Fewest graded rollouts each group needs before a number is reported about it."""
+
+INSIDE_TOKEN = "the sentence lies inside a token of its predecessor"
+"""Why a unit without a token of its own has no score: its two boundaries are one place."""
+
+
+def boundary_tokens(units: Sequence[Unit]) -> list[int]:
     """Token of each boundary 0..N of N units; empty without units."""
     return [*(u.token_start for u in units), units[-1].token_end] if units else []
 
@@ -35,7 +42,7 @@ def left_unit(rollout: Rollout, units: Sequence[Unit]) -> int | None:
     The unit with token_start <= diverge_token < token_end. A rollout that differs before the first
     unit or after the last one leaves in none.
     """
-    cuts = boundary_positions(units)
+    cuts = boundary_tokens(units)
     at = bisect_right(cuts, rollout.diverge_token) - 1
     return at if 0 <= at < len(units) else None
 
@@ -87,7 +94,7 @@ def group(units: Sequence[Unit], rollouts: Iterable[Rollout]) -> Grouped:
         units: The trace's units, in order, tiling its tokens.
         rollouts: Its rollouts, any order; those without a reward are counted and left out.
     """
-    cuts = np.asarray(boundary_positions(units) or [0], dtype=np.int64)
+    cuts = np.asarray(boundary_tokens(units) or [0], dtype=np.int64)
     everything = list(rollouts)
     starts = np.asarray([r.start_token for r in everything], dtype=np.int64)
     ends = np.asarray([r.diverge_token for r in everything], dtype=np.int64)

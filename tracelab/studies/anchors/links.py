@@ -18,21 +18,18 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from tracelab.core.finding import Link
+from tracelab.core.finding import Findings, Link, Metric
 from tracelab.core.item import Rollout
 from tracelab.core.unit import Unit
 from tracelab.stats.divergence import fdr_adjust
 from tracelab.stats.intervals import difference, two_sample_p
-from tracelab.studies.anchors.grouping import Grouped, group
-from tracelab.studies.anchors.scoring import INSIDE_TOKEN
+from tracelab.studies.anchors.case import Reasoning
+from tracelab.studies.anchors.cohort import Cohort, Method
+from tracelab.studies.anchors.grouping import INSIDE_TOKEN, MIN_ROLLOUTS, Grouped, group
+from tracelab.studies.anchors.methods import METHODS
 
 METHOD = "resample"
 METRIC = "link"
-ESTIMATOR_VERSION = 3
-"""Bumped whenever the same rollouts would give other numbers."""
-
-MIN_ROLLOUTS = 4
-"""Fewest graded rollouts each group needs before a link is reported."""
 
 SIMILAR = 0.8
 """Cosine from which a rollout's own sentence says what unit j says, as in the paper."""
@@ -98,10 +95,9 @@ def estimate(
         n = int(n_kept[i] + n_left[i])
         if not enough[i]:
             links += [
-                Link(trace_id, u.kind, i, j, METHOD, METRIC, None, None, None, level, n,
-                     "insufficient", extra=base)
+                Link.of(trace_id, u.kind, i, j, METHOD, METRIC, None, level=level, n=n, extra=base)
                 for j in range(i + 1, size)
-            ]  # fmt: skip
+            ]
             continue
         row = zip(
             range(i + 1, size),
@@ -112,8 +108,10 @@ def estimate(
             strict=True,
         )
         links += [
-            Link(trace_id, u.kind, i, j, METHOD, METRIC, gap, low, high, level, n, "ok",
-                 extra={**base, "rate_kept": a, "rate_replaced": b, "p": raw, "p_adjusted": adj})
+            Link.of(
+                trace_id, u.kind, i, j, METHOD, METRIC, gap, level=level, n=n, interval=(low, high),
+                extra={**base, "rate_kept": a, "rate_replaced": b, "p": raw, "p_adjusted": adj},
+            )
             for j, gap, low, high, a, b, raw, adj in row
         ]  # fmt: skip
     return links
@@ -163,3 +161,24 @@ def _wrote(g: Grouped, block: Ints, threshold: float) -> NDArray[np.bool_]:
     return np.asarray(
         follows | (own & alike[:, None]) | (bits & (unit >= np.maximum(left, 0)[:, None]))
     )
+
+
+@METHODS.register("links", order=3)
+class Links(Method):
+    """Sentence to sentence."""
+
+    help = "which sentences bring about which later ones"
+    metrics = (Metric(METRIC, "probability", "the earlier sentence brings about the later", -1, 1),)
+    compares = True
+    echoes = True
+
+    def estimate(self, case: Reasoning, cohort: Cohort, rng: np.random.Generator) -> Findings:
+        """Links of every ordered pair of sentences."""
+        found = estimate(
+            case.trace_id,
+            case.units,
+            case.rollouts,
+            similarity_name=cohort.similarity,
+            level=cohort.options.level,
+        )
+        return Findings(links=found)

@@ -14,16 +14,28 @@ Pure.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import isnan
 
 import numpy as np
 
-from tracelab.core.finding import Score, ScoreStatus
+from tracelab.core.finding import Score
 from tracelab.core.unit import Unit
-from tracelab.stats.value_curve import Posterior, Prior, posterior
-from tracelab.studies.anchors.resample import MIN_ROLLOUTS, Tally
+from tracelab.stats.value_curve import Posterior, Prior, fit, posterior
+from tracelab.studies.anchors.grouping import INSIDE_TOKEN, MIN_ROLLOUTS
+from tracelab.studies.anchors.tally import Tally
 
 METHOD = "resample-pooled"
+
+_FIT_UNITS = 600  # the prior has a dozen parameters: more units only take longer
+
+
+def fit_prior(counts: Sequence[Tally], *, rounds: int = 30, start: Prior | None = None) -> Prior:
+    """The prior of the run's value curves, from enough of its traces."""
+    chosen, units = [], 0
+    for c in counts:
+        if units < _FIT_UNITS and c.left_n.sum() > 0:
+            chosen.append(c.curve())
+            units += len(c.keep)
+    return fit(chosen, rounds, start=start)
 
 
 def estimate(
@@ -78,9 +90,10 @@ def scores(
         linked = counts.n[b] > 0 or (b < len(units) and bool(counts.exact[b]))
         ok = linked and (seen[b] >= min_rollouts or counts.n[b] >= min_rollouts)
         found.append(
-            _score(
-                trace_id, "boundary", b, "value", "ok" if ok else "insufficient",
-                (value[b], lo[b], hi[b]), level, int(counts.n[b]), {},
+            Score.of(
+                trace_id, "boundary", b, METHOD, "value",
+                _inside(value[b], lo[b], hi[b]) if ok else None,
+                level=level, n=int(counts.n[b]), interval=(lo[b], hi[b]), observed=True,
             )
         )  # fmt: skip
     change, lo, hi = fitted.importances(level)
@@ -93,46 +106,25 @@ def scores(
             "prob_decisive": round(float(decisive[i]), 6),
             "delta": delta,
         }
-        status: ScoreStatus = "ok"
-        if u.token_end == u.token_start:
-            status, extra = "insufficient", {"reason": "inside a token of its predecessor"}
-        elif counts.exact[i] and 1 - counts.keep[i] < delta and counts.left_n[i] < min_rollouts:
-            status = "certified"
-        elif counts.left_n[i] + counts.n[i + 1] < min_rollouts or counts.left_n[i] == 0:
-            status = "insufficient"
         n = int(counts.left_n[i] + counts.n[i + 1])
-        ends = (change[i], lo[i], hi[i])
-        if status == "certified":
+        estimated, certified, ends = True, False, (float(lo[i]), float(hi[i]))
+        if u.token_end == u.token_start:
+            estimated, extra = False, {"reason": INSIDE_TOKEN}
+        elif counts.exact[i] and 1 - counts.keep[i] < delta and counts.left_n[i] < min_rollouts:
             most = float(1 - counts.keep[i])
-            ends = (change[i] if n else np.nan, -most, most)
-        found.append(_score(trace_id, u.kind, i, "delta_value", status, ends, level, n, extra))
+            estimated, certified, ends = n > 0, True, (-most, most)
+        elif n < min_rollouts or counts.left_n[i] == 0:
+            estimated = False
+        found.append(
+            Score.of(
+                trace_id, u.kind, i, METHOD, "delta_value",
+                _inside(change[i], *ends) if estimated else None,
+                level=level, n=n, interval=ends, certified=certified, extra=extra,
+            )
+        )  # fmt: skip
     return found
 
 
-def _score(
-    trace_id: str,
-    kind: str,
-    index: int,
-    metric: str,
-    status: ScoreStatus,
-    numbers: tuple[float, float, float],
-    level: float,
-    n: int,
-    extra: dict[str, object],
-) -> Score:
-    value, lo, hi = (float(x) for x in numbers)
-    known = status in ("ok", "certified")
-    return Score(
-        trace_id=trace_id,
-        unit_kind=kind,  # type: ignore[arg-type]
-        unit_index=index,
-        method=METHOD,
-        metric=metric,
-        value=min(max(value, lo), hi) if known and not isnan(value) else None,
-        lo=lo if known else None,
-        hi=hi if known else None,
-        level=level,
-        n=n,
-        status=status,
-        extra=extra,
-    )
+def _inside(value: float, lo: float, hi: float) -> float:
+    """A posterior mean, held within its interval."""
+    return min(max(float(value), float(lo)), float(hi))

@@ -1,9 +1,8 @@
 """Resampling importance: how much did writing this sentence change the expected reward?
 
-`plan` asks for rollouts from the boundaries of a trace; `tally` counts graded rollouts by where
-they leave the trace; `estimate` turns counts into the value curve V_0 ... V_N and the importance of
-each sentence, V_{i+1} - V_i (Thought Anchors, arXiv:2506.19143, "resampling importance";
-positive = the sentence raised the reward).
+`plan` asks for rollouts from the boundaries of a trace; `estimate` turns their counts (`tally`)
+into the value curve V_0 ... V_N and the importance of each sentence, V_{i+1} - V_i (Thought
+Anchors, arXiv:2506.19143, "resampling importance"; positive = the sentence raised the reward).
 
 **Exact-prefix recycling.** A rollout that starts at token s and first differs from the trace at
 token d is an exact sample from every boundary whose token t has s <= t <= d. V_b is the mean of
@@ -15,61 +14,37 @@ the rollouts that left the trace in unit i,
 
 whose two arms are disjoint, hence independent, sets of rollouts.
 
-Pure: knows nothing of engines, files or databases.
+Pure.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
-from tracelab.core.finding import Score, ScoreStatus
-from tracelab.core.item import Item, ModelRef, Rollout, Sampling
+from tracelab.core.finding import Findings, Metric, Score
+from tracelab.core.item import Item, ModelRef, Sampling
 from tracelab.core.trace import TokenizedTrace
 from tracelab.core.unit import Unit
 from tracelab.stats.intervals import (
-    Floats,
     difference,
     jeffreys,
     scaled_difference,
     two_sample_p,
     wilson,
 )
-from tracelab.stats.value_curve import CurveData, keep_nodes
+from tracelab.studies.anchors import certify, distribution, pooled
+from tracelab.studies.anchors.case import Reasoning
+from tracelab.studies.anchors.cohort import Cohort, Method
+from tracelab.studies.anchors.grouping import INSIDE_TOKEN, MIN_ROLLOUTS, boundary_tokens
+from tracelab.studies.anchors.methods import METHODS
+from tracelab.studies.anchors.rollouts import Planned
+from tracelab.studies.anchors.scoring import with_fdr
+from tracelab.studies.anchors.tally import Tally, count
 
 METHOD = "resample"
-ESTIMATOR_VERSION = 3
-"""Bumped whenever the same rollouts would give other numbers."""
-
-MIN_ROLLOUTS = 4
-"""Fewest graded rollouts an arm needs before a number is reported about it."""
-
-Ints = NDArray[np.int64]
-
-
-@dataclass(frozen=True, slots=True)
-class Planned:
-    """A work item and the place in a trace that asked for it.
-
-    Attributes:
-        trace_id: The trace.
-        boundary: The boundary, 0..N; boundary i is the place before unit i.
-        start_token: Response tokens kept in the prefix.
-        item: The request.
-    """
-
-    trace_id: str
-    boundary: int
-    start_token: int
-    item: Item
-
-
-def boundary_tokens(units: Sequence[Unit]) -> list[int]:
-    """Token position of each boundary 0..N, given N units."""
-    return [*(u.token_start for u in units), units[-1].token_end] if units else []
 
 
 def longest_response(tokens: TokenizedTrace, sampling: Sampling) -> int:
@@ -112,7 +87,6 @@ def plan(
     longest = longest_response(tokens, sampling)
     return [
         Planned(
-            trace_id=tokens.trace.trace_id,
             boundary=b,
             start_token=start,
             item=Item(
@@ -126,109 +100,6 @@ def plan(
         for b, (start, n) in enumerate(zip(starts, wanted, strict=True))
         if n > 0
     ]
-
-
-@dataclass(frozen=True, slots=True)
-class Tally:
-    """Graded rollouts of one trace, counted. Arrays over boundaries [N + 1] or units [N].
-
-    Attributes:
-        total: Sum of rewards of the rollouts that are samples from a boundary.
-        n: How many.
-        unanswered: How many of them did not answer (reward 0).
-        ungraded: How many more failed or could not be graded: excluded.
-        left_total: Sum of rewards of those that left in unit i; at N: of those that never left.
-        left_n: How many.
-        keep: p_i, [N]: exact where known, else the share of rollouts at i that wrote unit i; NaN
-            where there is neither.
-        exact: Whether p_i is exact, [N].
-        whole: Whether all rewards are 0 or 1.
-    """
-
-    total: Floats
-    n: Ints
-    unanswered: Ints
-    ungraded: Ints
-    left_total: Floats
-    left_n: Ints
-    keep: Floats
-    exact: NDArray[np.bool_]
-    whole: bool = True
-
-    def curve(self) -> CurveData:
-        """What the pooled value curve is fitted to."""
-        n = self.n[:-1]
-        nodes = keep_nodes(n - self.left_n[:-1], n)
-        nodes[self.exact] = self.keep[self.exact, None]
-        return CurveData(self.left_total, self.left_n.astype(np.float64), nodes)
-
-
-def tally(
-    units: Sequence[Unit],
-    rollouts: Iterable[Rollout],
-    keep: Sequence[float] | None = None,
-    *,
-    recycle: bool = True,
-) -> Tally:
-    """Count rollouts by where they start and where they leave the trace.
-
-    Args:
-        units: The trace's sentences, in order, N of them.
-        rollouts: Its graded rollouts, any order.
-        keep: P(the model writes exactly unit i), [N], where known (`certify.keep_probabilities`).
-        recycle: Count a rollout at every boundary it is a sample from; otherwise only where it
-            was started (for ablations: wasteful, and never more accurate).
-    """
-    tokens = np.asarray(boundary_tokens(units), dtype=np.int64)
-    size = len(tokens)
-    rows = [
-        (
-            r.start_token,
-            r.diverge_token,
-            np.nan if r.outcome.reward is None else r.outcome.reward,
-            r.outcome.status == "unanswered",
-        )
-        for r in rollouts
-    ]
-    table = np.asarray(rows, dtype=np.float64).reshape(len(rows), 4)
-    first = np.searchsorted(tokens, table[:, 0], side="left")
-    # The last boundary on the token where it leaves: units without tokens of their own cannot be
-    # left, and a rollout that never leaves arrives at N.
-    last = np.searchsorted(tokens, table[:, 1], side="right") - 1
-    if not recycle:
-        last = np.searchsorted(tokens, table[:, 0], side="right") - 1
-    graded = ~np.isnan(table[:, 2])
-    reward = np.where(graded, table[:, 2], 0.0)
-
-    def spread(weight: Floats) -> Floats:
-        """Sum of weights over the rollouts with first <= b <= last, for each b."""
-        change = np.bincount(first, weight, size + 1) - np.bincount(last + 1, weight, size + 1)
-        summed: Floats = np.round(np.cumsum(change)[:size], 9).astype(np.float64)
-        return summed
-
-    n = spread(graded.astype(np.float64))
-    left_n = np.bincount(last, graded, size)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        estimated = np.where(n[:-1] > 0, 1 - left_n[:-1] / n[:-1], np.nan)
-    inside = np.diff(tokens) > 0
-    exact = ~inside
-    p = np.where(inside, estimated, 1.0)
-    if keep is not None:
-        known = ~np.isnan(np.asarray(keep, dtype=np.float64))
-        p, exact = np.where(known & inside, keep, p), exact | known
-    if not recycle:
-        p, exact = np.where(inside, 0.0, 1.0), np.ones(size - 1, dtype=np.bool_)
-    return Tally(
-        total=spread(reward),
-        n=n.astype(np.int64),
-        unanswered=spread(table[:, 3] * graded).astype(np.int64),
-        ungraded=spread((~graded).astype(np.float64)).astype(np.int64),
-        left_total=np.bincount(last, reward, size).astype(np.float64),
-        left_n=left_n.astype(np.int64),
-        keep=p,
-        exact=exact,
-        whole=bool(np.isin(reward, (0.0, 1.0)).all()),
-    )
 
 
 def estimate(
@@ -266,10 +137,10 @@ def estimate(
     v_lo, v_hi = wilson(c.total, c.n, level)
     enough = c.n >= max(min_rollouts, 1)
     scores = [
-        _score(
-            trace_id, "boundary", b, "value", "ok" if enough[b] else "insufficient", value[b],
-            v_lo[b], v_hi[b], level, int(c.n[b]),
-            {"unanswered": int(c.unanswered[b]), "ungraded": int(c.ungraded[b])},
+        Score.of(
+            trace_id, "boundary", b, METHOD, "value", value[b] if enough[b] else None,
+            level=level, n=int(c.n[b]), interval=(v_lo[b], v_hi[b]),
+            extra={"unanswered": int(c.unanswered[b]), "ungraded": int(c.ungraded[b])},
         )
         for b in range(len(c.n))
     ]  # fmt: skip
@@ -291,59 +162,63 @@ def estimate(
     for u in units:
         i = u.index
         extra: dict[str, object] = {"n_replaced": int(c.left_n[i]), "n_after": int(c.n[i + 1])}
-        status: ScoreStatus = "ok" if measured[i] else "insufficient"
-        ends = lo[i], hi[i]
-        if u.token_end == u.token_start:
+        inside = u.token_end == u.token_start
+        known, certified, ends = bool(measured[i]) and not inside, False, (lo[i], hi[i])
+        if inside:
             # Its two boundaries are one token position, hence one set of rollouts: the
             # difference would be 0 by construction, which is not a measurement.
-            extra["reason"] = "the sentence lies inside a token of its predecessor"
-            status = "insufficient"
+            extra["reason"] = INSIDE_TOKEN
         else:
             extra["keep"] = None if np.isnan(c.keep[i]) else round(float(c.keep[i]), 6)
-            if status == "ok":
+            if known:
                 extra["p"] = float(p[i])
             elif c.exact[i] and share[i] < certify_below:
-                status = "certified"
+                certified = True
                 after = (v_lo[i + 1], v_hi[i + 1]) if c.n[i + 1] else (0.0, 1.0)
                 ends = share[i] * (after[0] - 1), share[i] * after[1]
             elif never[i]:
                 extra["reason"] = "no rollout wrote anything else"
-                if enough[i + 1] and most[i] < certify_below:
-                    status = "certified"
+                certified = bool(enough[i + 1]) and bool(most[i] < certify_below)
         scores.append(
-            _score(
-                trace_id, u.kind, i, "delta_value", status, change[i],
-                *ends, level, int(c.left_n[i] + c.n[i + 1]), extra,
+            Score.of(
+                trace_id, u.kind, i, METHOD, "delta_value", change[i] if known else None,
+                level=level, n=int(c.left_n[i] + c.n[i + 1]), interval=ends, certified=certified,
+                extra=extra,
             )
         )  # fmt: skip
     return scores
 
 
-def _score(
-    trace_id: str,
-    kind: str,
-    index: int,
-    metric: str,
-    status: ScoreStatus,
-    value: float,
-    lo: float,
-    hi: float,
-    level: float,
-    n: int,
-    extra: dict[str, object],
-) -> Score:
-    bounded = status in ("ok", "certified")
-    return Score(
-        trace_id=trace_id,
-        unit_kind=kind,  # type: ignore[arg-type]
-        unit_index=index,
-        method=METHOD,
-        metric=metric,
-        value=float(value) if status == "ok" else None,
-        lo=float(lo) if bounded else None,
-        hi=float(hi) if bounded else None,
-        level=level,
-        n=n,
-        status=status,
-        extra=extra,
+@METHODS.register(METHOD, order=1)
+class Resample(Method):
+    """What all other methods share: the rollouts, the value curve, and the certificates."""
+
+    help = "the value curve and the effect of each sentence on it, from rollouts"
+    metrics = (
+        Metric("value", "reward", "the expected reward from the boundary", 0, 1),
+        Metric("delta_value", "reward", "the sentence raised the expected reward", -1, 1),
+        *distribution.METRICS,
+        *certify.METRICS,
     )
+
+    def estimate(self, case: Reasoning, cohort: Cohort, rng: np.random.Generator) -> Findings:
+        """Unpooled and pooled values, shifts of the answer distribution, certificates."""
+        o, trace, units = cohort.options, case.trace_id, case.units
+        counts = count(case, o)
+        below = o.delta if o.certificates else 0.0
+        found = with_fdr(estimate(trace, units, counts, level=o.level, certify_below=below))
+        found += distribution.estimate(
+            trace,
+            units,
+            case.rollouts,
+            rng=rng,
+            level=o.level,
+            p_keep=case.keep if o.certificates else None,
+        )
+        if cohort.prior is not None:
+            found += pooled.estimate(
+                trace, units, counts, cohort.prior, delta=o.delta, level=o.level
+            )
+        if case.keep is not None:
+            found += certify.scores(trace, units, case.keep, o.level)
+        return Findings(found)

@@ -1,177 +1,200 @@
-"""Rounds of rollouts: plan, run, estimate, until every sentence is decided or the budget is spent.
+"""Rounds of rollouts: until every sentence is decided, or what may be spent is spent.
 
-The driver's side of `methods.allocate`: it turns what a round asks for into work items, and what
-came back into the next round. Given the same observations it plans the same rounds, so a run that
-is continued walks through its own past in the journal and goes on where it stopped.
+    first round ─► cohort point ─► each trace alone ─► cohort point ─► each trace alone
+
+At a cohort point, and nowhere else, traces wait for one another: the prior of all value curves is
+fitted to what was seen by then, and what is left of a budget is divided among the traces. Between
+two of them what a trace asks next depends on its own rollouts and on those fixed values alone, so a
+run that is continued, on other machines or in another order, repeats itself bit for bit. The second
+one hands out what traces left of their shares, and takes those up again that a prior which has
+seen more does not call decided. Pure.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import ceil
+from math import ceil, inf
 
 import numpy as np
 
-from tracelab.core.item import ModelRef, Sampling
-from tracelab.core.rows import ItemRow
-from tracelab.run.config import ResampleConfig
-from tracelab.run.pool import with_range
+from tracelab.core.flow import Flow, together
 from tracelab.stats.intervals import Floats
-from tracelab.stats.value_curve import Prior, fit, posterior
+from tracelab.stats.value_curve import Prior, posterior
 from tracelab.studies.anchors import allocate, resample
-from tracelab.studies.anchors.resample import Ints, Planned, Tally
-from tracelab.studies.anchors.subject import Study
+from tracelab.studies.anchors.case import Reasoning
+from tracelab.studies.anchors.cohort import Cohort
+from tracelab.studies.anchors.grouping import Ints, boundary_tokens
+from tracelab.studies.anchors.pooled import fit_prior
+from tracelab.studies.anchors.rollouts import Planned, Receiver
+from tracelab.studies.anchors.tally import count
 
 GROWTH = 0.5
-"""A round spends this share of what all rounds before it spent."""
+"""A round of a trace spends this share of what all its rounds before it spent."""
 
 BATCH = 4
 """Rollouts that a later round adds to a boundary at a time."""
 
 _LEAST_SCALE, _MOST_SCALE = 0.1, 2.0
 _FIRST_SHARE = 0.5  # of the budget, for the first round
-_FIT_ROUNDS = 6  # each round begins where the last one ended
-_FIT_UNITS = 600  # the prior has a dozen parameters: more units only take longer
+_COHORT_POINTS = 2
 
 
-def count(study: Study, config: ResampleConfig) -> Tally:
-    """A study's rollouts, counted as the config says."""
-    keep = study.keep if config.certificates and config.recycle else None
-    return resample.tally(study.units, study.rollouts, keep, recycle=config.recycle)
+def sample(cohort: Cohort) -> Flow[None]:
+    """All rollouts of a run; the cases' `rollouts` are filled."""
+    o = cohort.options
+    traces = [Sampled(case, cohort) for case in cohort.cases]
+    yield from together(t.ask(plan) for t, plan in zip(traces, first_plans(cohort), strict=True))
+    if o.allocation == "uniform":
+        return
+    prior: Prior | None = None
+    for _ in range(_COHORT_POINTS):
+        prior = fit_prior([count(t.case, o) for t in traces], start=prior)
+        shares = divided(traces, prior, cohort)
+        yield from together(
+            _alone(t, prior, share, traces, cohort) for t, share in zip(traces, shares, strict=True)
+        )
 
 
-def fit_prior(counts: Sequence[Tally], *, rounds: int = 30, start: Prior | None = None) -> Prior:
-    """The prior of the run's value curves, from enough of its traces."""
-    chosen, units = [], 0
-    for c in counts:
-        if units < _FIT_UNITS and c.left_n.sum() > 0:
-            chosen.append(c.curve())
-            units += len(c.keep)
-    return fit(chosen, rounds, start=start)
+def _alone(
+    trace: Sampled, prior: Prior, share: float, traces: Sequence[Sampled], cohort: Cohort
+) -> Flow[None]:
+    yield from trace.alone(prior, share)
+    cohort.ctx.tell(progress(traces))
 
 
-class Rounds:
-    """What a run has planned so far, and what it plans next."""
+def first_plans(cohort: Cohort) -> list[Ints]:
+    """Rollouts of the first round from each boundary of each trace."""
+    o, cases = cohort.options, cohort.cases
+    if o.allocation == "uniform":
+        return [np.full(len(c.units) + 1, o.rollouts, dtype=np.int64) for c in cases]
+    initial = min(o.initial, o.rollouts)
+    plans = [
+        allocate.first_round(count(c, o), initial=initial, certify_below=o.delta) for c in cases
+    ]
+    if o.budget_tokens is not None:
+        cost = sum(float(p @ costs(c)) for p, c in zip(plans, cases, strict=True))
+        stride = ceil(cost / (_FIRST_SHARE * o.budget_tokens))
+        if stride > 1:  # a coarse grid first; the value curve says where to look closer
+            for p in plans:
+                p[np.arange(len(p)) % stride != 0] = 0
+    return plans
 
-    def __init__(
-        self,
-        config: ResampleConfig,
-        studies: Sequence[Study],
-        *,
-        model: ModelRef,
-        sampling: Sampling,
-        seed: int,
-    ) -> None:
-        """Prepare; plans nothing yet.
 
-        Args:
-            config: How much, and when to stop.
-            studies: All traces of the run; their `rollouts` grow while it goes on.
-            model: Who continues them.
-            sampling: How.
-            seed: The run's seed.
-        """
-        self.config = config
-        self._studies = studies
-        self._asked = [np.zeros(len(s.units) + 1, dtype=np.int64) for s in studies]
-        self._costs = [_costs(s) for s in studies]
-        self._how = {"model": model, "sampling": sampling, "seed": seed}
-        self._prior: Prior | None = None
+def divided(traces: Sequence[Sampled], prior: Prior, cohort: Cohort) -> list[float]:
+    """Tokens that each trace may spend on its own: all that is left of the budget.
+
+    Each gets what it would get if all of it were spent now, where it teaches most per token over
+    all traces together. What is decided gets nothing; without a budget there is no limit.
+    """
+    o = cohort.options
+    if o.budget_tokens is None:
+        return [inf] * len(traces)
+    spent = {(r.item_key, r.replicate): r.n_tokens for t in traces for r in t.case.rollouts}
+    total = sum(spent.values())  # a rollout that several traces use was paid for once
+    scale = _scale(sum(t.expected for t in traces), total)
+    left = max(0, o.budget_tokens - total) * scale
+    plans = allocate.next_round(
+        [t.state(prior) for t in traces], tokens=left, batch=BATCH, cap=o.rollouts, most=left
+    )
+    return [float(p @ t.costs) / scale for p, t in zip(plans, traces, strict=True)]
+
+
+def costs(case: Reasoning) -> Floats:
+    """Tokens that a rollout is expected to generate: what the trace itself wrote from there."""
+    size = len(case.tokens.response_ids)
+    return np.array([max(1, size - t) for t in boundary_tokens(case.units)], dtype=np.float64)
+
+
+def _scale(expected: float, spent: float) -> float:
+    """What corrects expected lengths, so that a budget holds also where the model rambles."""
+    return min(max(expected / max(spent, 1), _LEAST_SCALE), _MOST_SCALE)
+
+
+class Sampled:
+    """What is asked for one trace.
+
+    Attributes:
+        case: The trace.
+        costs: Tokens that a rollout from each boundary is expected to generate [N + 1].
+        asked: Rollouts asked for at each boundary so far [N + 1].
+        rounds: How often it asked.
+        undecided: Sentences whose pooled interval was wider than asked, at the last look.
+        samples: Samples that its boundaries had then.
+        started: How many of them were started there; the others are recycled.
+    """
+
+    def __init__(self, case: Reasoning, cohort: Cohort) -> None:
+        """Prepare; asks for nothing yet."""
+        self.case = case
+        self.costs = costs(case)
+        self.asked: Ints = np.zeros(len(case.units) + 1, dtype=np.int64)
         self.rounds = 0
-        self.units = sum(len(s.units) for s in studies)
-        self.decided: int | None = None
-        """Sentences whose pooled interval was as narrow as asked at the last look."""
-        self.recycled: float | None = None
-        """Share of the boundaries' samples then that were started at an earlier boundary."""
+        self.undecided = len(case.units)
+        self.samples = self.started = 0
+        self._ctx = cohort.ctx
+        self._receiver = Receiver(case, cohort)
 
     @property
-    def asked(self) -> list[Ints]:
-        """Rollouts planned so far at each boundary of each study."""
-        return self._asked
+    def expected(self) -> float:
+        """Tokens that all it asked for was expected to generate."""
+        return float(self.asked @ self.costs)
 
-    def next(self) -> list[Planned]:
-        """The items of the next round, asking only for what is new; empty when all is done."""
-        if self.rounds == 0:
-            more = self._first()
-        elif self.config.allocation == "uniform":
-            return []
-        else:
-            more = self._adaptive()
+    def ask(self, more: Ints) -> Flow[None]:
+        """Ask for more rollouts from each boundary [N + 1], and wait for them."""
         self.rounds += 1
-        return self._items(more)
+        planned = []
+        for p in resample.plan(
+            self.case.tokens,
+            self.case.units,
+            model=self._ctx.model,
+            sampling=self._ctx.sampling,
+            rollouts=np.where(more > 0, self.asked + more, 0).tolist(),
+            seed=self._ctx.seed,
+        ):
+            had = int(self.asked[p.boundary])
+            item = p.item.at(had, p.item.replicates - had)
+            planned.append(Planned(p.boundary, p.start_token, item))
+        self.asked = self.asked + more
+        if planned:
+            name = "rollouts" if self.rounds == 1 else f"rollouts, round {self.rounds}"
+            yield self._receiver.ask(name, planned)
 
-    def places(self) -> list[ItemRow]:
-        """Everything planned so far, as rows of `items`."""
-        return [
-            ItemRow(p.trace_id, p.item.key, p.boundary, p.start_token, p.item.replicates)
-            for s, asked in zip(self._studies, self._asked, strict=True)
-            for p in self._plan(s, asked)
-        ]
+    def state(self, prior: Prior) -> allocate.Progress:
+        """What is known of it now."""
+        o = self._ctx.options
+        counts = count(self.case, o)
+        fitted = posterior(counts.curve(), prior)
+        unsure = allocate.undecided(fitted, halfwidth=o.target_halfwidth, level=o.level)
+        self.undecided, self.samples = int(unsure.sum()), int(counts.n.sum())
+        self.started = sum(r.outcome.reward is not None for r in self.case.rollouts)
+        return allocate.Progress(counts, fitted, self.asked, self.costs, unsure)
 
-    def _first(self) -> list[Ints]:
-        c = self.config
-        if c.allocation == "uniform":
-            return [np.full(len(a), c.rollouts, dtype=np.int64) for a in self._asked]
-        initial = min(c.initial, c.rollouts)
-        plans = [
-            allocate.first_round(count(s, c), initial=initial, certify_below=c.delta)
-            for s in self._studies
-        ]
-        if c.budget_tokens is not None:
-            cost = sum(float(p @ k) for p, k in zip(plans, self._costs, strict=True))
-            stride = ceil(cost / (_FIRST_SHARE * c.budget_tokens))
-            if stride > 1:  # a coarse grid first; the value curve says where to look closer
-                for p in plans:
-                    p[np.arange(len(p)) % stride != 0] = 0
-        return plans
+    def alone(self, prior: Prior, share: float) -> Flow[None]:
+        """Go on until every sentence is decided, its share is spent, or nothing may be asked."""
+        before = self._spent()
+        while True:
+            spent = self._spent()
+            left = share - (spent - before)
+            scale = _scale(self.expected, spent)
+            [more] = allocate.next_round(
+                [self.state(prior)],
+                tokens=scale * min(GROWTH * spent, left),
+                batch=BATCH,
+                cap=self._ctx.options.rollouts,
+                most=scale * left,
+            )
+            if not more.any():
+                return
+            yield from self.ask(more)
 
-    def _adaptive(self) -> list[Ints]:
-        c = self.config
-        spent = self.spent()
-        tokens = GROWTH * spent
-        if c.budget_tokens is not None:
-            tokens = min(tokens, c.budget_tokens - spent)
-        if tokens <= 0:
-            return []
-        # Expected lengths are the trace's own; what rollouts really took corrects them, so that a
-        # budget holds also where the model rambles.
-        expected = sum(float(a @ k) for a, k in zip(self._asked, self._costs, strict=True))
-        tokens *= min(max(expected / max(spent, 1), _LEAST_SCALE), _MOST_SCALE)
-        counts = [count(s, c) for s in self._studies]
-        prior = self._prior = fit_prior(counts, rounds=_FIT_ROUNDS, start=self._prior)
-        state = []
-        for tally, asked, cost in zip(counts, self._asked, self._costs, strict=True):
-            fitted = posterior(tally.curve(), prior)
-            unsure = allocate.undecided(fitted, halfwidth=c.target_halfwidth, level=c.level)
-            state.append(allocate.Progress(tally, fitted, asked, cost, unsure))
-        self.decided = self.units - sum(int(p.open.sum()) for p in state)
-        samples = sum(int(c.n.sum()) for c in counts)
-        own = sum(r.outcome.reward is not None for s in self._studies for r in s.rollouts)
-        self.recycled = 1 - own / samples if samples else None
-        return allocate.next_round(state, tokens=tokens, batch=BATCH, cap=c.rollouts)
-
-    def spent(self) -> int:
-        """Generated tokens so far; a rollout that several traces use was paid for once."""
-        used = {(r.item_key, r.replicate): r.n_tokens for s in self._studies for r in s.rollouts}
-        return sum(used.values())
-
-    def _items(self, more: Sequence[Ints]) -> list[Planned]:
-        found = []
-        for s, asked, new in zip(self._studies, self._asked, more, strict=False):
-            for p in self._plan(s, np.where(new > 0, asked + new, 0)):
-                had = int(asked[p.boundary])
-                item = with_range(p.item, had, p.item.replicates - had)
-                found.append(Planned(p.trace_id, p.boundary, p.start_token, item))
-            asked += new
-        return found
-
-    def _plan(self, study: Study, asked: Ints) -> list[Planned]:
-        return resample.plan(study.tokens, study.units, rollouts=asked.tolist(), **self._how)  # type: ignore[arg-type]
+    def _spent(self) -> int:
+        return sum(r.n_tokens for r in self.case.rollouts)
 
 
-def _costs(study: Study) -> Floats:
-    """Tokens that a rollout is expected to generate: what the trace itself wrote from there."""
-    size = len(study.tokens.response_ids)
-    return np.array(
-        [max(1, size - t) for t in resample.boundary_tokens(study.units)], dtype=np.float64
-    )
+def progress(traces: Sequence[Sampled]) -> str:
+    """How many sentences are decided, and what recycling saved, for people."""
+    units = sum(len(t.case.units) for t in traces)
+    decided = units - sum(t.undecided for t in traces)
+    samples = sum(t.samples for t in traces)
+    recycled = 1 - sum(t.started for t in traces) / samples if samples else 0.0
+    return f"{decided:,}/{units:,} sentences decided, {recycled:.0%} of samples recycled"

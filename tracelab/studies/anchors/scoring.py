@@ -5,22 +5,22 @@ Pure.
 
 from __future__ import annotations
 
-import dataclasses
-from typing import Literal
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from math import isnan, nan
+from typing import Literal, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
-from tracelab.core.finding import Score, ScoreStatus
+from tracelab.core.finding import Score
 from tracelab.core.unit import UnitKind
 from tracelab.stats.contrast import Contrast, Distance, contrast
 from tracelab.stats.divergence import fdr_adjust
-from tracelab.studies.anchors.grouping import Grouped, answer_codes
+from tracelab.studies.anchors.grouping import Grouped, Ints, answer_codes
 
-INSIDE_TOKEN = "the sentence lies inside a token of its predecessor"
-"""Why a unit without a token of its own has no score: its two boundaries are one place."""
-
-Ints = NDArray[np.int64]
+Make: TypeAlias = Callable[..., Score]
+"""`Score.of` from the metric on."""
 
 
 class Answers:
@@ -42,38 +42,11 @@ class Answers:
         return contrast(self.counts(a), self.counts(b), rng=rng, level=level) if enough else None
 
 
-class Maker:
-    """Builds one unit's scores."""
-
-    def __init__(
-        self,
-        trace_id: str,
-        kind: UnitKind | Literal["boundary"],
-        index: int,
-        method: str,
-        level: float,
-    ) -> None:
-        """Keep what all scores of a unit, or of a boundary, have in common."""
-        self._trace, self._kind, self._index = trace_id, kind, index
-        self._method, self.level = method, level
-
-    def __call__(
-        self,
-        metric: str,
-        n: int,
-        ok: bool,
-        value: float | None,
-        lo: float | None,
-        hi: float | None,
-        extra: dict[str, object],
-    ) -> Score:
-        """One score; without `ok` it is `insufficient` and has no numbers."""
-        status: ScoreStatus = "ok" if ok else "insufficient"
-        value, lo, hi = (value, lo, hi) if ok else (None, None, None)
-        return Score(
-            self._trace, self._kind, self._index, self._method, metric, value, lo, hi,
-            self.level, n, status, extra=extra,
-        )  # fmt: skip
+def make(
+    trace_id: str, kind: UnitKind | Literal["boundary"], index: int, method: str, level: float
+) -> Make:
+    """What makes one unit's, or one boundary's, scores: all but what they have in common."""
+    return partial(Score.of, trace_id, kind, index, method, level=level)
 
 
 def n_of(extra: dict[str, object]) -> int:
@@ -86,28 +59,32 @@ def n_of(extra: dict[str, object]) -> int:
 
 
 def distance_scores(
-    make: Maker, found: Contrast | tuple[Distance, Distance] | None, base: dict[str, object]
+    score: Make, found: Contrast | tuple[Distance, Distance] | None, base: dict[str, object]
 ) -> list[Score]:
     """`tv` and `js` of a contrast; `insufficient` without one."""
     pair = (found.tv, found.js) if isinstance(found, Contrast) else found
     if pair is None:
-        return [make(m, n_of(base), False, None, None, None, dict(base)) for m in ("tv", "js")]
+        return [score(m, None, n=n_of(base), extra=dict(base)) for m in ("tv", "js")]
     return [
-        make(
-            metric, n_of(base), True, d.value, d.lo, d.hi,
-            {**base, "p": d.p, "plug_in": d.plug_in, "floor": d.floor},
+        score(
+            metric, d.value, n=n_of(base), interval=(d.lo, d.hi),
+            extra={**base, "p": d.p, "plug_in": d.plug_in, "floor": d.floor},
         )
         for metric, d in zip(("tv", "js"), pair, strict=True)
     ]  # fmt: skip
 
 
-def adjusted(scores: list[Score]) -> list[Score]:
-    """With `p_adjusted` beside each `p`, over the units of the trace, metric by metric."""
+def with_fdr(scores: Sequence[Score]) -> list[Score]:
+    """With `p_adjusted` beside each `p`: over the units of the trace, metric by metric.
+
+    Benjamini and Hochberg's false discovery rate.
+    """
     out = list(scores)
-    for metric in ("tv", "js"):
-        at = [k for k, s in enumerate(scores) if s.metric == metric and "p" in s.extra]
-        for k, p in zip(at, fdr_adjust([scores[k].extra["p"] for k in at]), strict=True):
-            out[k] = dataclasses.replace(
-                scores[k], extra={**scores[k].extra, "p_adjusted": float(p)}
-            )
+    metrics: dict[str, list[int]] = {}
+    for k, s in enumerate(out):
+        if not isnan(s.extra.get("p", nan)):
+            metrics.setdefault(s.metric, []).append(k)
+    for at in metrics.values():
+        for k, q in zip(at, fdr_adjust([out[k].extra["p"] for k in at]), strict=True):
+            out[k] = replace(out[k], extra={**out[k].extra, "p_adjusted": float(q)})
     return out

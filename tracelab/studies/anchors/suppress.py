@@ -10,59 +10,38 @@ Every token is credited to the sentence it stands in, although the model predict
 earlier. The first token after sentence i is predicted at i's own last token, which still sees i:
 nothing can change there, so it is left out instead of counted as 0.
 
-Pure: knows nothing of engines. Divergences and log-probabilities are in nats.
+Pure. Divergences and log-probabilities are in nats.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tracelab.core.finding import Link, Score, ScoreStatus
+from tracelab.core.finding import Findings, Link, Metric, Score
+from tracelab.core.flow import Ask, Flow, together
+from tracelab.core.item import Observation
+from tracelab.core.look import Suppressed, suppression_call
 from tracelab.core.trace import TokenizedTrace
 from tracelab.core.unit import Unit
+from tracelab.studies.anchors.case import Reasoning
+from tracelab.studies.anchors.cohort import Cohort, Method
+from tracelab.studies.anchors.methods import METHODS
 
 METHOD = "suppress"
 LINK_METRIC = "suppression_kl"
 CENTRED_METRIC = "suppression_kl_centred"
-ESTIMATOR_VERSION = 1
-"""Bumped whenever the same passes would give other numbers."""
-
-Floats = NDArray[np.float64]
 
 
-def _none() -> NDArray[np.float32]:
-    return np.empty((0, 0), dtype=np.float32)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Suppressed:
-    """What an engine saw: one row for each hidden unit, one column for each response token.
-
-    Attributes:
-        trace_id: The trace.
-        sources: Index of the hidden unit of each row; units without tokens have no row.
-        kl: KL(base ‖ suppressed) of the distribution of response token r given all before it,
-            float32 [sources, response tokens], nats; NaN where hiding the unit cannot matter (up
-            to and including the first token after it).
-        drop: log p(token r | base) − log p(token r | suppressed), same shape, nats; NaN alike.
-        error: `kind: sentence` when the engine could not do it; the arrays are then empty.
-    """
-
-    trace_id: str
-    sources: tuple[int, ...] = ()
-    kl: NDArray[np.float32] = field(default_factory=_none)
-    drop: NDArray[np.float32] = field(default_factory=_none)
-    error: str | None = None
-
-
-def links(seen: Suppressed, units: Sequence[Unit], *, level: float = 0.95) -> list[Link]:
+def links(
+    trace_id: str, seen: Suppressed, units: Sequence[Unit], *, level: float = 0.95
+) -> list[Link]:
     """Sentence→sentence effects: from the hidden unit to each later one, ordered by the later one.
 
     Args:
+        trace_id: The trace.
         seen: What the engine saw.
         units: The units it was asked about.
         level: Stored with the links; they have no interval, because the passes are exact.
@@ -90,12 +69,11 @@ def links(seen: Suppressed, units: Sequence[Unit], *, level: float = 0.95) -> li
         centre = float(np.mean(measured)) if len(measured) > 1 else float("nan")
         for source, (value, n) in zip(units[:k], means, strict=True):
             for metric, v in ((LINK_METRIC, value), (CENTRED_METRIC, value - centre)):
-                ok = bool(np.isfinite(v))
                 found.append(
-                    Link(
-                        seen.trace_id, target.kind, source.index, target.index, METHOD, metric,
-                        v if ok else None, None, None, level, n, _status(seen, ok), "scored",
-                        {"reason": seen.error} if seen.error else {},
+                    Link.of(
+                        trace_id, target.kind, source.index, target.index, METHOD, metric, v,
+                        level=level, n=n, failed=seen.error is not None, evidence="scored",
+                        extra={"reason": seen.error} if seen.error else {},
                     )
                 )  # fmt: skip
     return found
@@ -107,6 +85,7 @@ def answer_range(tokens: TokenizedTrace, units: Sequence[Unit]) -> tuple[int, in
 
 
 def estimate(
+    trace_id: str,
     seen: Suppressed,
     units: Sequence[Unit],
     answer: tuple[int, int],
@@ -122,6 +101,7 @@ def estimate(
       of anything later was read off it. Early sentences have more tokens after them.
 
     Args:
+        trace_id: The trace.
         seen: What the engine saw.
         units: The units it was asked about.
         answer: Token range of the answer, from `answer_range` or narrower.
@@ -150,7 +130,7 @@ def estimate(
             ("answer_logprob_drop", total, n),
             ("later_kl", later, n_later),
         ):
-            scores.append(_score(seen, u, metric, value, count, level))
+            scores.append(_score(trace_id, seen, u, metric, value, count, level))
     return scores
 
 
@@ -161,11 +141,9 @@ def _mean(row: NDArray[np.float32], lo: int, hi: int) -> tuple[float, int]:
     return (float(part.mean()), len(part)) if len(part) else (float("nan"), 0)
 
 
-def _status(seen: Suppressed, ok: bool) -> ScoreStatus:
-    return "failed" if seen.error is not None else "ok" if ok else "insufficient"
-
-
-def _score(seen: Suppressed, u: Unit, metric: str, value: float, n: int, level: float) -> Score:
+def _score(
+    trace_id: str, seen: Suppressed, u: Unit, metric: str, value: float, n: int, level: float
+) -> Score:
     extra: dict[str, object] = {}
     if seen.error is not None:
         extra = {"reason": seen.error}
@@ -173,18 +151,46 @@ def _score(seen: Suppressed, u: Unit, metric: str, value: float, n: int, level: 
         extra = {"reason": "the sentence has no token of its own"}
     elif not n:
         extra = {"reason": "no token after it could change"}
-    return Score(
-        trace_id=seen.trace_id,
-        unit_kind=u.kind,
-        unit_index=u.index,
-        method=METHOD,
-        metric=metric,
-        value=value if n else None,
-        lo=None,
-        hi=None,
-        level=level,
-        n=n,
-        status=_status(seen, n > 0),
-        evidence="scored",
-        extra=extra,
+    return Score.of(
+        trace_id, u.kind, u.index, METHOD, metric, value, level=level, n=n,
+        failed=seen.error is not None, evidence="scored", extra=extra,
+    )  # fmt: skip
+
+
+@METHODS.register(METHOD, order=6)
+class Suppress(Method):
+    """Attention suppression."""
+
+    help = "what changes when later tokens cannot attend to a sentence (looks inside the model)"
+    metrics = (
+        Metric("answer_kl", "nats a token", "hiding the sentence changes the answer", lo=0),
+        Metric("answer_logprob_drop", "nats", "looking at the sentence supported the answer"),
+        Metric("later_kl", "nats", "hiding the sentence changes what comes later", lo=0),
+        Metric(LINK_METRIC, "nats a token", "hiding the earlier changes the later", lo=0),
+        Metric(CENTRED_METRIC, "nats a token", "it matters more to the later than others do"),
     )
+
+    def ask(self, cohort: Cohort) -> Flow[None]:
+        """Hide every sentence of every trace, one at a time."""
+        yield from together(self._look(case, cohort) for case in cohort.cases)
+
+    def _look(self, case: Reasoning, cohort: Cohort) -> Flow[None]:
+        def take(batch: Sequence[Observation]) -> None:
+            [o] = batch
+            seen, level = Suppressed.of(o), cohort.options.level
+            answer = answer_range(case.tokens, case.units)
+            case.held[METHOD] = Findings(
+                estimate(case.trace_id, seen, case.units, answer, level=level),
+                links(case.trace_id, seen, case.units, level=level),
+            )
+
+        units = [(u.token_start, u.token_end) for u in case.units]
+        call = suppression_call(
+            cohort.ctx.model, case.tokens.prompt_ids, case.tokens.response_ids, units
+        )
+        yield Ask("suppression", [call], take)
+
+    def estimate(self, case: Reasoning, cohort: Cohort, rng: np.random.Generator) -> Findings:
+        """Effects on the answer, on all that comes later, and between sentences."""
+        found: Findings = case.held[METHOD]
+        return found

@@ -1,7 +1,7 @@
 """The published Thought Anchors figures of a chunk, as published, from plain inputs.
 
 Thought Anchors (arXiv:2506.19143), the definitions as coded there. Kept so that published figures
-recompute; tracelab's own estimators are in `tracelab.methods`. What is theirs and not ours:
+recompute; tracelab's own estimators are beside this folder. What is theirs and not ours:
 
 - **Signs.** Resampling and forced importance are after minus before (positive: the sentence
   helped). Counterfactual accuracy is the other way round (positive: the sentence harmed).
@@ -205,27 +205,6 @@ def chunk_figures(
             row["forced_importance_kl"] = forced_importance_kl(*pair) if pair else 0.0
         figures.append(row)
     return figures
-
-
-def implied_rollouts(
-    accuracy: float, fraction: float, overdeterminedness: float, listed: int
-) -> int | None:
-    """Infer how many answered rollouts three published figures of a chunk were computed on.
-
-    Args:
-        accuracy: The chunk's.
-        fraction: Its `different_trajectories_fraction`.
-        overdeterminedness: Its.
-        listed: How many rollouts the published list has, with or without an answer.
-
-    Returns:
-        The largest n <= `listed` of which all three are multiples of 1/n; None when there is
-        none (they were computed on different rollouts: an ungraded one counts in the last two).
-    """
-    for n in range(listed, 0, -1):
-        if all(abs(x * n - round(x * n)) < 1e-6 for x in (accuracy, fraction, overdeterminedness)):
-            return n
-    return None
 
 
 def _forms(answers: Iterable[str]) -> Counter[str]:

@@ -20,27 +20,6 @@ MATCH_THRESHOLD = 0.8
 """Cosine from which a sentence of a rollout counts as chunk j (the published matrices')."""
 
 
-def step_matches(
-    similarities: Sequence[ArrayLike], chunks: int, threshold: float = MATCH_THRESHOLD
-) -> NDArray[np.bool_]:
-    """Tell which chunks each rollout says.
-
-    Args:
-        similarities: For each rollout, cosines [its sentences, chunks]; its first, resampled
-            sentence included. May have no rows.
-        chunks: N.
-        threshold: Cosine from which a sentence counts as the chunk.
-
-    Returns:
-        Shape [rollouts, N]: whether any sentence of the rollout counts as the chunk.
-    """
-    said = np.zeros((len(similarities), chunks), dtype=np.bool_)
-    for row, cosines in zip(said, similarities, strict=True):
-        table = np.asarray(cosines, dtype=np.float64).reshape(-1, chunks)
-        row[:] = (table >= threshold).any(axis=0)
-    return said
-
-
 def importance_matrix(matches: Sequence[ArrayLike]) -> Matrix:
     """The sentence-to-sentence matrix.
 

@@ -8,12 +8,17 @@ with one difference: where it would publish a 0.0 for want of rollouts, the scor
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
-from tracelab.core.finding import Link, Score
+import numpy as np
+
+from tracelab.core.finding import Findings, Link, Metric, Score
 from tracelab.core.item import Rollout
 from tracelab.core.unit import Unit
+from tracelab.studies.anchors.case import Reasoning
+from tracelab.studies.anchors.cohort import Cohort, Method
 from tracelab.studies.anchors.grouping import left_unit
+from tracelab.studies.anchors.methods import METHODS
 from tracelab.studies.anchors.published.figures import (
     FORCED_METRICS,
     METRICS,
@@ -28,10 +33,7 @@ from tracelab.studies.anchors.published.matrix import (
 )
 
 METHOD = "thought-anchors"
-ESTIMATOR_VERSION = 1
-"""Bumped whenever the same rollouts would give other numbers."""
-
-Answers = Mapping[tuple[str, int], str]
+LINK_METRIC = "importance_score"
 _OF_NEXT = tuple(m for m in (*METRICS, *FORCED_METRICS) if "importance" in m)
 _OF_SIMILARITY = (
     "counterfactual_importance_accuracy",
@@ -46,7 +48,6 @@ def scores(
     rollouts: Iterable[Rollout],
     *,
     forced: Iterable[Rollout] | None = None,
-    answers: Answers | None = None,
     threshold: float = THRESHOLD,
     level: float = 0.95,
 ) -> list[Score]:
@@ -58,11 +59,9 @@ def scores(
     Args:
         trace_id: The trace.
         units: Its sentences, in order.
-        rollouts: Its rollouts, best graded by `compat.anchor_answers.grade`. A reward of 1 is
-            correct, one without an answer is left out, an ungraded one too.
+        rollouts: Its rollouts. A reward of 1 is correct, one without an answer is left out, an
+            ungraded one too.
         forced: The same with the answer forced after the boundary; None when there are none.
-        answers: By (item key, replicate) the answer as written, which the KLs normalise as
-            published; None uses the answer category of the outcome.
         threshold: Cosine below which a resampled sentence is different.
         level: Stored with the scores; there are no intervals.
 
@@ -71,8 +70,8 @@ def scores(
         `forced` is given. The last sentence has its accuracy and, as published, zeros. `n` counts
         the answered rollouts of the boundaries a figure compares.
     """
-    plain = _placed(units, rollouts, answers)
-    given = None if forced is None else _placed(units, forced, answers)
+    plain = _placed(units, rollouts)
+    given = None if forced is None else _placed(units, forced)
     figures = chunk_figures(plain, given, threshold)
     out = []
     for unit, row in zip(units, figures, strict=True):
@@ -93,7 +92,7 @@ def links(
     Args:
         trace_id: The trace.
         units: Its sentences, in order.
-        rollouts: As for `anchor_matrix.rollout_matches`.
+        rollouts: As for `matrix.rollout_matches`.
         level: Stored with the links; there are no intervals.
 
     Returns:
@@ -107,23 +106,14 @@ def links(
     for i in range(len(units) - 1):
         ok = bool(len(matches[i]) and len(matches[i + 1]))
         found += [
-            Link(
-                trace_id=trace_id,
-                unit_kind=units[i].kind,
-                from_index=i,
-                to_index=j,
-                method=METHOD,
-                metric="importance_score",
-                value=float(matrix[i, j]) if ok else None,
-                lo=None,
-                hi=None,
-                level=level,
-                n=len(matches[i]) + len(matches[i + 1]),
-                status="ok" if ok else "insufficient",
+            Link.of(
+                trace_id, units[i].kind, i, j, METHOD, LINK_METRIC,
+                float(matrix[i, j]) if ok else None,
+                level=level, n=len(matches[i]) + len(matches[i + 1]),
                 extra={"threshold": MATCH_THRESHOLD},
             )
             for j in range(i + 1, len(units))
-        ]
+        ]  # fmt: skip
     return found
 
 
@@ -159,25 +149,13 @@ def _score(
         extra["threshold"] = threshold
     if reason or published:
         extra["reason" if reason else "zero_because"] = reason or published
-    return Score(
-        trace_id=trace_id,
-        unit_kind=unit.kind,
-        unit_index=unit.index,
-        method=METHOD,
-        metric=metric,
-        value=None if reason else value,
-        lo=None,
-        hi=None,
-        level=level,
-        n=sum(counts),
-        status="insufficient" if reason else "ok",
-        extra=extra,
-    )
+    return Score.of(
+        trace_id, unit.kind, unit.index, METHOD, metric, None if reason else value,
+        level=level, n=sum(counts), observed=True, extra=extra,
+    )  # fmt: skip
 
 
-def _placed(
-    units: Sequence[Unit], rollouts: Iterable[Rollout], answers: Answers | None
-) -> list[list[GradedRollout]]:
+def _placed(units: Sequence[Unit], rollouts: Iterable[Rollout]) -> list[list[GradedRollout]]:
     """Put each rollout where it was started, as the published figures see it."""
     at: dict[int, list[Unit]] = {}
     for u in units:
@@ -185,16 +163,12 @@ def _placed(
     placed: list[list[GradedRollout]] = [[] for _ in units]
     for r in rollouts:
         for unit in at.get(r.start_token, ()):
-            placed[unit.index].append(_seen_from(r, unit, units, answers))
+            placed[unit.index].append(_seen_from(r, unit, units))
     return placed
 
 
-def _seen_from(
-    r: Rollout, unit: Unit, units: Sequence[Unit], answers: Answers | None
-) -> GradedRollout:
+def _seen_from(r: Rollout, unit: Unit, units: Sequence[Unit]) -> GradedRollout:
     answer = "" if r.outcome.status != "graded" else r.outcome.answer or ""
-    if answer and answers is not None:
-        answer = answers.get((r.item_key, r.replicate), answer)
     left = left_unit(r, units)
     repeats = left is None or left > unit.index
     return GradedRollout(
@@ -203,3 +177,33 @@ def _seen_from(
         resampled=unit.text.strip() if repeats else (r.own_sentence or "").strip(),
         similarity=1.0 if repeats else r.similarity,
     )
+
+
+def _metric(name: str) -> Metric:
+    if name.endswith("_kl"):
+        return Metric(name, "nats", "the answers differ", lo=0)
+    if "importance" not in name:
+        return Metric(name, "share", lo=0, hi=1)
+    helped = "lowered" if name.startswith("counterfactual") else "raised"
+    return Metric(name, "share", f"the sentence {helped} accuracy", -1, 1)
+
+
+@METHODS.register(METHOD, order=7)
+class Published(Method):
+    """The published recipe."""
+
+    help = "the published Thought Anchors numbers, signs and quirks"
+    metrics = (
+        *(_metric(m) for m in (*METRICS, *FORCED_METRICS)),
+        Metric(LINK_METRIC, "share", "the earlier sentence makes the later more likely", -1, 1),
+    )
+    compares = True
+
+    def estimate(self, case: Reasoning, cohort: Cohort, rng: np.random.Generator) -> Findings:
+        """Published figures of every sentence, and the published matrix."""
+        o = cohort.options
+        forced = case.forced if "force" in o.methods else None
+        return Findings(
+            scores(case.trace_id, case.units, case.rollouts, forced=forced, level=o.level),
+            links(case.trace_id, case.units, case.rollouts, level=o.level),
+        )

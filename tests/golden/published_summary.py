@@ -129,3 +129,24 @@ def _number(chunk: Mapping[str, object], name: str) -> float:
     if not isinstance(value, int | float):
         raise ValueError(f"`{name}` of a chunk is {type(value).__name__}, not a number")
     return float(value)
+
+
+def implied_rollouts(
+    accuracy: float, fraction: float, overdeterminedness: float, listed: int
+) -> int | None:
+    """Infer how many answered rollouts three published figures of a chunk were computed on.
+
+    Args:
+        accuracy: The chunk's.
+        fraction: Its `different_trajectories_fraction`.
+        overdeterminedness: Its.
+        listed: How many rollouts the published list has, with or without an answer.
+
+    Returns:
+        The largest n <= `listed` of which all three are multiples of 1/n; None when there is
+        none (they were computed on different rollouts: an ungraded one counts in the last two).
+    """
+    for n in range(listed, 0, -1):
+        if all(abs(x * n - round(x * n)) < 1e-6 for x in (accuracy, fraction, overdeterminedness)):
+            return n
+    return None

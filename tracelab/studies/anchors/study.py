@@ -1,0 +1,107 @@
+"""Which sentences of a chain of thought decided the answer?
+
+    trace ─► sentences ─► one scoring pass ─► rounds of rollouts ─► scores, links
+
+The rollouts are shared by all methods; a method that needs more (forced answers, a look inside the
+model) asks for it beside them. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import ClassVar
+
+import numpy as np
+
+from tracelab.core.errors import PlanError
+from tracelab.core.finding import Findings, Metric
+from tracelab.core.flow import Flow, together
+from tracelab.core.options import Section
+from tracelab.core.study import STUDIES, StudyContext
+from tracelab.core.trace import Trace
+from tracelab.studies.anchors import certify, rounds
+from tracelab.studies.anchors.case import Reasoning, begin, gradable
+from tracelab.studies.anchors.cohort import Cohort, Method
+from tracelab.studies.anchors.methods import METHODS
+from tracelab.studies.anchors.options import AnchorsOptions
+from tracelab.studies.anchors.pooled import fit_prior
+from tracelab.studies.anchors.tally import count
+from tracelab.studies.turn import turn_of
+
+
+class _Metrics:
+    """The metrics of all methods, once each; methods are only looked up when somebody asks."""
+
+    def __get__(self, study: object, owner: type | None = None) -> tuple[Metric, ...]:
+        found: dict[str, Metric] = {}
+        for method in METHODS.values():
+            for metric in method.metrics:
+                found.setdefault(metric.name, metric)
+        return tuple(found.values())
+
+
+@STUDIES.register("anchors", order=1)
+class Anchors:
+    """The study of sentences."""
+
+    name: ClassVar[str] = "anchors"
+    Options: ClassVar[type[Section]] = AnchorsOptions
+    metrics = _Metrics()
+    estimator_version: ClassVar[str] = "3"
+
+    def cases(self, trace: Trace, ctx: StudyContext[AnchorsOptions]) -> Iterator[Reasoning]:
+        """The trace, cut into sentences.
+
+        Raises:
+            PlanError: It cannot be studied, or graded; or it is an agent's run.
+        """
+        if trace.episode is not None:
+            if ctx.options.turn is None:
+                raise PlanError(
+                    "is an agent's run: `tracelab audit` says which step decided it, and "
+                    "`tracelab anchors --turn N` studies the assistant turn of step N"
+                )
+            trace = turn_of(trace, ctx.options.turn, ctx)
+        case = begin(
+            ctx.tokenize(gradable(trace, ctx.grading)),
+            ctx.options.segmenter,
+            max_units=ctx.options.max_units,
+            context_length=ctx.context_length,
+        )
+        case.keep = certify.recorded(case)
+        yield case
+
+    def run(self, cases: Sequence[Reasoning], ctx: StudyContext[AnchorsOptions]) -> Flow[Findings]:
+        """Sample, ask for what methods need besides, and estimate."""
+        methods = chosen(ctx.options)
+        compare = any(m.compares for m in methods)
+        cohort = Cohort(
+            cases,
+            ctx,
+            comparing=ctx.comparing(ctx.options.similarity) if compare else None,
+            echoes=any(m.echoes for m in methods),
+        )
+        yield from certify.score_traces(cohort)
+        yield from together([rounds.sample(cohort), *(m.ask(cohort) for m in methods)])
+        return estimate(cohort, methods)
+
+
+def chosen(options: AnchorsOptions) -> list[Method]:
+    """The methods that options ask for, as listed; `resample` is what all others rest on."""
+    wanted = {"resample", *options.methods}
+    return [METHODS[name]() for name in METHODS if name in wanted]
+
+
+def estimate(cohort: Cohort, methods: Sequence[Method]) -> Findings:
+    """All scores and links of all traces, from what was observed."""
+    ctx, found = cohort.ctx, Findings()
+    if ctx.options.pooled:
+        cohort.prior = fit_prior([count(case, ctx.options) for case in cohort.cases])
+    for case in cohort.cases:
+        case.sort()
+        rng = np.random.default_rng([ctx.seed, int(case.trace_id, 16)])
+        for method in methods:
+            found.add(method.estimate(case, cohort, rng))
+        found.attempted += len(case.rollouts) + len(case.forced)
+        found.failed += case.failed
+    return found
