@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tracelab.core.errors import ModelLoadError, PlanError, one_line
+from tracelab.core.messages import as_message
 from tracelab.core.trace import Rendering, TokenizedTrace, Trace, Turn
 
 OPEN_THINK = "<think>"
@@ -166,20 +167,7 @@ class HFTokenizer:
         return str(text)
 
     def _prompt_text(self, turns: Sequence[Turn], rendering: Rendering) -> str:
-        if rendering == "raw":
-            return "".join(t.text for t in turns)
-        if not self.has_chat_template:
-            raise PlanError(_NO_TEMPLATE)
-        messages = [
-            {"role": t.role, "content": t.text, **({"name": t.name} if t.name else {})}
-            for t in turns
-        ]
-        try:
-            return str(
-                self._tok.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
-            )
-        except Exception as e:  # a template is a program of the model's author
-            raise PlanError(f"the chat template refuses these messages ({one_line(e, 200)})") from e
+        return self.chat_text([as_message(t) for t in turns], rendering)
 
     def _encode_prompt(self, text: str, rendering: Rendering) -> tuple[int, ...]:
         # A rendered chat already spells its special tokens.

@@ -15,8 +15,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from tracelab.core.errors import ConfigError, PlanError
+from tracelab.core.messages import definitions, plain
 from tracelab.core.seam import ENDED, Environment, EnvironmentFailure, State
-from tracelab.environments.messages import definitions, plain
 
 
 def require_safe(environment: Environment, acknowledged: bool, name: str) -> None:
