@@ -14,9 +14,9 @@ from tests.agent_files import WRITERS, Market, failed_runs, messages_of
 from tests.studies.audit.audit_world import TextTokens
 from tracelab.core.episode import Arguments, Episode
 from tracelab.core.errors import PlanError
+from tracelab.core.messages import definitions, plain
 from tracelab.core.seam import RecordedRun, Reject
 from tracelab.engines.tokenizer import HFTokenizer
-from tracelab.environments.messages import definitions, plain
 from tracelab.environments.recorded import recorded_run
 from tracelab.environments.replay import ReplayEnvironment, one_chat
 from tracelab.environments.user import UserEnvironment

@@ -16,14 +16,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 from tracelab.core.errors import ConfigError, PlanError
-from tracelab.core.seam import (
-    ENDED,
-    Environment,
-    EnvironmentFailure,
-    MakeEnvironment,
-    State,
-)
-from tracelab.environments.messages import definitions, plain
+from tracelab.core.messages import definitions, plain
+from tracelab.core.seam import ENDED, Environment, EnvironmentFailure, MakeEnvironment, State
 
 Grade = Callable[[str, str], float | None]
 """Reward of a final text, given the reference; None when it cannot be graded."""

@@ -13,7 +13,6 @@ from typing import Any
 
 MAX_DEPTH = 200
 _SURROGATE = re.compile("[\ud800-\udfff]")
-_BINARY = re.compile("[\x00-\x08\x0e-\x1f\ufffd]")
 
 
 class BadRecordError(Exception):
@@ -72,68 +71,6 @@ def _scrub(value: Any) -> Any:
     if isinstance(value, dict):
         return {_scrub(k): _scrub(v) for k, v in value.items()}
     return value
-
-
-def text_of(content: Any) -> tuple[str, tuple[str, ...]]:
-    """Text of a message's content, and flags: `non_text` for parts left out, `binary`."""
-    flags: list[str] = []
-    if content is None:
-        text = ""
-    elif isinstance(content, str):
-        text = content
-    elif isinstance(content, list):
-        parts = []
-        for part in content:
-            body = part if isinstance(part, str) else _part_text(part)
-            if _thought(part) is not None:
-                continue  # see `reasoning_of`
-            if body is None:
-                kind = part.get("type") if isinstance(part, dict) else None
-                body = f"[{kind if isinstance(kind, str) else 'part'}]"
-                flags.append("non_text")
-            parts.append(body)
-        text = "".join(parts)
-    else:
-        text = json.dumps(content, ensure_ascii=False, sort_keys=True)
-    if _BINARY.search(text):
-        flags.append("binary")
-    return text, tuple(dict.fromkeys(flags))
-
-
-def reasoning_of(message: Any) -> str:
-    """What a model thought before a message, where the log keeps it apart; else empty."""
-    if not isinstance(message, dict):
-        return ""
-    for key in ("reasoning_content", "reasoning", "thinking"):
-        if isinstance(said := message.get(key), str) and said:
-            return said
-    content = message.get("content")
-    parts = content if isinstance(content, list) else []
-    return "\n".join(t for part in parts if (t := _thought(part)))
-
-
-def _thought(part: Any) -> str | None:
-    """The text of a part that is reasoning (\"\" where it is redacted); None for other parts."""
-    if not isinstance(part, dict) or part.get("type") not in ("reasoning", "thinking"):
-        return None
-    said = next((part[k] for k in ("reasoning", "thinking", "content", "text") if k in part), "")
-    return said if isinstance(said, str) else ""
-
-
-def _part_text(part: Any) -> str | None:
-    if isinstance(part, dict):
-        for key in ("text", "content", "refusal"):
-            if isinstance(part.get(key), str):
-                return str(part[key])
-    return None
-
-
-def text_or_none(value: Any) -> str | None:
-    """A label, answer or name as text; None for nothing and for blanks."""
-    if value is None or isinstance(value, dict | list):
-        return None
-    text = str(value).strip()
-    return text or None
 
 
 def count_or_none(value: Any) -> int | None:

@@ -14,10 +14,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tracelab.core.episode import Arguments, Episode, InputStore, Step, ToolCall
+from tracelab.core.episode import Episode, InputStore, Step, ToolCall
 from tracelab.core.seam import Reject
 from tracelab.core.trace import Trace
-from tracelab.sources.agent_json import BadRecordError, parse_json, text_or_none
+from tracelab.sources.agent_json import BadRecordError, parse_json
 from tracelab.sources.base import Seen, excerpt
 from tracelab.sources.lines import MAX_LINE_BYTES, open_bytes, read_lines
 
@@ -104,27 +104,6 @@ class StepList:
 
     def _waiting(self) -> list[tuple[int, ToolCall]]:
         return sorted((w for q in self._open.values() for w in q), key=lambda w: w[0])
-
-
-def calls_of(message: dict[str, Any]) -> tuple[ToolCall, ...]:
-    """Tool calls of an OpenAI-style message, the older `function_call` included."""
-    raw = message.get("tool_calls")
-    listed = list(raw) if isinstance(raw, list) else []
-    if isinstance(old := message.get("function_call"), dict):
-        listed.append({"function": old})
-    calls = []
-    for item in listed:
-        if not isinstance(item, dict):
-            continue
-        body = item.get("function")
-        body = {"name": body, **item} if isinstance(body, str) else body
-        body = body if isinstance(body, dict) else item.get("custom") or item
-        if not isinstance(body, dict):
-            body = item
-        arguments = body.get("arguments", body.get("input", ""))
-        name = text_or_none(body.get("name")) or "unknown"
-        calls.append(ToolCall(name, Arguments.of(arguments), text_or_none(item.get("id"))))
-    return tuple(calls)
 
 
 Read = Callable[[Any, Path, int], Episode]

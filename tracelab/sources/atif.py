@@ -13,15 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from tracelab.core.episode import Arguments, Episode, Step, StepKind, ToolCall
+from tracelab.core.messages import reasoning_of, text_of, text_or_none
 from tracelab.core.seam import Reject
 from tracelab.core.trace import Trace
-from tracelab.sources.agent_json import (
-    BadRecordError,
-    count_or_none,
-    reasoning_of,
-    text_of,
-    text_or_none,
-)
+from tracelab.sources.agent_json import BadRecordError, count_or_none
 from tracelab.sources.agent_log import StepList, read_documents
 from tracelab.sources.base import Seen, Source
 from tracelab.sources.openai_chat import outcome_of

@@ -14,17 +14,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tracelab.core.episode import Arguments, Episode, Step, ToolCall
+from tracelab.core.messages import calls_of, reasoning_of, text_of, text_or_none
 from tracelab.core.seam import Reject
 from tracelab.core.trace import Trace
-from tracelab.sources.agent_json import (
-    BadRecordError,
-    count_or_none,
-    parse_json,
-    reasoning_of,
-    text_of,
-    text_or_none,
-)
-from tracelab.sources.agent_log import StepList, calls_of, finish
+from tracelab.sources.agent_json import BadRecordError, count_or_none, parse_json
+from tracelab.sources.agent_log import StepList, finish
 from tracelab.sources.base import Seen, Source, excerpt
 from tracelab.sources.inspect_zip import inspect_samples
 from tracelab.sources.openai_chat import chat_steps

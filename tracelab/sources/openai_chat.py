@@ -13,16 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from tracelab.core.episode import Episode, Step, StepKind
+from tracelab.core.messages import calls_of, reasoning_of, text_of, text_or_none
 from tracelab.core.seam import Reject
 from tracelab.core.trace import Trace
-from tracelab.sources.agent_json import (
-    BadRecordError,
-    count_or_none,
-    reasoning_of,
-    text_of,
-    text_or_none,
-)
-from tracelab.sources.agent_log import StepList, calls_of, read_documents
+from tracelab.sources.agent_json import BadRecordError, count_or_none
+from tracelab.sources.agent_log import StepList, read_documents
 from tracelab.sources.base import Seen, Source
 from tracelab.sources.registry import GENERIC, SOURCES
 from tracelab.sources.sniff import DOCUMENTS, LINES, Head

@@ -15,15 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from tracelab.core.episode import Arguments, Episode, Step
+from tracelab.core.messages import text_of, text_or_none
 from tracelab.core.seam import Reject
 from tracelab.core.trace import Trace
-from tracelab.sources.agent_json import (
-    BadRecordError,
-    count_or_none,
-    parse_json,
-    text_of,
-    text_or_none,
-)
+from tracelab.sources.agent_json import BadRecordError, count_or_none, parse_json
 from tracelab.sources.agent_log import StepList, documents, finish
 from tracelab.sources.base import Seen, Source, excerpt
 from tracelab.sources.otel_messages import (

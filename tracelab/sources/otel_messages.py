@@ -10,8 +10,7 @@ from __future__ import annotations
 from typing import Any, Literal, NamedTuple
 
 from tracelab.core.episode import ToolCall
-from tracelab.sources.agent_json import reasoning_of, text_of, text_or_none
-from tracelab.sources.agent_log import calls_of
+from tracelab.core.messages import calls_of, reasoning_of, text_of, text_or_none
 from tracelab.sources.otel_spans import Span, as_json, listed
 
 _LLM = {"chat", "text_completion", "generate_content"}

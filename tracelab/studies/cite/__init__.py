@@ -1,1 +1,3 @@
-"""Which spans of the context is each statement of a response made of?"""
+"""Context attribution: `study` is the plug-in."""
+
+from tracelab.studies.cite import study as study

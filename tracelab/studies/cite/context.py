@@ -4,18 +4,32 @@ A `Context` is the messages before a response, with the pieces of them that can 
 turns a mask over the sources (True = kept) into the messages of the ablated prompt; the chat
 template is then applied to those exactly as at generation, so roles and markers always stay whole.
 
-Pure: no tokenizer, no template, no I/O. Characters are code points of a message's content.
+What a trace says about its own context stands in `Trace.extra`, JSON values; every key is optional,
+and a value of another shape is some other source's and is passed over. Characters are of the text
+of the turn.
+
+- `documents`: `[[turn, start, end, title], ...]`, the documents in order; a title (else null)
+  stands right before its document, a line break between them. What else the turn says is the query.
+- `sources`: `[[turn, start, end], ...]`, what is ablated, instead of cutting.
+- `roles`: what is known of ranges, `[[turn, start, end, label], ...]`, or of whole messages,
+  `{"turn": label}`.
+- `target`: what is explained; see `tracelab.studies.cite.targets.parse_targets`.
+- `run`, `step`, `agent`, `tools`: of a step of an agent's run: the run's trace, the step, who took
+  it, and definitions of the tools that the model was offered.
+- `query`, `template`: what is asked of the documents, and the record's own way to put both into
+  one message; see `tracelab.studies.cite.cut.templated`.
+
+Pure: no tokenizer, no template, no I/O. Characters are code points of a message's text.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, cast
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
 
 from tracelab.core.errors import PlanError
-from tracelab.core.trace import Role, Turn
+from tracelab.core.trace import Turn
 
 Mode = Literal["delete", "placeholder", "resample"]
 """What stands in the place of an ablated source: nothing, a fixed text, or one the model writes."""
@@ -24,45 +38,12 @@ PLACEHOLDER = "[...]"
 
 
 @dataclass(frozen=True, slots=True)
-class Message:
-    """One message as the chat template takes it.
-
-    Attributes:
-        role: Who says it.
-        content: Its text.
-        fields: Whatever else the template reads: `name`, `tool_calls`, `tool_call_id`, ...
-    """
-
-    role: Role
-    content: str
-    fields: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def calls(self) -> bool:
-        """Whether it calls tools."""
-        return bool(self.fields.get("tool_calls"))
-
-    def for_template(self) -> dict[str, Any]:
-        """As chat templates want it."""
-        return {"role": self.role, "content": self.content, **self.fields}
-
-    def turn(self) -> Turn:
-        """As a turn of a trace; what a template would render from `tool_calls` stands as JSON."""
-        text = self.content
-        if self.calls:
-            calls = json.dumps(self.fields["tool_calls"], sort_keys=True, ensure_ascii=False)
-            text = f"{text}\n{calls}" if text else calls
-        name = self.fields.get("name")
-        return Turn(self.role, text, name if isinstance(name, str) else None)
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
+class ContextSource:
     """A piece of the context that can be ablated.
 
     Attributes:
         message: Index of the message it lies in.
-        start: First character of that message's content.
+        start: First character of that message's text.
         end: One past the last.
         text: Those characters, leading white space included.
         document: Number of its document, from 0: a document, or a message of a chat.
@@ -101,8 +82,8 @@ class Context:
         PlanError: Two sources overlap, or one lies outside its message.
     """
 
-    messages: tuple[Message, ...]
-    sources: tuple[Source, ...]
+    messages: tuple[Turn, ...]
+    sources: tuple[ContextSource, ...]
     headers: tuple[Header, ...] = ()
 
     def __post_init__(self) -> None:
@@ -111,7 +92,7 @@ class Context:
         for i, s in enumerate(self.sources):
             if not 0 <= s.message < len(self.messages):
                 raise PlanError(f"source {i} is in message {s.message}, which does not exist")
-            size = len(self.messages[s.message].content)
+            size = len(self.messages[s.message].text)
             if not 0 <= s.start <= s.end <= size:
                 raise PlanError(
                     f"source {i} is the characters {s.start} to {s.end} of a text of {size}"
@@ -122,23 +103,6 @@ class Context:
             last = (s.message, s.end)
             if s.whole:
                 taken |= dict.fromkeys((s.message, *s.also), i)
-
-    def to_json(self) -> dict[str, Any]:
-        """As JSON; `from_json` inverts it."""
-        return {
-            "messages": [[m.role, m.content, dict(m.fields)] for m in self.messages],
-            "sources": [asdict(s) for s in self.sources],
-            "headers": [asdict(h) for h in self.headers],
-        }
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Context:
-        """Rebuild a context written by `to_json`."""
-        return cls(
-            tuple(Message(cast(Role, r), c, f) for r, c, f in data["messages"]),
-            tuple(Source(**{**s, "also": tuple(s["also"])}) for s in data["sources"]),
-            tuple(Header(**h) for h in data["headers"]),
-        )
 
 
 @dataclass(slots=True)
@@ -162,7 +126,7 @@ def ablate(
     *,
     placeholder: str = PLACEHOLDER,
     replacements: Sequence[str] = (),
-) -> tuple[Message, ...]:
+) -> tuple[Turn, ...]:
     """Messages of the prompt in which the sources that are not kept are gone or replaced.
 
     A deleted piece takes its leading white space with it, but what separates paragraphs, documents
@@ -191,7 +155,7 @@ def ablate(
     content: dict[int, str] = {}
     atoms: dict[int, list[_Atom]] = {}
     for h in context.headers:
-        text = context.messages[h.message].content[h.start : h.end]
+        text = context.messages[h.message].text[h.start : h.end]
         there = h.document in present or mode != "delete"
         atoms.setdefault(h.message, []).append(
             _Atom(h.start, h.end, _lead(text), h.document, None, there)
@@ -206,12 +170,12 @@ def ablate(
         )
     for m, parts in atoms.items():
         message = context.messages[m]
-        text = _joined(message.content, sorted(parts, key=lambda a: (a.start, a.end)))
-        if not text.strip() and message.content.strip() and message.role == "tool":
+        text = _joined(message.text, sorted(parts, key=lambda a: (a.start, a.end)))
+        if not text.strip() and message.text.strip() and message.role == "tool":
             text = placeholder
         content[m] = text
     return tuple(
-        Message(m.role, content.get(i, m.content), m.fields)
+        replace(m, text=content.get(i, m.text))
         for i, m in enumerate(context.messages)
         if i not in dropped
     )
@@ -219,7 +183,7 @@ def ablate(
 
 def _remove(
     context: Context,
-    source: Source,
+    source: ContextSource,
     text: str | None,
     placeholder: str,
     dropped: set[int],

@@ -12,7 +12,7 @@ from typing import Literal
 
 from tracelab.core.finding import Score
 
-Label = Literal["grounded", "diffuse", "parametric", "ungrounded", "insufficient"]
+Grounding = Literal["grounded", "diffuse", "parametric", "ungrounded", "insufficient"]
 
 GAIN = 1.0
 """Nats by which the context must raise a statement: 2.7 times as likely with it as without."""
@@ -28,7 +28,7 @@ def label(
     scores: Sequence[Score],
     *,
     contrast: bool = False,
-) -> Label:
+) -> Grounding:
     """Say what a statement rests on.
 
     Args:

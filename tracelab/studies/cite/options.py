@@ -4,44 +4,39 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
+from tracelab.core.errors import ConfigError
 from tracelab.core.options import Section
+from tracelab.studies.cite.context import PLACEHOLDER, Mode
+from tracelab.studies.cite.cut import TEMPLATE, Grain
 
 
-class ContextConfig(Section):
+class CiteOptions(Section):
     """Context attribution: which spans of the context a response is made of."""
 
-    unit: Literal["word", "sentence", "paragraph", "document", "message"] = "sentence"
+    unit: Grain = "sentence"
     """How finely the context is cut; `message` is for chats."""
     segmenter: str = "reasoning-v1"
     """How text is cut into sentences, in the context and in the response."""
-    template: str = "Context: {context}\n\nQuery: {query}"
+    template: str = TEMPLATE
     """How a context and a query become one user message."""
-    mode: Literal["delete", "placeholder", "resample"] = "delete"
+    mode: Mode = "delete"
     """What stands in the place of an ablated source: nothing, a fixed text, or what the model
     itself writes there."""
-    placeholder: str = "[...]"
+    placeholder: str = PLACEHOLDER
     """The fixed text; also what an ablated tool result leaves behind."""
-    methods: list[
-        Literal[
-            "ablate",
-            "context-cite",
-            "leave-one-out",
-            "shapley",
-            "sufficient",
-            "pairs",
-            "attention",
-            "at2",
-            "llm-cites",
-        ]
-    ] = ["ablate"]
+    target: str | None = None
+    """A text of the response, or: sentences, response, action."""
+    step: int | None = Field(default=None, ge=0)
+    """Agent logs: explain what the model wrote at this step after its exact input."""
+    methods: list[str] = ["ablate"]
     """What is computed. `ablate` gives effects with intervals, and the ranking; `context-cite` the
     published weights from the same masks; `leave-one-out` needs a mask per source. About each
     target that the context raises, with masks of their own: `shapley` values with intervals
     (`ablations` masks); `sufficient`, the smallest set found that alone holds the target within 1
     nat (60 masks at most); `pairs`, which of the top 8 spans need or replace each other (37).
-    Cheap baselines that load the model once more, with transformers: `attention` of the target to
+    Cheap baselines that look inside the model, with transformers: `attention` of the target to
     each span, mean over heads; `at2`, a weight a head learned from the run's own ablations.
     `llm-cites` asks the model itself, once a target, which spans support it."""
     ablations: int = Field(default=64, ge=8)
@@ -67,3 +62,15 @@ class ContextConfig(Section):
     """Chats: a tool call and its results are one source; otherwise the call always stays."""
     hints: bool = False
     """Testbed only: questions with a clerk's wrong hint."""
+
+    @field_validator("methods")
+    @classmethod
+    def _known(cls, names: list[str]) -> list[str]:
+        from tracelab.studies.cite.methods.registry import METHODS
+
+        try:
+            for name in names:
+                METHODS.named(name)
+        except ConfigError as e:
+            raise ValueError(str(e)) from None
+        return names

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from tracelab.core.errors import PlanError
+from tracelab.core.messages import as_message
+from tracelab.core.seam import Message
 from tracelab.studies.cite.context import Context
 
-Render = Callable[[Sequence[Mapping[str, Any]]], str]
-"""Messages, as the chat template takes them, into the prompt's text."""
+Render = Callable[[Sequence[Message]], str]
+"""Messages into the text of the prompt."""
 
 _LOOK = 8
 """Characters after a content that must be the template's."""
@@ -31,7 +32,7 @@ def place_sources(render: Render, context: Context) -> tuple[str, list[tuple[int
     Raises:
         PlanError: The template refuses the messages.
     """
-    given = [m.for_template() for m in context.messages]
+    given = [as_message(m) for m in context.messages]
     text = render(given)
     shown = _contents(render, given, text)
     placed = []
@@ -56,7 +57,7 @@ class _Shown:
     last: int
 
 
-def _contents(render: Render, given: Sequence[Mapping[str, Any]], text: str) -> list[_Shown | None]:
+def _contents(render: Render, given: Sequence[Message], text: str) -> list[_Shown | None]:
     marks = [_MARK.format(i) if m["content"].strip() else "" for i, m in enumerate(given)]
     try:
         frame = render([{**m, "content": k} for m, k in zip(given, marks, strict=True)])

@@ -63,7 +63,7 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True)
-class Spec:
+class TargetSpec:
     """What a record asks to be explained; see `parse_targets`."""
 
     kind: Kind
@@ -74,7 +74,7 @@ class Spec:
     after: str | None = None
 
 
-def parse_targets(value: object) -> tuple[Spec, ...]:
+def parse_targets(value: object) -> tuple[TargetSpec, ...]:
     """Read a record's `target`.
 
     One of these, or a list of them; nothing means `sentences`:
@@ -89,37 +89,37 @@ def parse_targets(value: object) -> tuple[Spec, ...]:
         PlanError: It is none of these.
     """
     if value is None:
-        return (Spec("sentence"),)
+        return (TargetSpec("sentence"),)
     if isinstance(value, list):
         if not value:
             raise PlanError("`target` is an empty list")
         return tuple(spec for part in value for spec in parse_targets(part))
     if isinstance(value, str):
         if value in _WORDS:
-            return (Spec(_WORDS[value]),)
+            return (TargetSpec(_WORDS[value]),)
         if not value.strip():
             raise PlanError("`target` is empty")
-        return (Spec("range", value),)
+        return (TargetSpec("range", value),)
     if isinstance(value, Mapping):
         return (_parse_object(value),)
     raise PlanError("`target` must be a string, an object or a list of them")
 
 
-def _parse_object(value: Mapping[str, Any]) -> Spec:
+def _parse_object(value: Mapping[str, Any]) -> TargetSpec:
     keys = set(value)
     texts = {k: v for k, v in value.items() if k in ("text", "given", "after", "rather_than")}
     if bad := next((k for k, v in texts.items() if not isinstance(v, str)), None):
         raise PlanError(f"`target.{bad}` must be a string")
     if keys == {"text"} and value["text"].strip():
-        return Spec("range", value["text"])
+        return TargetSpec("range", value["text"])
     if keys == {"start", "end"} and all(type(v) is int for v in value.values()):
-        return Spec("range", start=value["start"], end=value["end"])
+        return TargetSpec("range", start=value["start"], end=value["end"])
     if "given" in keys and keys <= {"given", "after", "rather_than"}:
         kind: Kind = "contrast" if "rather_than" in keys else "given"
         other = value.get("rather_than", "")
         if not value["given"] or (kind == "contrast" and not other):
             raise PlanError("a given text of `target` is empty")
-        return Spec(kind, value["given"], rather_than=other, after=value.get("after"))
+        return TargetSpec(kind, value["given"], rather_than=other, after=value.get("after"))
     raise PlanError(
         f"`target` has the keys {', '.join(sorted(keys)) or 'none'}; it needs `text`, or `start` "
         "and `end`, or `given` with `after` or `rather_than`"
@@ -127,7 +127,7 @@ def _parse_object(value: Mapping[str, Any]) -> Spec:
 
 
 def resolve(
-    specs: Sequence[Spec],
+    specs: Sequence[TargetSpec],
     tokens: TokenizedTrace,
     encode: Callable[[str], tuple[int, ...]],
     *,

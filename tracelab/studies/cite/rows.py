@@ -1,21 +1,19 @@
-"""Rows of the tables that context attribution fills: probes, spans, targets, tests, pruned ones.
+"""Rows of the tables that context attribution fills; `warehouse/README.md` describes the columns.
 
-The contract is that of `tracelab.store.load`: loading twice changes nothing.
+The contract is that of `tracelab.core.rows`. Pure.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-
-from duckdb import DuckDBPyConnection
-
-from tracelab.store.load import _columns, _load
+from typing import ClassVar
 
 
 @dataclass(frozen=True, slots=True)
 class ProbeRow:
     """A row of `probes`, without its run."""
+
+    table: ClassVar[str] = "probes"
 
     trace_id: str
     item_key: str
@@ -33,6 +31,8 @@ class ProbeRow:
 class SpanRow:
     """A row of `spans`, without its run."""
 
+    table: ClassVar[str] = "spans"
+
     trace_id: str
     unit_index: int
     turn_index: int
@@ -46,6 +46,8 @@ class SpanRow:
 @dataclass(frozen=True, slots=True)
 class TargetRow:
     """A row of `targets`, without its run."""
+
+    table: ClassVar[str] = "targets"
 
     trace_id: str
     target: str
@@ -64,6 +66,8 @@ class TargetRow:
 class FaithfulnessRow:
     """A row of `faithfulness`, without its run."""
 
+    table: ClassVar[str] = "faithfulness"
+
     trace_id: str
     method: str
     target: str
@@ -72,6 +76,21 @@ class FaithfulnessRow:
     n: int
     status: str
     estimator_version: str
+
+    @classmethod
+    def of(
+        cls,
+        trace_id: str,
+        method: str,
+        target: str,
+        metric: str,
+        value: float | None,
+        n: int,
+        version: int,
+    ) -> FaithfulnessRow:
+        """Make one; without a value it is `insufficient`."""
+        status = "insufficient" if value is None else "ok"
+        return cls(trace_id, method, target, metric, value, n, status, str(version))
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +112,8 @@ class PrunedRow:
         reason: Why there is no response.
     """
 
+    table: ClassVar[str] = "pruned"
+
     trace_id: str
     k: int
     kept: list[int]
@@ -104,20 +125,3 @@ class PrunedRow:
     logprob_change: float | None
     status: str
     reason: str | None
-
-
-Row = ProbeRow | SpanRow | TargetRow | FaithfulnessRow | PrunedRow
-_TABLES: dict[type[Row], str] = {
-    ProbeRow: "probes",
-    SpanRow: "spans",
-    TargetRow: "targets",
-    FaithfulnessRow: "faithfulness",
-    PrunedRow: "pruned",
-}
-
-
-def load_context_rows(con: DuckDBPyConnection, run_id: str, rows: Sequence[Row]) -> None:
-    """Load rows of one of these tables; the newest wins."""
-    if rows:
-        columns = {"run_id": [run_id] * len(rows), **_columns(rows)}
-        _load(con, _TABLES[type(rows[0])], columns, update="true")

@@ -1,8 +1,7 @@
-"""Sets of sources: what suffices, what is needed, and which sources act together.
+"""What suffices: the smallest set of sources found that keeps the target likely.
 
-Values are of one target, nats (log-probability, or its log-odds). The questions follow the
-protocol of `tracelab.core.ask`. Every number here is measured directly, on a model that answers
-the same mask the same way, so there is nothing to put an interval around. Pure.
+Values are of one target, nats of its log-odds. Every number here is measured directly, on a model
+that answers the same mask the same way, so there is nothing to put an interval around. Pure.
 """
 
 from __future__ import annotations
@@ -10,15 +9,62 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Literal
 
 import numpy as np
 
-from tracelab.core.ask import Bools, Question
-from tracelab.stats.masks import pairs
+from tracelab.core.finding import Metric
+from tracelab.core.flow import Flow
+from tracelab.stats.faithfulness import ranking
+from tracelab.stats.lasso import Floats
+from tracelab.stats.masks import Bools
+from tracelab.studies.cite.ablations import Ablations
+from tracelab.studies.cite.attribution import Attribution
+from tracelab.studies.cite.methods.registry import ALWAYS, FAILED_MASK, METHODS, Question, Values
+from tracelab.studies.cite.rows import FaithfulnessRow
+from tracelab.studies.cite.targets import Target
 
-METHOD = "subset"
-ESTIMATOR_VERSION = 1
+VERSION = 1
+"""Bumped whenever the same log-probabilities would give other numbers."""
+MEMBER = Metric("member", "indicator", "the span is in the set", 0.0, 1.0)
+
+
+@METHODS.register("sufficient", order=50)
+class Sufficient(Question):
+    """A small sufficient set, and what it does."""
+
+    name = "sufficient"
+    help = "the smallest set found that alone keeps the target within 1 nat (60 masks at most)"
+    metrics = (MEMBER,)
+
+    def answer(self, work: Ablations, target: Target, position: int) -> Flow[Attribution]:
+        """Search among the best ranked; then remove and keep what was found."""
+
+        def values(masks: Bools) -> Flow[Floats]:
+            return work.values(target, masks)
+
+        order = [int(i) for i in ranking(work.weights(target.name, ALWAYS))]
+        found = yield from minimal_sufficient(work.n, order, values)
+        effect = yield from set_score(work.n, found.members, values)
+        make = work.scores(self.name, target.name)
+        measured = bool(np.isfinite(found.full) and np.isfinite(found.empty))
+        more = {"reached": found.reached, **({} if measured else FAILED_MASK)}
+        scores = [
+            make.one(
+                i, MEMBER.name, float(i in found.members) if measured else None, found.masks, more
+            )
+            for i in range(work.n)
+        ]
+        tests = (
+            ("set_size", float(len(found.members)), found.masks),
+            ("necessity", effect.necessity, 2),
+            ("sufficiency", effect.sufficiency, 2),
+            ("hold", effect.hold, 2),
+        )
+        rows = tuple(
+            FaithfulnessRow.of(work.case.trace_id, self.name, target.name, metric, v, n, VERSION)
+            for metric, v, n in tests
+        )
+        return Attribution(scores, None, None, found.masks, found.failed, rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +93,12 @@ class Minimal:
 def minimal_sufficient(
     n: int,
     order: Sequence[int],
+    values: Values,
     *,
     tolerance: float = 1.0,
     candidates: int = 12,
     budget: int = 60,
-) -> Question[Minimal]:
+) -> Flow[Minimal]:
     """Greedy: add the source that helps most until enough is there, then drop what is not needed.
 
     Sources that only work together (AND) give nothing one at a time: when no single one helps, the
@@ -60,12 +107,13 @@ def minimal_sufficient(
     Args:
         n: Sources.
         order: Sources from most to least promising, such as a ranking by weight.
+        values: Asks for v.
         tolerance: Enough is `full - tolerance`, nats.
         candidates: How many of the most promising are considered.
         budget: Most masks.
     """
     pool = [int(i) for i in order[:candidates]]
-    ends = yield np.array([[True] * n, [False] * n])
+    ends = yield from values(np.array([[True] * n, [False] * n]))
     full, empty = float(ends[0]), float(ends[1])
     asked, failed = 2, int(np.isnan(ends).sum())
     members: list[int] = []
@@ -78,7 +126,7 @@ def minimal_sufficient(
             steps = list(combinations(rest, width))[: budget - asked]
             if not steps:
                 break
-            found = yield _only(n, [[*members, *s] for s in steps])
+            found = yield from values(_only(n, [[*members, *s] for s in steps]))
             asked, failed = asked + len(steps), failed + int(np.isnan(found).sum())
             ranked = [(float(v), s) for v, s in zip(found, steps, strict=True) if np.isfinite(v)]
             best = max(ranked, key=lambda p: p[0], default=None)
@@ -91,7 +139,7 @@ def minimal_sufficient(
         if not value >= goal or len(members) < 2 or asked >= budget:
             break
         fewer = [j for j in members if j != i]
-        found = yield _only(n, [fewer])
+        found = yield from values(_only(n, [fewer]))
         asked, failed = asked + 1, failed + int(np.isnan(found).sum())
         if found[0] >= goal:
             members, value = fewer, float(found[0])
@@ -115,65 +163,17 @@ class SetScore:
     context: float | None
 
 
-def set_score(n: int, members: Sequence[int]) -> Question[SetScore]:
+def set_score(n: int, members: Sequence[int], values: Values) -> Flow[SetScore]:
     """Necessity and sufficiency of a set (SelfCite's rewards, arXiv:2502.09604): 4 masks."""
     only = _only(n, [list(members)])[0]
-    values = yield np.array([np.ones(n, dtype=np.bool_), np.zeros(n, dtype=np.bool_), only, ~only])
-    full, empty, kept, without = (float(v) for v in values)
+    all_, none = np.ones(n, dtype=np.bool_), np.zeros(n, dtype=np.bool_)
+    heard = yield from values(np.array([all_, none, only, ~only]))
+    full, empty, kept, without = (float(v) for v in heard)
 
     def gap(a: float, b: float) -> float | None:
         return a - b if np.isfinite(a - b) else None
 
     return SetScore(gap(full, without), gap(kept, empty), gap(full, kept), gap(full, empty))
-
-
-@dataclass(frozen=True, slots=True)
-class PairScore:
-    """How two sources act together, everything else kept.
-
-    Attributes:
-        i: A source.
-        j: A later one.
-        interaction: v(all) - v(-i) - v(-j) + v(-ij): positive when each needs the other (AND),
-            negative when either will do (OR). None where a mask failed.
-        drop: v(all) - v(-ij): what removing both costs.
-        kind: `joint`, `redundant` or `separate`; None where a mask failed.
-    """
-
-    i: int
-    j: int
-    interaction: float | None
-    drop: float | None
-    kind: Literal["joint", "redundant", "separate"] | None
-
-
-def pair_interactions(
-    n: int, members: Sequence[int], *, threshold: float = 1.0
-) -> Question[list[PairScore]]:
-    """Interactions of all pairs among some sources: 1 + k + k(k - 1)/2 masks (37 for k = 8).
-
-    Three or more sources that all say the same hide each other from this test; a greedy sufficient
-    set still finds one of them.
-
-    Args:
-        n: Sources.
-        members: The sources, such as the top 8.
-        threshold: Nats of interaction from which a pair is called joint or redundant.
-    """
-    k = sorted({int(i) for i in members})
-    values = yield pairs(n, k).masks
-    full, one = values[0], dict(zip(k, values[1 : 1 + len(k)], strict=True))
-    out: list[PairScore] = []
-    for (i, j), both in zip(combinations(k, 2), values[1 + len(k) :], strict=True):
-        interaction, drop = float(full - one[i] - one[j] + both), float(full - both)
-        if not (np.isfinite(interaction) and np.isfinite(drop)):
-            out.append(PairScore(i, j, None, None, None))
-            continue
-        kind: Literal["joint", "redundant", "separate"] = "separate"
-        if abs(interaction) >= threshold:
-            kind = "joint" if interaction > 0 else "redundant"
-        out.append(PairScore(i, j, interaction, drop, kind))
-    return out
 
 
 def _only(n: int, sets: Sequence[Sequence[int]]) -> Bools:

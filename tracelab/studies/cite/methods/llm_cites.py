@@ -15,20 +15,81 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tracelab.core.finding import Score
-from tracelab.core.unit import Unit
+from tracelab.core.errors import PlanError
+from tracelab.core.finding import Metric
+from tracelab.core.flow import Ask, Flow
+from tracelab.core.item import Item, Observation, Sampling
 from tracelab.stats.lasso import Floats
-from tracelab.studies.cite.ablate import Attribution
+from tracelab.studies.cite.ablations import Ablations
+from tracelab.studies.cite.attribution import Attribution, SpanScores
+from tracelab.studies.cite.methods.registry import METHODS, Baseline
+from tracelab.studies.cite.targets import Target
 from tracelab.text.reply import UnclearReplyError, one_object
 
-METHOD = "llm-cites"
-METRIC = "cited"
+CITED = Metric("cited", "indicator", "the model names the span", 0.0, 1.0)
 _SHOWN = 120  # characters of a reply that cannot be used
 _MARKS = re.compile("[<\x7f-\x9f\u2028\u2029]")
+
+
+@METHODS.register("llm-cites", order=90)
+class LlmCites(Baseline):
+    """Asks the model for the sources of each target."""
+
+    name = "llm-cites"
+    help = "the model says itself which spans support a target: one question a target"
+    metrics = (CITED,)
+
+    def explain(self, work: Ablations) -> Flow[dict[str, Attribution]]:
+        """One question a target; targets that say the same share it."""
+        replies: dict[str, Reply] = {}
+        asked: dict[str, list[str]] = {}
+        items: dict[str, Item] = {}
+        for t in work.case.targets:
+            try:
+                item = citation(work, t)
+            except PlanError as e:
+                replies[t.name] = Reply(None, f"template: {e}")
+                continue
+            asked.setdefault(item.key, []).append(t.name)
+            items[item.key] = item
+
+        def hear(batch: Sequence[Observation]) -> None:
+            for o in batch:
+                cut = "truncated: the reply is cut off" if o.finish_reason == "length" else None
+                for name in asked[o.key]:
+                    replies[name] = Reply(None if o.error else o.text, o.error or cut)
+
+        yield Ask("citations", list(items.values()), hear)
+        return {
+            t.name: said(
+                replace(work.scores(self.name, t.name), evidence="judged"), replies.get(t.name)
+            )
+            for t in work.case.targets
+        }
+
+
+def citation(work: Ablations, target: Target) -> Item:
+    """The request that asks which sources support a target.
+
+    Raises:
+        PlanError: The chat template refuses a plain question.
+    """
+    case, ctx = work.case, work.ctx
+    asked = question([u.text for u in case.units], case.trace.response, target.text)
+    rendering = case.trace.rendering
+    text = ctx.tokenizer.chat_text([{"role": "user", "content": asked}], rendering)
+    return Item(
+        model=ctx.model,
+        prefix_ids=ctx.tokenizer.encode_prompt(text, rendering),
+        sampling=Sampling(
+            temperature=0.0, max_tokens=ctx.sampling.max_tokens, json_schema=schema(work.n)
+        ),
+        seed=ctx.seed,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,20 +157,10 @@ def parse(text: str, n: int) -> frozenset[int]:
     return frozenset(k - 1 for k in numbers)
 
 
-def attribution(
-    trace_id: str, units: Sequence[Unit], target: str, reply: Reply | None, level: float
-) -> Attribution:
+def said(make: SpanScores, reply: Reply | None) -> Attribution:
     """What a reply says of every source."""
-    weights, why = _read(reply, len(units))
-    scores = [
-        Score(
-            trace_id=trace_id, unit_kind=u.kind, unit_index=u.index, method=METHOD, metric=METRIC,
-            value=None if why else float(w), lo=None, hi=None, level=level, n=0 if why else 1,
-            status="failed" if why else "ok", evidence="judged", target=target,
-            extra=why or {},
-        )
-        for u, w in zip(units, weights, strict=True)
-    ]  # fmt: skip
+    weights, why = _read(reply, len(make.units))
+    scores = make.every(CITED.name, weights, 0 if why else 1, why or {}, failed=why is not None)
     return Attribution(scores, weights, None, 0 if why else 1, 1 if why else 0)
 
 

@@ -1,0 +1,1 @@
+"""Methods of context attribution, one a file; `registry` finds them."""

@@ -1,0 +1,104 @@
+"""The methods of context attribution; each file of this folder registers one.
+
+    @METHODS.register("mine")
+    class Mine(MaskMethod):
+        name, help = "mine", "what it says, in one sentence"
+        metrics = (Metric("weight", "nats", "the span makes the target likelier"),)
+
+        def attribute(self, work, target, position):
+            ...
+
+Installed packages add theirs through entry points of the group `tracelab.cite_methods`. Pure.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, Generic, TypeAlias, TypeVar
+
+from tracelab.core.finding import Metric
+from tracelab.core.flow import Flow
+from tracelab.core.registry import Registry
+from tracelab.stats.lasso import Floats
+from tracelab.stats.masks import Bools, Design
+from tracelab.studies.cite.ablations import Ablations
+from tracelab.studies.cite.attribution import Attribution
+from tracelab.studies.cite.targets import Target
+
+T = TypeVar("T")
+Values: TypeAlias = Callable[[Bools], Flow[Floats]]
+"""Asks for the outcomes [m] of a target under masks [m, n]; NaN where one failed."""
+FAILED_MASK = {"reason": "a mask that it needs failed"}
+
+
+class Method(ABC):
+    """Says something about the sources of a context. What it is called, and what it reports."""
+
+    name: ClassVar[str]
+    help: ClassVar[str]
+    metrics: ClassVar[tuple[Metric, ...]]
+
+
+class MaskMethod(Method):
+    """Reads the masks that every study asks, and perhaps some of its own."""
+
+    def masks(self, n: int) -> Design | None:
+        """Masks that it needs besides the random ones, the whole and the empty context."""
+        return None
+
+    @abstractmethod
+    def attribute(self, work: Ablations, target: Target, position: int) -> Attribution:
+        """What the masks say about a target, which is at a position among the targets."""
+
+
+class Baseline(Method):
+    """Ablates nothing, and is held to the same tests as those that do."""
+
+    @abstractmethod
+    def explain(self, work: Ablations) -> Flow[dict[str, Attribution]]:
+        """What it says, by target."""
+
+
+class CohortMethod(Method, Generic[T]):
+    """A baseline that learns from all contexts of a cohort together."""
+
+    @abstractmethod
+    def look(self, work: Ablations) -> Flow[T]:
+        """What it needs to see of one context."""
+
+    @abstractmethod
+    def learn(self, works: Sequence[Ablations], seen: Sequence[T]) -> list[dict[str, Attribution]]:
+        """What it says of each context, by target, once all their masks are measured."""
+
+
+class Question(Method):
+    """Asks masks of its own about a target that the context raises.
+
+    Questions of a context go in step: each asks its next masks, and all wait for all, so that
+    masks have the same numbers whatever arrives first.
+    """
+
+    @abstractmethod
+    def answer(self, work: Ablations, target: Target, position: int) -> Flow[Attribution]:
+        """What it says about a target; draws come from the work's seed, its own name and place."""
+
+
+METHODS: Registry[type[Method]] = Registry(
+    "method", package="tracelab.studies.cite.methods", group="tracelab.cite_methods"
+)
+"""All methods by name."""
+
+ALWAYS = "ablate"
+"""The method that is always there: labels, tests and questions rest on its ranking."""
+
+
+def chosen(names: Sequence[str], kind: type[Any]) -> list[Any]:
+    """The methods of a kind among some names, in the order of the registry."""
+    wanted = {ALWAYS, *names}
+    return [made() for name, made in METHODS.items() if name in wanted and issubclass(made, kind)]
+
+
+def all_metrics() -> tuple[Metric, ...]:
+    """What methods report, each once."""
+    return tuple(dict.fromkeys(m for method in METHODS.values() for m in method.metrics))
