@@ -17,13 +17,14 @@ from tracelab.core.errors import ConfigError, ImportFormatError
 from tracelab.core.seam import Reject
 from tracelab.engines import aio
 from tracelab.engines.chat import ChatClient
+from tracelab.run.judges import JudgeSetup, judge_all, open_client, options_of
 from tracelab.sources import read
 from tracelab.sources.agent_json import BadRecordError, parse_json
 from tracelab.sources.base import tell_rejects
 from tracelab.sources.lines import read_lines
-from tracelab.studies.audit.floors import FLOORS
-from tracelab.studies.audit.judge import PROTOCOLS
-from tracelab.studies.audit.judge_scoring import (
+from tracelab.studies.audit.opinions.floors import FLOORS
+from tracelab.studies.audit.opinions.judges import PROTOCOLS
+from tracelab.studies.audit.opinions.scoring import (
     CaseScore,
     best_floor,
     compare,
@@ -32,7 +33,6 @@ from tracelab.studies.audit.judge_scoring import (
     score_prediction,
     summarise,
 )
-from tracelab.studies.audit.judging import JudgeSetup, judge_all, open_client
 from tracelab.view.output import Format, clean, default_format, print_arrow
 
 
@@ -199,10 +199,8 @@ async def _judged(
                 episodes,
                 name,
                 client,
+                options_of(client, setup),
                 in_flight=2 * setup.concurrency,
-                show_reference=setup.show_reference,
-                reply_tokens=setup.reply_tokens,
-                seed=setup.seed,
             )
         ]
     finally:

@@ -19,7 +19,7 @@ from tracelab.environments import make_environment, require_safe
 from tracelab.environments.base import as_score, as_state
 from tracelab.environments.case import Case, export
 from tracelab.environments.process import ProcessEnvironment
-from tracelab.environments.recorded import recorded_run
+from tracelab.studies.audit.recorded import recorded_run
 from tracelab.environments.replay import ReplayEnvironment, canonical, parse_calls
 from tracelab.environments.testbed import MarketWorld, as_episode, recorded
 from tracelab.testbed.agent_labels import NoFaults, play

@@ -7,10 +7,7 @@ import shutil
 
 from tracelab.core.errors import ConfigError
 from tracelab.core.seam import MakeEnvironment
-from tracelab.environments.base import require_safe
 from tracelab.environments.replay import Grade, ReplayEnvironment
-
-__all__ = ["make_environment", "require_safe"]
 
 
 def make_environment(spec: str, grade: Grade, *, timeout_s: float = 60.0) -> MakeEnvironment:

@@ -14,25 +14,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from tracelab.core.errors import ConfigError, PlanError
+from tracelab.core.errors import PlanError
 from tracelab.core.messages import definitions, plain
-from tracelab.core.seam import ENDED, Environment, EnvironmentFailure, State
-
-
-def require_safe(environment: Environment, acknowledged: bool, name: str) -> None:
-    """Refuse an environment with side effects that nobody has acknowledged.
-
-    Raises:
-        ConfigError: It has side effects, or does not say whether it has.
-    """
-    declared = getattr(environment, "side_effects", None)
-    if declared is False or acknowledged:
-        return
-    what = "has side effects" if declared else "does not say `side_effects = False`"
-    raise ConfigError(
-        f"environment {name!r} {what}, and an audit executes its steps many times; set "
-        "audit.side_effects = true (--side-effects) if that is acceptable"
-    )
+from tracelab.core.seam import ENDED, EnvironmentFailure, State
 
 
 def as_state(value: object) -> State:

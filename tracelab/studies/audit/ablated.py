@@ -7,50 +7,28 @@ inputs); pieces of the last kind have no place (0 to 0 of the task).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Sequence
 
 from tracelab.core.episode import Episode, Step, StepKind
-from tracelab.core.unit import Unit
-from tracelab.store.cite_rows import SpanRow, TargetRow
+from tracelab.core.rows import UnitRow
+from tracelab.core.seam import Row
 from tracelab.studies.audit.evidence import Dependence
 from tracelab.studies.cite.context import Context, Message, Source
+from tracelab.studies.cite.rows import SpanRow
 
 _KINDS: dict[str, StepKind] = {"assistant": "llm", "tool": "tool", "user": "user"}
 _TASK, _TRANSCRIPT = 0, 1
 
 
-@dataclass(frozen=True, slots=True)
-class AblatedContext:
-    """What an audit ablated of one run."""
-
-    trace_id: str
-    units: tuple[Unit, ...]
-    spans: tuple[SpanRow, ...]
-    targets: tuple[TargetRow, ...]
-
-    @classmethod
-    def made(cls, trace_id: str, found: Dependence, episode: Episode) -> AblatedContext | None:
-        """Of what was found of an episode's action; None where nothing was ablated."""
-        if found.context is None or not found.targets:
-            return None
-        spans = _spans(trace_id, found.context, episode)
-        return cls(trace_id, tuple(found.units), tuple(spans), tuple(found.targets))
-
-    def to_json(self) -> dict[str, Any]:
-        """As JSON; `of` inverts it."""
-        return asdict(self)
-
-    @classmethod
-    def of(cls, data: Mapping[str, Any]) -> AblatedContext:
-        """Read it back."""
-        return cls(
-            data["trace_id"],
-            tuple(Unit(**u) for u in data["units"]),
-            tuple(SpanRow(**s) for s in data["spans"]),
-            tuple(TargetRow(**t) for t in data["targets"]),
-        )
+def ablated_rows(trace_id: str, found: Dependence, episode: Episode) -> list[Row]:
+    """Rows of `units`, `spans` and `targets`: what was ablated of an episode's action, if any."""
+    if found.context is None or not found.targets:
+        return []
+    units = [
+        UnitRow(trace_id, u.kind, u.index, found.segmenter, u.start, u.end, 0, 0, u.text)
+        for u in found.units
+    ]
+    return [*units, *_spans(trace_id, found.context, episode), *found.targets]
 
 
 def _spans(trace_id: str, context: Context, episode: Episode) -> list[SpanRow]:

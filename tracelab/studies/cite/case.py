@@ -58,17 +58,19 @@ def prompted(trace: Trace, ctx: StudyContext[CiteOptions]) -> Trace:
 def case_of(trace: Trace, ctx: StudyContext[CiteOptions]) -> ContextCase:
     """What is studied of an answered trace, or of one step of an agent's run.
 
+    The trace of a case is such a trace itself, and gives the same case again.
+
     Raises:
         PlanError: It cannot be studied; one sentence.
     """
     o = ctx.options
-    tools: tuple[Message, ...] = ()
     if trace.episode is not None:
-        trace, tools = _at_step(trace, o.step, ctx.tokenizer)
-    elif o.step is not None:
+        trace = _at_step(trace, o.step, ctx.tokenizer)
+    elif o.step != trace.extra.get("step"):
         raise PlanError(f"`--step {o.step}` is for logs of agents, and this is none")
     else:
         trace = prompted(trace, ctx)
+    tools = tuple(trace.extra.get("tools", ())) if o.step is not None else ()
     chat = Chat(ctx.tokenizer, trace.rendering)
     cut = Cut(o.unit, o.segmenter, o.max_sources, tuple(o.roles), o.exchanges)
     context = context_of(trace, cut)
@@ -124,10 +126,8 @@ def units_of(
     return units
 
 
-def _at_step(
-    trace: Trace, step: int | None, tokenizer: Tokenizer
-) -> tuple[Trace, tuple[Message, ...]]:
-    """What a model was given and wrote at a step of a run, and the tools that it could call."""
+def _at_step(trace: Trace, step: int | None, tokenizer: Tokenizer) -> Trace:
+    """What a model was given and wrote at a step of a run."""
     episode = trace.episode
     assert episode is not None
     written = [s.index for s in episode.steps if s.kind == "llm"]
@@ -142,9 +142,9 @@ def _at_step(
     at = episode.steps[step]
     messages, tools = input_of(episode, at), tools_offered(episode, at)
     response = Chat(tokenizer).spell(messages, as_written(at), tools)
-    more: dict[str, Any] = {"run": trace.trace_id, "step": step}
-    if at.agent is not None:
-        more["agent"] = at.agent
+    more: dict[str, Any] = {"run": trace.trace_id, "step": step, "agent": at.agent}
+    if tools:
+        more["tools"] = [dict(t) for t in tools]
     return Trace(
         turns=(*map(as_turn, messages), Turn("assistant", response)),
         name=f"{trace.name} step {step}",
@@ -153,7 +153,7 @@ def _at_step(
         source=trace.source,
         extra=more,
         line=trace.line,
-    ), tools
+    )
 
 
 def _written(trace: Trace, chat: Chat, prompt: str) -> tuple[str, tuple[int, ...] | None]:

@@ -14,6 +14,8 @@ of the turn.
 - `roles`: what is known of ranges, `[[turn, start, end, label], ...]`, or of whole messages,
   `{"turn": label}`.
 - `target`: what is explained; see `tracelab.studies.cite.targets.parse_targets`.
+- `run`, `step`, `agent`, `tools`: of a step of an agent's run: the run's trace, the step, who took
+  it, and definitions of the tools that the model was offered.
 - `query`, `template`: what is asked of the documents, and the record's own way to put both into
   one message; see `tracelab.studies.cite.cut.templated`.
 

@@ -9,7 +9,7 @@ so that memory is bounded. Pure.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, Literal, cast
 
 import numpy as np
 
@@ -54,6 +54,7 @@ class Cite:
     Options: ClassVar[type[CiteOptions]] = CiteOptions
     metrics: ClassVar[tuple[Metric, ...]] = all_metrics()
     estimator_version: ClassVar[str] = str(ESTIMATOR_VERSION)
+    testbed: ClassVar[Literal["contexts"]] = "contexts"
 
     def prompted(self, trace: Trace, ctx: StudyContext[CiteOptions]) -> Trace:
         """A trace with its prompt as the options want it; for traces that are to be answered.
@@ -128,7 +129,8 @@ def _explained(work: Ablations, learners: Sequence[CohortMethod[Any]]) -> Flow[l
     looks = [learner.look(work) for learner in learners]
     baselines: list[Baseline] = chosen(methods, Baseline)
     every: list[Flow[Any]] = [together(looks), together(b.explain(work) for b in baselines)]
-    seen, told, _ = yield from together([*every, _ablated(work)])
+    parts: list[Any] = yield from together([*every, _ablated(work)])
+    seen, told = parts[:2]
     for b, by_target in zip(baselines, told, strict=True):
         _add(work, b.name, by_target)
     asked: list[tuple[str, str, Flow[Attribution]]] = []
