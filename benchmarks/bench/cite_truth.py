@@ -15,6 +15,8 @@ from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
+from tracelab.studies.cite.explain import Explained
+from tracelab.studies.cite.subject import ContextStudy
 
 from benchmarks.bench.cite_cover import Cover
 from benchmarks.bench.cite_work import Worker
@@ -23,9 +25,7 @@ from tracelab.stats import faithfulness
 from tracelab.stats.masks import Purpose, bernoulli, design
 from tracelab.studies.cite import ablate
 from tracelab.studies.cite.attribution import Attribution, cut_of
-from tracelab.studies.cite.explain import Explained
 from tracelab.studies.cite.grounding import GAIN
-from tracelab.studies.cite.subject import ContextStudy
 from tracelab.studies.cite.targets import Spec
 from tracelab.testbed import Problem, problems
 from tracelab.testbed.labels import label

@@ -7,6 +7,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
+from tracelab.studies.cite.explain import Explained
+from tracelab.studies.cite.probes import ProbeSink
+from tracelab.studies.cite.subject import ChatTokenizer
+
 from benchmarks.bench.cite_peer import Case
 from tracelab.core.item import Item, Observation
 from tracelab.run.config import RunConfig, parse_config
@@ -14,9 +18,6 @@ from tracelab.run.pool import Pool
 from tracelab.run.wiring import Wired, local_pool, wire
 from tracelab.sources.context import ContextRecord, record_of
 from tracelab.studies.cite.attribution import Attribution, cut_of
-from tracelab.studies.cite.explain import Explained
-from tracelab.studies.cite.probes import ProbeSink
-from tracelab.studies.cite.subject import ChatTokenizer
 
 
 class Worker:

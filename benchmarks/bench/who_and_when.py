@@ -11,13 +11,13 @@ from typing import Any, cast
 
 import click
 import numpy as np
+from tracelab.studies.audit.judging import JudgeSetup, judge_all, open_client
 
 from tracelab.core.episode import Episode
 from tracelab.core.errors import ConfigError, ImportFormatError
 from tracelab.core.seam import Reject
 from tracelab.engines import aio
 from tracelab.engines.chat import ChatClient
-from tracelab.run.judges import JudgeSetup, judge_all, open_client, options_of
 from tracelab.sources import read
 from tracelab.sources.agent_json import BadRecordError, parse_json
 from tracelab.sources.base import tell_rejects
@@ -199,8 +199,10 @@ async def _judged(
                 episodes,
                 name,
                 client,
-                options_of(client, setup),
                 in_flight=2 * setup.concurrency,
+                show_reference=setup.show_reference,
+                reply_tokens=setup.reply_tokens,
+                seed=setup.seed,
             )
         ]
     finally:

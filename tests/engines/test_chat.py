@@ -17,7 +17,7 @@ from tracelab.engines.chat_local import EngineChat
 from tracelab.engines.http import retry_after
 from tracelab.engines.scripted import ScriptTokenizer
 from tracelab.run.pool import LocalPool
-from tracelab.run.judges import judge, judge_all
+from tracelab.studies.audit.judging import judge, judge_all
 
 ASK = ChatRequest((("system", "s"), ("user", "u")), max_tokens=20)
 

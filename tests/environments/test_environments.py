@@ -19,10 +19,11 @@ from tracelab.environments import make_environment, require_safe
 from tracelab.environments.base import as_score, as_state
 from tracelab.environments.case import Case, export
 from tracelab.environments.process import ProcessEnvironment
-from tracelab.studies.audit.recorded import recorded_run
 from tracelab.environments.replay import ReplayEnvironment, canonical, parse_calls
-from tracelab.environments.testbed import MarketWorld, as_episode, recorded
+from tracelab.environments.testbed import MarketWorld
+from tracelab.studies.audit.recorded import recorded_run
 from tracelab.testbed.agent_labels import NoFaults, play
+from tracelab.testbed.agent_runs import as_episode, recorded
 from tracelab.testbed.agent_world import task
 
 TASK = {"split": "train", "seed": 11, "index": 3}

@@ -74,7 +74,7 @@ def who_and_when(
         --endpoint http://localhost:8000/v1 --model my-judge --json
     """
     from benchmarks.bench.who_and_when import run_bench
-    from tracelab.run.judges import JudgeSetup
+    from tracelab.studies.audit.judging import JudgeSetup
 
     setup = JudgeSetup(
         model=model,

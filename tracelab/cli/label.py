@@ -36,7 +36,7 @@ def label(
       tracelab label demo --model my-model --endpoint http://localhost:8000/v1
     """
     from tracelab.run.labelling import label_run
-    from tracelab.run.judges import JudgeSetup
+    from tracelab.studies.audit.judging import JudgeSetup
 
     setup = JudgeSetup(
         model=model, endpoint=endpoint, api_key_env=api_key_env, engine=engine, context=context,

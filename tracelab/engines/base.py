@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from tracelab.studies.anchors.attend import AttentionMaps, Head
     from tracelab.studies.anchors.suppress import Suppressed
-    from tracelab.studies.cite.heads import SpanAttention
+    from tracelab.core.look import SpanAttention
 
 EngineKind = Literal["vllm", "transformers", "openai", "scripted"]
 Range = tuple[int, int]

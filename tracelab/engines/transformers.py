@@ -19,7 +19,7 @@ from tracelab.engines.base import Counters, EngineSpec, Hidden, Range, failed, o
 from tracelab.engines.tokenizer import HFTokenizer
 from tracelab.studies.anchors.attend import MIN_DISTANCE, AttentionMaps, Head
 from tracelab.studies.anchors.suppress import Suppressed
-from tracelab.studies.cite.heads import SpanAttention
+from tracelab.core.look import SpanAttention
 
 log = logging.getLogger(__name__)
 

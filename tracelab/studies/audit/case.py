@@ -11,9 +11,7 @@ from tracelab.core.study import Case
 from tracelab.core.trace import TokenizedTrace, Trace
 from tracelab.studies.audit.recorded import recorded_run
 from tracelab.studies.chat import Chat
-
-RECORDED = "recorded"
-"""Key of `Trace.extra`: the run as it was played here, which needs no reconstruction."""
+from tracelab.testbed.agent_runs import RECORDED
 
 
 @dataclass(slots=True)

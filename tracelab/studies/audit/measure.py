@@ -24,7 +24,6 @@ from tracelab.studies.audit import step
 from tracelab.studies.audit.ablated import ablated_rows
 from tracelab.studies.audit.case import AgentRun
 from tracelab.studies.audit.corrected import Corrected
-from tracelab.studies.audit.evidence import Asker, Dependence, Question, dependence
 from tracelab.studies.audit.options import AuditOptions
 from tracelab.studies.audit.rerun import STAGE, Launch, Replay, Rerun, Reruns
 from tracelab.studies.audit.rows import RerunRow
@@ -36,6 +35,7 @@ from tracelab.studies.audit.verdict import (
     candidates,
     conclude,
 )
+from tracelab.studies.cite.action import Dependence, measure_action
 
 T = TypeVar("T")
 
@@ -60,7 +60,7 @@ class Subject:
         found: Where it falls.
         tried: Corrections that were executed, the earliest first.
         correction: The first of them that restores success.
-        depends: What the suspicious action depended on.
+        depends: What the suspicious action depended on; None where nothing was ablated.
     """
 
     case: AgentRun
@@ -74,7 +74,7 @@ class Subject:
     found: Falls | None = None
     tried: list[Correction] = field(default_factory=list)
     correction: Correction | None = None
-    depends: Dependence = field(default_factory=Dependence)
+    depends: Dependence | None = None
 
     @property
     def size(self) -> int:
@@ -259,12 +259,20 @@ class Examiner:
         top = int(s.found.order[0])
         better = [x for x in s.tried if x.action == top and x.n and x.wins > 0.5 * x.n]
         best = max(better, key=lambda x: (x.wins, x.text), default=None)
-        c = self._options
-        asker = Asker(
-            self._reruns.chat, self._ctx.model, self._ctx.seed, masks=c.ablations, level=c.level
+        c, run, trace_id = self._options, s.run, s.case.trace_id
+        s.depends = yield from measure_action(
+            self._ctx,
+            self._reruns.chat,
+            trace_id,
+            run.steps[top],
+            run.before[top],
+            run.actions[top],
+            tools=run.offered_at(top),
+            instead=None if best is None else best.text,
+            ablations=c.ablations,
+            level=c.level,
+            seed=[self._ctx.seed, int(trace_id.encode().hex()[:24], 16), top],
         )
-        why = Question(s.case.trace_id, s.run, top, None if best is None else best.text)
-        s.depends = yield from dependence(asker, why)
 
     def _verdict(self, s: Subject) -> Verdict:
         c, run = self._options, s.run
@@ -280,7 +288,7 @@ class Examiner:
             level=c.credible,
             bounds_agree=self._bounds_agree(s),
             correction=s.correction,
-            evidence_messages=s.depends.messages,
+            evidence_messages=[] if s.depends is None else s.depends.messages,
             rollouts=sum(not r.forced for r in s.reruns),
             tokens=sum(r.tokens for r in s.reruns),
         )
@@ -306,7 +314,7 @@ class Examiner:
             s.case.trace_id, s.run.steps, s.counts, s.fitted, s.found,
             level=self._options.level, evidence=self._evidence,
         )  # fmt: skip
-        return own + s.depends.scores
+        return own if s.depends is None else own + s.depends.scores
 
     def _rows(self, s: Subject) -> list[Row]:
         steps = s.run.steps

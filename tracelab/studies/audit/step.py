@@ -31,8 +31,6 @@ from tracelab.stats.value_curve import CurveData, Posterior, keep_nodes
 from tracelab.studies.audit.rerun import Rerun
 
 METHOD = "re-execute"
-ESTIMATOR_VERSION = "2"
-"""Bumped whenever the same re-executions would give other numbers."""
 MIN_RERUNS = 4
 """Fewest graded re-executions before a raw number is reported about a boundary."""
 _END = 50.0

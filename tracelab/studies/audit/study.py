@@ -10,24 +10,27 @@ is estimated from the first round of re-executions of the first `PRIOR_RUNS` run
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, islice
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from tracelab.core.errors import ConfigError, PlanError
 from tracelab.core.finding import Findings, Metric
 from tracelab.core.flow import Flow, together
+from tracelab.core.item import Call, Observation
 from tracelab.core.seam import RecordedRun, Reject
 from tracelab.core.study import STUDIES, StudyContext
 from tracelab.core.trace import Trace
-from tracelab.stats.value_curve import fit
 from tracelab.studies.audit.case import AgentRun
-from tracelab.studies.audit.measure import Examiner, Subject
 from tracelab.studies.audit.opinions.collect import known_opinions, opinions
 from tracelab.studies.audit.options import AuditOptions
+from tracelab.studies.audit.play import market_tasks, play
 from tracelab.studies.audit.rerun import Reruns
-from tracelab.studies.audit.step import ESTIMATOR_VERSION
 from tracelab.studies.chat import Chat
+from tracelab.testbed.agent_runs import as_trace, recorded
+
+if TYPE_CHECKING:
+    from tracelab.studies.audit.measure import Subject
 
 PRIOR_RUNS = 48
 """Runs from which the prior of the value curve is estimated; more change it little."""
@@ -46,7 +49,8 @@ class Audit:
         Metric("effect", "nats", "the piece of the context made the bad action likelier"),
         Metric("weight", "nats", "the piece of the context made the bad action likelier"),
     )
-    estimator_version: ClassVar[str] = ESTIMATOR_VERSION
+    estimator_version: ClassVar[str] = "2"
+    testbed: ClassVar[Literal["agents"]] = "agents"
 
     def cases(self, trace: Trace, ctx: StudyContext[Any]) -> Iterable[AgentRun]:
         """The run of an agent, cut into its steps.
@@ -79,11 +83,39 @@ class Audit:
             found.add(said)
         return found
 
+    def reruns(self, ctx: StudyContext[AuditOptions]) -> Callable[[Call], Flow[Observation]]:
+        """What answers calls of kind `rerun`: flows of their own."""
+        return _carried_out
+
+    def play(self, n: int, seed: int, ctx: StudyContext[AuditOptions]) -> Flow[list[Trace]]:
+        """Let the testbed's agents do tasks; those that fail are what there is to study.
+
+        Args:
+            n: Tasks.
+            seed: Of the tasks.
+            ctx: The study's.
+        """
+        make = ctx.environment("testbed", ctx.options.timeout_s)
+        tasks = market_tasks(n, seed=seed, split="evaluation")
+        chat = Chat(ctx.tokenizer)
+        played = yield from play(tasks, make, chat, ctx.model, ctx.sampling, ctx.seed)
+        runs = (
+            recorded(p.name, p.task, p.actions, p.before, p.end, p.score or 0.0) for p in played
+        )
+        return [as_trace(run) for run in runs if run.score < 1.0]
+
+
+def _carried_out(call: Call) -> Flow[Observation]:
+    answered: Observation = yield from call.payload()
+    return answered
+
 
 def _executed(
     cases: Sequence[AgentRun], ctx: StudyContext[AuditOptions], name: str
 ) -> Flow[Findings]:
     """Re-execute what can be re-executed."""
+    # Heavy: not to be paid for by whoever only lists studies.
+
     chat = Chat(ctx.tokenizer)
     reruns = Reruns(ctx, chat, name, ctx.environment(name, ctx.options.timeout_s))
     examiner, found = Examiner(ctx, reruns, name), Findings()
