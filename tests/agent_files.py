@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from tracelab.core.seam import RecordedRun, State
-from tracelab.environments.testbed import MarketWorld, recorded
+from tracelab.environments.testbed import MarketWorld
 from tracelab.testbed.agent_labels import play
+from tracelab.testbed.agent_runs import recorded
 from tracelab.testbed.agent_world import CALL, task
 
 _TASK = re.compile(r"agent-(\w+)-(\d+)-(\d+)")

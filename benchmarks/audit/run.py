@@ -16,18 +16,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from tracelab.studies.audit.subject import Audit, Subject
+
 from tracelab.core.finding import Verdict
 from tracelab.core.item import Item, Observation, Sampling
-from tracelab.environments.testbed import MarketWorld, planted
+from tracelab.environments.testbed import MarketWorld
 from tracelab.run.config import AuditConfig, RunConfig, parse_config
 from tracelab.run.pool import Pool
 from tracelab.run.wiring import Wired, wire
 from tracelab.stats.intervals import wilson
 from tracelab.studies.audit.play import Played, play, testbed_tasks
 from tracelab.studies.audit.rerun import Chat, Rerunner
-from tracelab.studies.audit.subject import Audit, Subject
 from tracelab.studies.cite.attribution import Observe
 from tracelab.testbed.agent_labels import FAULTS, read
+from tracelab.testbed.agent_runs import planted
 from tracelab.testbed.agent_world import task
 
 FLAKY = 0.08

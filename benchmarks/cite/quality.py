@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from tracelab.studies.cite.ablate import Knowledge
 
 from benchmarks.cite.planted import Planted
 from tracelab.stats import held_out
@@ -20,7 +21,6 @@ from tracelab.stats.effects import average_effects
 from tracelab.stats.masks import Design, bernoulli, concatenate
 from tracelab.stats.surrogate import fit
 from tracelab.studies.cite import ablate
-from tracelab.studies.cite.ablate import Knowledge
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]

@@ -15,6 +15,8 @@ from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
+from tracelab.studies.cite.explain import Explained
+from tracelab.studies.cite.subject import ContextStudy
 
 from benchmarks.cite.cover import Cover
 from benchmarks.cite.work import Worker
@@ -24,9 +26,7 @@ from tracelab.stats import held_out
 from tracelab.stats.masks import Purpose, bernoulli, design
 from tracelab.studies.cite import ablate
 from tracelab.studies.cite.attribution import Attribution, cut_of
-from tracelab.studies.cite.explain import Explained
 from tracelab.studies.cite.grounding import GAIN
-from tracelab.studies.cite.subject import ContextStudy
 from tracelab.studies.cite.targets import Spec
 from tracelab.testbed import Problem, problems
 from tracelab.testbed.labels import label

@@ -14,9 +14,6 @@ from tracelab.run.pool import Pool
 from tracelab.run.wiring import Wired, local_pool, wire
 from tracelab.sources.context import ContextRecord, record_of
 from tracelab.studies.cite.attribution import Attribution, cut_of
-from tracelab.studies.cite.explain import Explained
-from tracelab.studies.cite.probes import ProbeSink
-from tracelab.studies.cite.subject import ChatTokenizer
 
 
 class Worker:

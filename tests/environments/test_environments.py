@@ -19,11 +19,12 @@ from tracelab.environments import ENVIRONMENTS, make_environment, require_safe
 from tracelab.environments.base import EnvironmentKind, Grade, as_score, as_state
 from tracelab.environments.case import Case, export
 from tracelab.environments.command import ProcessEnvironment
-from tracelab.environments.recorded import recorded_run
 from tracelab.environments.replay import ReplayEnvironment, canonical, parse_calls
-from tracelab.environments.testbed import MarketWorld, as_episode, recorded
+from tracelab.environments.testbed import MarketWorld
 from tracelab.environments.user import UserEnvironment
+from tracelab.studies.audit.recorded import recorded_run
 from tracelab.testbed.agent_labels import NoFaults, play
+from tracelab.testbed.agent_runs import as_episode, recorded
 from tracelab.testbed.agent_world import task
 
 TASK = {"split": "train", "seed": 11, "index": 3}

@@ -17,10 +17,10 @@ from tracelab.core.errors import PlanError
 from tracelab.core.messages import definitions, plain
 from tracelab.core.seam import RecordedRun, Reject
 from tracelab.engines.tokenizer import HFTokenizer
-from tracelab.environments.recorded import recorded_run
 from tracelab.environments.replay import ReplayEnvironment, one_chat
 from tracelab.environments.user import UserEnvironment
 from tracelab.sources import read
+from tracelab.studies.audit.recorded import recorded_run
 from tracelab.studies.audit.rerun import Chat
 
 RUNS = failed_runs(4)

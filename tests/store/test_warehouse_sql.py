@@ -345,6 +345,9 @@ def test_a_doubled_key_is_noticed_in_every_table(world: duckdb.DuckDBPyConnectio
         con.execute("INSERT INTO episodes SELECT 'r1', 't', 'f', NULL, NULL, 1, NULL, NULL, NULL")
         con.execute("INSERT INTO steps SELECT 'r1', 't', 0, 'llm', NULL, NULL, NULL, '[]'")
         con.execute(
+            "INSERT INTO tool_calls SELECT 'r1', 't', 0, 0, 'c', 'f', '{}', NULL, NULL, NULL, false"
+        )
+        con.execute(
             "INSERT INTO reruns SELECT 'r1', 't', 0, 0, NULL, 1, false, false, NULL, 1, '[]'"
         )
         for table in schema(world):

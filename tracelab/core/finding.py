@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from tracelab.core.seam import Row
+from tracelab.core.seam import Reject, Row
 from tracelab.core.unit import UnitKind
 
 ScoreStatus = Literal["ok", "insufficient", "certified", "failed"]
@@ -299,6 +299,8 @@ class Findings:
         links: Numbers about pairs of units.
         verdicts: Conclusions of audits.
         rows: Rows of the study's own tables.
+        rejects: Cases that were loaded, and could not be studied.
+        exports: What can be written to files besides, as objects of the study.
         attempted: What was tried, for the share of failures: rollouts, probes, re-executions.
         failed: How much of that failed.
     """
@@ -307,6 +309,8 @@ class Findings:
     links: list[Link] = field(default_factory=list)
     verdicts: list[Verdict] = field(default_factory=list)
     rows: list[Row] = field(default_factory=list)
+    rejects: list[Reject] = field(default_factory=list)
+    exports: list[Any] = field(default_factory=list)
     attempted: int = 0
     failed: int = 0
 
@@ -316,5 +320,7 @@ class Findings:
         self.links += other.links
         self.verdicts += other.verdicts
         self.rows += other.rows
+        self.rejects += other.rejects
+        self.exports += other.exports
         self.attempted += other.attempted
         self.failed += other.failed

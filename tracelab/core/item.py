@@ -60,6 +60,11 @@ class Sampling:
     logprobs: bool = False
     json_schema: str = ""
 
+    @property
+    def plain(self) -> bool:
+        """Whether it draws from the model's own distribution, which a scoring pass measures."""
+        return self.temperature == 1 and self.top_p == 1 and self.top_k == 0
+
     def key(self) -> list[Any]:
         """The parts that enter an item's key (`logprobs` changes no sample, so it is left out)."""
         plain = [self.temperature, self.top_p, self.top_k, self.max_tokens, list(self.stop)]

@@ -7,9 +7,10 @@ Rows of one study's own tables live in its folder.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
+from tracelab.core.episode import Episode, Step
 from tracelab.core.item import Observation, Rollout
 from tracelab.core.unit import UnitKind
 
@@ -114,3 +115,66 @@ class UnitRow:
     role: str | None = None
     category: str | None = None
     labeller: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EpisodeRow:
+    """A row of `episodes`, without its run."""
+
+    table: ClassVar[str] = "episodes"
+
+    trace_id: str
+    format: str
+    task_id: str | None
+    version: str | None
+    n_steps: int
+    label_step: int | None
+    label_agent: str | None
+    label_reason: str | None
+
+    @classmethod
+    def of(cls, trace_id: str, e: Episode) -> EpisodeRow:
+        """From an episode."""
+        step, agent, reason = (
+            (None, None, None) if e.label is None else (e.label.step, e.label.agent, e.label.reason)
+        )
+        return cls(trace_id, e.format, e.task_id, e.version, len(e.steps), step, agent, reason)
+
+
+@dataclass(frozen=True, slots=True)
+class StepRow:
+    """A row of `steps`, without its run."""
+
+    table: ClassVar[str] = "steps"
+
+    trace_id: str
+    unit_index: int
+    kind: str
+    agent: str | None
+    tool: str | None
+    parent: int | None
+    flags: list[str] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, trace_id: str, s: Step) -> StepRow:
+        """From a step; the tool of a model's step is the first that it calls."""
+        tool = s.tool or (s.calls[0].name if s.calls else None)
+        return cls(trace_id, s.index, s.kind, s.agent, tool, s.parent, list(s.flags))
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCallRow:
+    """A row of `tool_calls`, without its run: a call, a result, or a call with its result."""
+
+    table: ClassVar[str] = "tool_calls"
+
+    trace_id: str
+    unit_index: int
+    position: int
+    call_id: str | None
+    tool: str | None
+    arguments: str | None
+    arguments_error: str | None
+    result_step: int | None
+    result: str | None
+    error: bool

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from tracelab.core.errors import ConfigError
 from tracelab.core.seam import MakeEnvironment
-from tracelab.environments.base import Grade, require_safe
+from tracelab.environments.base import Grade
 from tracelab.environments.registry import ENVIRONMENTS
 
-__all__ = ["ENVIRONMENTS", "make_environment", "require_safe"]
+__all__ = ["ENVIRONMENTS", "make_environment"]
 
 
 def make_environment(spec: str, grade: Grade, *, timeout_s: float = 60.0) -> MakeEnvironment:

@@ -15,7 +15,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
-from tracelab.core.errors import ConfigError, PlanError
+from tracelab.core.errors import PlanError
 from tracelab.core.messages import definitions, plain
 from tracelab.core.seam import ENDED, Environment, EnvironmentFailure, MakeEnvironment, State
 
@@ -47,22 +47,6 @@ class EnvironmentKind(ABC):
         Raises:
             ConfigError: There is no such environment.
         """
-
-
-def require_safe(environment: Environment, acknowledged: bool, name: str) -> None:
-    """Refuse an environment with side effects that nobody has acknowledged.
-
-    Raises:
-        ConfigError: It has side effects, or does not say whether it has.
-    """
-    declared = getattr(environment, "side_effects", None)
-    if declared is False or acknowledged:
-        return
-    what = "has side effects" if declared else "does not say `side_effects = False`"
-    raise ConfigError(
-        f"environment {name!r} {what}, and an audit executes its steps many times; set "
-        "audit.side_effects = true (--side-effects) if that is acceptable"
-    )
 
 
 def as_state(value: object) -> State:

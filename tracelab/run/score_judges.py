@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tracelab.studies.audit.judging import JudgeSetup, judge_all, open_client
 
 from tracelab.core.episode import Episode
 from tracelab.core.errors import ConfigError, ImportFormatError
@@ -19,9 +20,9 @@ from tracelab.sources import read
 from tracelab.sources.agent_json import BadRecordError, parse_json
 from tracelab.sources.base import tell_rejects
 from tracelab.sources.lines import read_lines
-from tracelab.studies.audit.floors import FLOORS
-from tracelab.studies.audit.judge import PROTOCOLS
-from tracelab.studies.audit.judge_scoring import (
+from tracelab.studies.audit.opinions.floors import FLOORS
+from tracelab.studies.audit.opinions.judges import PROTOCOLS
+from tracelab.studies.audit.opinions.scoring import (
     CaseScore,
     best_floor,
     compare,

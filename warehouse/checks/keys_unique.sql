@@ -90,6 +90,11 @@ FROM steps
 GROUP BY run_id, trace_id, unit_index
 HAVING count(*) > 1
 UNION ALL
+SELECT 'tool_calls', concat_ws('/', run_id, trace_id, unit_index, position), count(*)
+FROM tool_calls
+GROUP BY run_id, trace_id, unit_index, position
+HAVING count(*) > 1
+UNION ALL
 SELECT 'reruns', concat_ws('/', run_id, trace_id, position), count(*)
 FROM reruns
 GROUP BY run_id, trace_id, position

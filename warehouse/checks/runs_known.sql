@@ -32,6 +32,8 @@ WITH named AS (
     UNION
     SELECT 'steps', run_id, trace_id FROM steps
     UNION
+    SELECT 'tool_calls', run_id, trace_id FROM tool_calls
+    UNION
     SELECT 'reruns', run_id, trace_id FROM reruns
     UNION
     SELECT 'verdicts', run_id, trace_id FROM verdicts

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from tracelab.core.episode import Episode, Label, Step
 from tracelab.core.seam import Reject
 from tracelab.sources import read
-from tracelab.studies.audit.floors import FLOORS, Guess, error_rule
-from tracelab.studies.audit.judge_scoring import score_guess, summarise
+from tracelab.studies.audit.opinions.floors import FLOORS, Guess, error_rule
+from tracelab.studies.audit.opinions.scoring import score_guess, summarise
 
 SHARED = Path(os.environ.get("TRACELAB_SHARED", Path(__file__).parents[3].parent / "shared"))
 DATA = SHARED / "data/who_and_when"

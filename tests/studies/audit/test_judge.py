@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from tracelab.core.episode import Episode, Step
 from tracelab.engines.chat import ChatReply
-from tracelab.studies.audit.judge import PROTOCOLS, JudgeOptions, Opinion, Prompt
-from tracelab.studies.audit.judge_parse import parse_answer, parse_choice
-from tracelab.studies.audit.judge_text import fit_log
+from tracelab.studies.audit.opinions.judges import PROTOCOLS, JudgeOptions, Opinion, Prompt
+from tracelab.studies.audit.opinions.parse import parse_answer, parse_choice
+from tracelab.studies.audit.opinions.text import fit_log
 
 AGENTS = ("Ann", "Bob_2", "Blu-Ray_Expert")
 

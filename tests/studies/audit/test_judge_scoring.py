@@ -10,10 +10,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tracelab.core.episode import Episode, Label, Step
-from tracelab.studies.audit.floors import Guess
-from tracelab.studies.audit.judge import Opinion
-from tracelab.studies.audit.judge_parse import exact_step
-from tracelab.studies.audit.judge_scoring import (
+from tracelab.studies.audit.opinions.floors import Guess
+from tracelab.studies.audit.opinions.judges import Opinion
+from tracelab.studies.audit.opinions.parse import exact_step
+from tracelab.studies.audit.opinions.scoring import (
     best_floor,
     compare,
     score_guess,

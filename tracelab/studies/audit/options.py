@@ -1,13 +1,12 @@
-"""The config section of failure audits."""
+"""The options of failure audits."""
 
 from __future__ import annotations
+
+from typing import ClassVar
 
 from pydantic import Field
 
 from tracelab.core.options import Section
-
-AUDIT_MAY_CHANGE = ("opinions", "judge", "workers", "max_live", "timeout_s")
-"""Keys that change no number of what was executed; opinions are kept by what was asked."""
 
 
 class JudgingConfig(Section):
@@ -43,8 +42,20 @@ class JudgingConfig(Section):
     """Price of a million reply tokens."""
 
 
-class AuditConfig(Section):
-    """Failure audits: what failed runs are re-executed in, and how much."""
+class AuditOptions(Section):
+    """Failure audits: what failed runs are re-executed in, and how much.
+
+    `may_change` names the keys that change no number of what was executed, so that a run goes on
+    under other ones: opinions, and who gives them, are kept by what was asked.
+    """
+
+    may_change: ClassVar[tuple[str, ...]] = (
+        "opinions",
+        "judge",
+        "workers",
+        "max_live",
+        "timeout_s",
+    )
 
     environment: str | None = None
     """`testbed`, `replay` (recorded tool results), `module:Class`, `command: PROGRAM ARGUMENTS`;

@@ -1,100 +1,99 @@
-"""Plays tasks with the model, all at once, and keeps what is needed to re-execute them."""
+"""Plays tasks of an environment with the model, and keeps what is needed to re-execute them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import partial
+from contextlib import closing
+from dataclasses import dataclass
 from typing import Any
 
+from tracelab.core.flow import Ask, Flow, together
 from tracelab.core.hashing import content_hash
 from tracelab.core.item import Item, ModelRef, Observation, Sampling
-from tracelab.core.seam import Message, RecordedRun, State
-from tracelab.environments.testbed import MarketWorld, recorded
-from tracelab.studies.audit.rerun import Chat, seed_environment
-from tracelab.studies.cite.attribution import BASE, Observe
+from tracelab.core.seam import MakeEnvironment, Message, State
+from tracelab.studies.audit.rerun import seed_environment
+from tracelab.studies.chat import Chat
 
-
-@dataclass(slots=True)
-class _Playing:
-    name: str
-    task: Mapping[str, Any]
-    env: MarketWorld
-    state: State
-    actions: list[str] = field(default_factory=list)
-    before: list[tuple[Message, ...]] = field(default_factory=list)
-    failed: bool = False
+BASE = "base"
+"""Intervention of what is sampled first, as of the base traces of other studies."""
 
 
 @dataclass(frozen=True, slots=True)
 class Played:
-    """A played episode, and the actions whose reply or result the environment spoilt."""
+    """A played episode.
 
-    run: RecordedRun
-    flakes: tuple[int, ...]
+    Attributes:
+        name: Its name.
+        task: What the environment was given.
+        actions: What the model wrote [N].
+        before: The messages before each action [N].
+        end: Where it ended.
+        score: What it scored; None when that cannot be known.
+        flakes: Actions whose reply or result the environment spoilt, where it says so.
+    """
+
+    name: str
+    task: Mapping[str, Any]
+    actions: tuple[str, ...]
+    before: tuple[tuple[Message, ...], ...]
+    end: State
+    score: float | None
+    flakes: tuple[int, ...] = ()
 
 
-def testbed_tasks(n: int, *, seed: int, split: str, flaky: float = 0.0) -> list[dict[str, Any]]:
-    """The first `n` tasks of a split."""
+def market_tasks(n: int, *, seed: int, split: str, flaky: float = 0.0) -> list[dict[str, Any]]:
+    """The first `n` tasks of a split of the testbed."""
     extra = {"flaky": flaky} if flaky else {}
     return [{"split": split, "seed": seed, "index": i, **extra} for i in range(n)]
 
 
+def task_name(task: Mapping[str, Any]) -> str:
+    """What an episode of a task of the testbed is called."""
+    return "agent-{split}-{seed}-{index}".format(**task) + ("-flaky" * bool(task.get("flaky")))
+
+
 def play(
     tasks: Sequence[Mapping[str, Any]],
+    make: MakeEnvironment,
     chat: Chat,
     model: ModelRef,
     sampling: Sampling,
     seed: int,
-    observe: Observe,
-) -> list[Played]:
-    """Play testbed tasks; those that an engine failed are left out."""
-    every = []
-    for task in tasks:
-        name = "agent-{split}-{seed}-{index}".format(**task) + ("-flaky" * bool(task.get("flaky")))
-        env = MarketWorld()
-        seed_environment(env, seed, f"played:{name}")
-        every.append(_Playing(name, task, env, env.reset(task)))
-    while going := [p for p in every if not p.state.done and not p.failed]:
-        # Twins stand before the same tokens; each draws a replicate of its own.
-        items: dict[str, Item] = {}
-        who: dict[tuple[str, int], _Playing] = {}
-        for p in going:
-            ids = chat.prompt(p.state.messages)
-            number = int(content_hash([p.name], size=3), 16)
-            item = Item(model, ids, sampling, seed=seed, first_replicate=number, intervention=BASE)
-            items[p.name] = item
-            who[item.key, number] = p
-        found: dict[tuple[str, int], Observation] = {}
-        take = partial(_keep, found)
-        for alone in _rounds(list(items.values())):
-            observe("episodes", alone, take)
-        for place, p in who.items():
-            o = found.get(place)
-            if o is None or o.error is not None:
-                p.failed = True
-                continue
-            p.before.append(p.state.messages)
-            p.actions.append(o.text)
-            p.state = p.env.step(o.text)
-    return [
-        Played(recorded(p.name, p.task, p.actions, p.before, p.state, p.env.score()),
-               tuple(p.env.flakes))
-        for p in every
-        if not p.failed
-    ]  # fmt: skip
+) -> Flow[list[Played]]:
+    """Play tasks of the testbed, each once; those that an engine failed are left out.
 
+    Args:
+        tasks: As `market_tasks` gives them.
+        make: Makes the environment.
+        chat: The model's template.
+        model: The model.
+        sampling: How it writes a turn.
+        seed: The run's seed.
+    """
 
-def _keep(found: dict[tuple[str, int], Observation], batch: list[Observation]) -> None:
-    found.update({(o.key, o.replicate): o for o in batch})
+    def one(task: Mapping[str, Any]) -> Flow[Played | None]:
+        name = task_name(task)
+        # Tasks may stand before the same tokens; each draws a replicate of its own.
+        number = int(content_hash([name], size=3), 16)
+        actions: list[str] = []
+        before: list[tuple[Message, ...]] = []
+        with closing(make()) as env:
+            seed_environment(env, seed, f"played:{name}")
+            state = env.reset(task)
+            while not state.done:
+                ids = chat.prompt(state.messages)
+                item = Item(
+                    model, ids, sampling, seed=seed, first_replicate=number, intervention=BASE
+                )
+                heard: list[Observation] = []
+                yield Ask("episodes", [item], heard.extend)
+                if heard[0].error is not None:
+                    return None
+                before.append(state.messages)
+                actions.append(heard[0].text)
+                state = env.step(heard[0].text)
+            flakes = tuple(getattr(env, "flakes", ()))
+            return Played(name, task, tuple(actions), tuple(before), state, env.score(), flakes)
 
-
-def _rounds(items: Sequence[Item]) -> list[list[Item]]:
-    """Items in lists without two of one key: those would be merged into one range."""
-    lists: list[dict[str, Item]] = []
-    for item in items:
-        free = next((x for x in lists if item.key not in x), None)
-        if free is None:
-            lists.append(free := {})
-        free[item.key] = item
-    return [list(x.values()) for x in lists]
+    every = yield from together(one(task) for task in tasks)
+    return [p for p in every if p is not None]

@@ -1,21 +1,36 @@
-"""Re-executes recorded runs: the model writes, the environment answers, in rounds of many at once.
+"""Re-executes recorded runs: the model writes, the environment answers.
 
-All re-executions in hand take one turn together, so that one engine call serves all of them; those
-that stand before the same tokens are one request. What is drawn is determined by the order in
-which re-executions are asked for, so a run that is resumed repeats itself from the journal.
+Whatever an environment does is one observation, the answer to a `Call` of kind `rerun`, so an audit
+that is driven again needs no environment for what was answered before. `Reruns` makes the calls;
+their `payload` is an `Execution`, and calling that gives the flow which carries them out:
+
+    call = reruns.rerun(run, start, ordinal)      # a study asks for it
+    observation = yield from call.payload()       # whoever answers drives this flow
+
+That flow asks for the model's turns (`Item`s) and for steps of the environment (`Call`s of kind
+`act`, whose payload is a function without arguments that keeps what it finds for itself: run it, in
+any thread, and answer `Observation.of(key, 0, None)`). An environment that fails is an answer too
+(`Rerun.error`); where an engine fails, the re-execution is an error observation.
+
+What is drawn depends on nothing but the launch: the samples of a re-execution have keys of their
+own (`Item.intervention`), and its ordinal is their replicate, so that launches from one place make
+one request of several replicates.
 """
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
-from typing import Any, Protocol
+from functools import partial
+from typing import Any
 
-from tracelab.core.errors import PlanError
+from tracelab.core.errors import ConfigError, PlanError
+from tracelab.core.flow import Ask, Flow
 from tracelab.core.hashing import content_hash
-from tracelab.core.item import Item, ModelRef, Observation, Sampling
+from tracelab.core.item import Call, Item, Observation
 from tracelab.core.seam import (
     Environment,
     EnvironmentFailure,
@@ -24,105 +39,71 @@ from tracelab.core.seam import (
     RecordedRun,
     State,
 )
-from tracelab.core.trace import Rendering
-from tracelab.studies.audit.step import Rerun
-from tracelab.studies.cite.attribution import Observe
+from tracelab.core.study import StudyContext
+from tracelab.studies.audit.options import AuditOptions
+from tracelab.studies.audit.recorded import digest
+from tracelab.studies.chat import Chat
 
-_SENTINEL = "\u2983end"
-
-
-class ChatTemplate(Protocol):
-    """What a tokenizer must do; see `tracelab.engines.tokenizer.HFTokenizer`."""
-
-    def chat_text(
-        self,
-        messages: Sequence[Mapping[str, Any]],
-        rendering: Rendering,
-        *,
-        ask: bool = True,
-        tools: Sequence[Mapping[str, Any]] = (),
-    ) -> str:
-        """A chat as text."""
-        ...
-
-    def encode_prompt(self, text: str, rendering: Rendering) -> tuple[int, ...]:
-        """Its tokens."""
-        ...
-
-    def encode_text(self, text: str) -> tuple[int, ...]:
-        """Tokens of a text by itself."""
-        ...
+STAGE = "re-executions"
+_RUNS_KEPT = 64
 
 
-class Chat:
-    """Messages as tokens, and back: what a model is given, and what it writes."""
+@dataclass(frozen=True, slots=True)
+class Rerun:
+    """One re-execution.
 
-    def __init__(self, tokenizer: ChatTemplate) -> None:
-        self._tok = tokenizer
-        self._prompts: dict[str, tuple[int, ...]] = {}
-
-    def text(self, messages: Sequence[Message], tools: Sequence[Message] = ()) -> str:
-        """A chat that the model is to continue, as text.
-
-        Raises:
-            PlanError: The template refuses the messages.
-        """
-        return self._tok.chat_text(messages, "chat", tools=tools)
-
-    def prompt(self, messages: Sequence[Message], tools: Sequence[Message] = ()) -> tuple[int, ...]:
-        """Tokens of a chat that the model is to continue, when it is offered tools.
-
-        Raises:
-            PlanError: The template refuses the messages.
-        """
-        key = content_hash([[dict(m) for m in messages], list(tools)])
-        if key not in self._prompts:
-            if len(self._prompts) > 50_000:
-                self._prompts.clear()
-            self._prompts[key] = self._tok.encode_prompt(self.text(messages, tools), "chat")
-        return self._prompts[key]
-
-    def spell(
-        self, messages: Sequence[Message], message: Message, tools: Sequence[Message] = ()
-    ) -> str:
-        """What follows the generation prompt when the model writes a message.
-
-        Raises:
-            PlanError: The template does not render it as a continuation of the prompt.
-        """
-        prompt = self.text(messages, tools)
-        tail = self._tail(messages)
-        thought, spelled = str(message.get("reasoning_content") or "").strip(), list[str]()
-        for form in _forms(message):
-            whole = self._tok.chat_text([*messages, form], "chat", ask=False, tools=tools)
-            if whole.startswith(prompt) and whole.endswith(tail):
-                spelled.append(whole[len(prompt) : len(whole) - len(tail)])
-        if spelled:
-            return next((text for text in spelled if thought in text), spelled[0])
-        opened = prompt.rstrip().rpartition("\n")[2]
-        raise PlanError(
-            "a step is no continuation of its prompt under this model's chat template, which ends "
-            f"in {opened[-40:]!r}: the log lacks what the model wrote first, or is of another model"
-        )
-
-    def written(self, messages: Sequence[Message], action: str) -> tuple[int, ...]:
-        """Tokens of an action, with the mark that ends a turn."""
-        return (*self._tok.encode_text(action), *self._tok.encode_text(self._tail(messages))[:1])
-
-    def _tail(self, messages: Sequence[Message]) -> str:
-        probe = [*messages[:1], {"role": "assistant", "content": _SENTINEL}]
-        return self._tok.chat_text(probe, "chat", ask=False).rpartition(_SENTINEL)[2]
-
-
-def _forms(message: Message) -> Iterator[Message]:
-    """A message as it is, and with its reasoning in front, as models write it.
-
-    Some templates know `reasoning_content`; others take a text that holds it.
+    Attributes:
+        start: The action before which it began, 0..N-1.
+        left: The first action that it, or the reply to which, was another one; N if there is none.
+        reward: What it scored; None when it failed or was censored.
+        censored: It called something that a replay has no answer to.
+        forced: It began with a given action instead of one of the model's; a sample of no V.
+        action: What it wrote at `left` (or was given).
+        actions: All that it wrote, or was given, from `start` on.
+        tokens: Prompt and generated tokens it took.
+        error: Why it failed, if it did.
     """
-    yield message
-    if thought := message.get("reasoning_content"):
-        content = f"<think>\n{thought}\n</think>\n\n{message['content']}"
-        yield {**{k: v for k, v in message.items() if k != "reasoning_content"}, "content": content}
+
+    start: int
+    left: int
+    reward: float | None
+    censored: bool = False
+    forced: bool = False
+    action: str = ""
+    actions: tuple[str, ...] = ()
+    tokens: int = 0
+    error: str | None = None
+
+    @classmethod
+    def of(cls, launch: Launch, o: Observation) -> Rerun:
+        """Read the answer; one that no engine gave is a failure."""
+        if o.error is not None:
+            size = len(launch.run.actions)
+            forced = launch.forced is not None
+            return cls(launch.start, size, None, forced=forced, error=o.error)
+        return cls(**{**o.value, "actions": tuple(o.value["actions"])})
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """The recorded actions executed again, once.
+
+    Attributes:
+        same_score: Whether the score was the recorded one.
+        differs: The first action whose reply was another one; None if there is none.
+        ended: Why it was over, as the environment says.
+        error: Why it could not be done; empty if it could.
+    """
+
+    same_score: bool = False
+    differs: int | None = None
+    ended: str = ""
+    error: str = ""
+
+    @classmethod
+    def of(cls, o: Observation) -> Replay:
+        """Read the answer."""
+        return cls(error=o.error) if o.error is not None else cls(**o.value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,199 +123,325 @@ class Launch:
     forced: str | None = None
 
     @property
-    def key(self) -> str:
-        """Identifies it within a study."""
+    def seed(self) -> str:
+        """What seeds its environment, with the run's seed."""
         return content_hash([self.run.name, self.start, self.ordinal, self.forced], size=12)
+
+
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """How a call of kind `rerun` is carried out: call it for the flow that does.
+
+    Attributes:
+        flow: Makes the flow.
+        requests: Turns of the model that it takes if it goes as the record did.
+        prompt_tokens: What they are given, likewise.
+        output_tokens: What they write, likewise.
+        assumed: The answer that a forecast may go on with; None where there is none to guess.
+    """
+
+    flow: Callable[[], Flow[Observation]]
+    requests: int = 0
+    prompt_tokens: int = 0
+    output_tokens: int = 0
+    assumed: Any = None
+
+    def __call__(self) -> Flow[Observation]:
+        """The flow; it returns the observation that answers the call."""
+        return self.flow()
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """A run, its digest, and the tokens that each action's model reads and writes [N]."""
+
+    run: RecordedRun
+    digest: str
+    read: list[int]
+    wrote: list[int]
+
+
+class Reruns:
+    """Asks for what environments do, and does it."""
+
+    def __init__(
+        self, ctx: StudyContext[AuditOptions], chat: Chat, name: str, make: MakeEnvironment
+    ) -> None:
+        """Prepare; no environment is made before one is needed.
+
+        Args:
+            ctx: The study's; its options say how long a re-execution may be.
+            chat: The model's template.
+            name: The environment, as in `audit.environment`.
+            make: Makes environments of that name.
+        """
+        self.chat, self._ctx, self._name, self._make = chat, ctx, name, make
+        self._safe = False
+        self._known: dict[int, _Known] = {}
+
+    def rerun(self, launch: Launch) -> Call:
+        """Ask for a re-execution; `Rerun.of` reads the answer."""
+        c, run, start = self._ctx, launch.run, launch.start
+        known = self._about(run)
+        content = {
+            "what": "rerun", "run": run.name, "digest": known.digest, "start": start,
+            "ordinal": launch.ordinal, "forced": launch.forced, "environment": self._name,
+            "seed": c.seed, "sampling": c.sampling.key(), "model": c.model.key(),
+            "max_turns": c.options.max_turns,
+        }  # fmt: skip
+        first = start + (launch.forced is not None)
+        marked = f"rerun:{content_hash([known.digest, start, launch.forced], size=8)}"
+        return _call(content, lambda key: Execution(
+            partial(self._rerun, key, launch, marked),
+            len(run.actions) - first, sum(known.read[first:]), sum(known.wrote[first:]),
+        ))  # fmt: skip
+
+    def replay(self, run: RecordedRun, ordinal: int) -> Call:
+        """Ask for the recorded actions to be executed again; `Replay.of` reads the answer."""
+        content = {
+            "what": "control", "run": run.name, "digest": self._about(run).digest,
+            "ordinal": ordinal, "environment": self._name, "seed": self._ctx.seed,
+        }  # fmt: skip
+        return _call(content, lambda key: Execution(
+            partial(self._once, key, partial(self._replayed, run, ordinal)),
+            assumed=asdict(Replay(same_score=True, ended=run.ended)),
+        ))  # fmt: skip
+
+    def correction(self, run: RecordedRun, action: int) -> Call:
+        """Ask what the environment would do instead of an action: a list of texts."""
+        content = {
+            "what": "correction", "run": run.name, "digest": self._about(run).digest,
+            "action": action, "environment": self._name,
+        }  # fmt: skip
+        return _call(content, lambda key: Execution(
+            partial(self._once, key, partial(self._corrected, run, action)), assumed=[]
+        ))  # fmt: skip
+
+    def expected(self, launch: Launch) -> int:
+        """Tokens that a re-execution writes if it goes as the record did."""
+        first = launch.start + (launch.forced is not None)
+        return sum(self._about(launch.run).wrote[first:])
+
+    def _about(self, run: RecordedRun) -> _Known:
+        """What is known of a run; of the last few it is kept."""
+        known = self._known.get(id(run))
+        if known is None or known.run is not run:
+            while len(self._known) >= _RUNS_KEPT:
+                del self._known[next(iter(self._known))]
+            each = list(zip(run.before, run.actions, strict=True))
+            known = self._known[id(run)] = _Known(
+                run,
+                digest(run),
+                [len(self.chat.prompt(b, run.offered_at(t))) for t, (b, _) in enumerate(each)],
+                [len(self.chat.written(b, a)) for b, a in each],
+            )
+        return known
+
+    # -- what answers -----------------------------------------------------------------------
+
+    def _checked(self) -> None:
+        """Refuse an environment with side effects that nobody has acknowledged.
+
+        Raises:
+            ConfigError: It has them, or does not say whether it has.
+        """
+        if not self._safe:
+            with closing(self._make()) as environment:
+                require_safe(environment, self._ctx.options.side_effects, self._name)
+            self._safe = True
+
+    def _once(self, key: str, do: Callable[[], Any]) -> Flow[Observation]:
+        """Something that takes one step, and no model."""
+        self._checked()
+        found: list[Any] = []
+        failed = yield from _act("controls", key, 0, lambda: found.append(do()))
+        if failed is not None:
+            return _error(key, failed)
+        return Observation.of(key, 0, found[0])
+
+    def _replayed(self, run: RecordedRun, ordinal: int) -> dict[str, Any]:
+        env = self._make()
+        try:
+            seed_environment(env, self._ctx.seed, f"control:{run.name}:{ordinal}")
+            state = env.restore(run, 0)
+            first = None
+            for t, action in enumerate(run.actions):
+                if state.done:
+                    first = t if first is None else first
+                    break
+                state = env.step(action)
+                if first is None and not follows(state, run, t):
+                    first = t
+            score = env.score()
+        except EnvironmentFailure as e:
+            return asdict(Replay(error=str(e) or "the environment failed"))
+        finally:
+            env.close()
+        if score is None and first is None:
+            score = run.score  # a replay that cannot grade has nothing that contradicts it
+        same = score is not None and math.isclose(score, run.score, abs_tol=1e-9)
+        return asdict(Replay(same, first, state.ended))
+
+    def _corrected(self, run: RecordedRun, action: int) -> list[str]:
+        env = self._make()
+        try:
+            give = getattr(env, "correction", None)
+            return [] if give is None else [str(x) for x in give(run, action)]
+        except Exception:  # the user's code; a correction is an extra
+            return []
+        finally:
+            env.close()
+
+    def _rerun(self, key: str, launch: Launch, marked: str) -> Flow[Observation]:
+        self._checked()
+        c, live = self._ctx, _Live(launch, self._make, self._ctx.options.max_turns, self._ctx.seed)
+        stood: Counter[tuple[int, ...]] = Counter()
+        try:
+            live.error = (yield from _act(STAGE, key, 0, live.begin)) or live.error
+            while not live.over:
+                try:
+                    prompt = self.chat.prompt(live.state.messages, live.tools)
+                except PlanError as e:
+                    live.error = str(e)
+                    break
+                # Where it stands before the same tokens again, it must draw another sample.
+                again = f":{stood[prompt]}" if stood[prompt] else ""
+                stood[prompt] += 1
+                item = Item(
+                    c.model, prompt, c.sampling, seed=c.seed, first_replicate=launch.ordinal,
+                    intervention=marked + again,
+                )  # fmt: skip
+                heard: list[Observation] = []
+                yield Ask(STAGE, [item], heard.extend)
+                o = heard[0]
+                if o.error is not None and not o.error.startswith("overlong"):
+                    return _error(key, o.error)  # another engine may answer
+                if o.error is not None:
+                    live.error = o.error
+                    break
+                turn = len(live.actions) + 1
+                failed = yield from _act(STAGE, key, turn, partial(live.take, o))
+                live.error = failed or live.error
+            return Observation.of(key, 0, asdict(live.finished()))
+        finally:
+            live.close()
 
 
 @dataclass(slots=True)
 class _Live:
+    """A re-execution under way. `begin` and `take` may be called in another thread."""
+
     launch: Launch
-    env: Environment
-    state: State
+    make: MakeEnvironment
+    max_turns: int
+    seed: int
+    env: Environment | None = None
+    state: State = State(())
     left: int | None = None
     action: str = ""
     actions: list[str] = field(default_factory=list)
-    keys: list[str] = field(default_factory=list)
     tokens: int = 0
+    reward: float | None = None
     error: str | None = None
 
     @property
-    def at(self) -> int:
-        return self.launch.start + len(self.actions)
+    def over(self) -> bool:
+        return self.error is not None or self.state.done or len(self.actions) >= self.max_turns
 
     @property
     def tools(self) -> Sequence[Message]:
-        own = self.state.tools
-        return self.launch.run.offered_at(self.at) if own is None else own
+        at, own = self.launch.start + len(self.actions), self.state.tools
+        return self.launch.run.offered_at(at) if own is None else own
 
-
-@dataclass(slots=True)
-class Rerunner:
-    """Makes re-executions.
-
-    Attributes:
-        make: Makes environments.
-        chat: The model's template.
-        model: The model.
-        sampling: How it writes a turn.
-        seed: The study's.
-        observe: Asks engines.
-        max_turns: Turns after which a re-execution is scored as it stands.
-        max_live: Environments held at once.
-        context_length: Tokens that the model can hold; None is not checked.
-        workers: Threads in which environments step; for those that wait.
-        done: Finished re-executions by key, with the work items they took; filled on the way.
-        tokens: Prompt and generated tokens so far.
-        generated: Generated tokens so far.
-    """
-
-    make: MakeEnvironment
-    chat: Chat
-    model: ModelRef
-    sampling: Sampling
-    seed: int
-    observe: Observe
-    max_turns: int = 100
-    max_live: int = 4096
-    context_length: int | None = None
-    workers: int = 1
-    done: dict[str, tuple[Rerun, tuple[str, ...]]] = field(default_factory=dict)
-    tokens: int = 0
-    generated: int = 0
-    _used: Counter[str] = field(default_factory=Counter)
-
-    def adopt(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Take over re-executions that an earlier session finished (`rows`)."""
-        for row in rows:
-            data = {**row["rerun"], "actions": tuple(row["rerun"]["actions"])}
-            self.done[row["key"]] = Rerun(**data), tuple(row["items"])
-            self._used.update(row["items"])
-
-    def rows(self) -> list[dict[str, Any]]:
-        """All finished re-executions, as JSON."""
-        return [
-            {"key": key, "rerun": asdict(rerun), "items": list(items)}
-            for key, (rerun, items) in self.done.items()
-        ]
-
-    def run(self, name: str, launches: Sequence[Launch]) -> list[Rerun]:
-        """Make re-executions; what was made before is not made again."""
-        owed = list({x.key: x for x in launches if x.key not in self.done}.values())
-        with ThreadPoolExecutor(self.workers) as threads:
-            each = threads.map if self.workers > 1 else map
-            for at in range(0, len(owed), self.max_live):
-                self._wave(name, owed[at : at + self.max_live], each)
-        return [self.done[x.key][0] for x in launches]
-
-    def _wave(self, name: str, launches: Sequence[Launch], each: Callable[..., Any]) -> None:
-        every: list[_Live] = list(each(self._begin, launches))
+    def begin(self) -> None:
+        """Stand where the run stood, and take the action that is given."""
+        launch = self.launch
         try:
-            while going := [x for x in every if self._goes_on(x)]:
-                texts = self._ask(name, going)
-                list(each(self._take, going, texts))
-        finally:
-            for x in every:
-                x.env.close()
-        for x in every:
-            self.done[x.launch.key] = self._finished(x), tuple(x.keys)
-
-    def _begin(self, launch: Launch) -> _Live:
-        env = self.make()
-        live = _Live(launch, env, State(()))
-        try:
-            seed_environment(env, self.seed, launch.key)
-            live.state = env.restore(launch.run, launch.start)
+            self.env = self.make()
+            seed_environment(self.env, self.seed, launch.seed)
+            self.state = self.env.restore(launch.run, launch.start)
             if launch.forced is not None:
-                live.left, live.action = launch.start, launch.forced
-                live.actions.append(launch.forced)
-                live.state = env.step(launch.forced)
+                self.left, self.action = launch.start, launch.forced
+                self.actions.append(launch.forced)
+                self.state = self.env.step(launch.forced)
+            self._score()
         except EnvironmentFailure as e:
-            live.error = str(e)
-        return live
+            self.error = str(e) or "the environment failed"
 
-    def _goes_on(self, x: _Live) -> bool:
-        return x.error is None and not x.state.done and len(x.actions) < self.max_turns
-
-    def _ask(self, name: str, going: Sequence[_Live]) -> list[Observation | None]:
-        """One turn of the model for each; None where its prompt cannot be made."""
-        waiting: dict[str, list[int]] = {}
-        items: list[Item] = []
-        for i, x in enumerate(going):
-            try:
-                item = Item(
-                    self.model, self.chat.prompt(x.state.messages, x.tools), self.sampling,
-                    seed=self.seed,
-                )  # fmt: skip
-            except PlanError as e:
-                x.error = str(e)
-                continue
-            if item.key not in waiting:
-                items.append(item)
-            waiting.setdefault(item.key, []).append(i)
-        found: list[Observation | None] = [None] * len(going)
-        place: dict[tuple[str, int], int] = {}
-        asked = []
-        for item in items:
-            who, first = waiting[item.key], self._used[item.key]
-            asked.append(
-                Item(
-                    self.model, item.prefix_ids, self.sampling, seed=self.seed,
-                    first_replicate=first, replicates=len(who),
-                )
-            )  # fmt: skip
-            place |= {(item.key, first + k): i for k, i in enumerate(who)}
-            self._used[item.key] += len(who)
-
-        def take(batch: list[Observation]) -> None:
-            for o in batch:
-                if (i := place.get((o.key, o.replicate))) is not None:
-                    found[i] = o
-
-        if asked:
-            self.observe(name, asked, take)
-        return found
-
-    def _take(self, x: _Live, o: Observation | None) -> None:
-        if o is None or o.error is not None:
-            x.error = x.error or (o.error if o is not None else "the engine gave no answer")
-            return
-        x.keys.append(o.key)
-        x.tokens += o.prefix_tokens + len(o.token_ids)
+    def take(self, o: Observation) -> None:
+        """Take what the model wrote."""
+        assert self.env is not None
+        run, t = self.launch.run, self.launch.start + len(self.actions)
         self.tokens += o.prefix_tokens + len(o.token_ids)
-        self.generated += len(o.token_ids)
-        run, t = x.launch.run, x.at
-        x.actions.append(o.text)
+        self.actions.append(o.text)
+        follow = False
         try:
-            x.state = x.env.step(o.text)
+            self.state = self.env.step(o.text)
+            follow = t < len(run.actions) and o.text == run.actions[t] and follows(
+                self.state, run, t
+            )  # fmt: skip
+            self._score()
         except EnvironmentFailure as e:
-            x.error = str(e)
-        if x.left is None and not (
-            t < len(run.actions)
-            and o.text == run.actions[t]
-            and x.error is None
-            and follows(x.state, run, t)
-        ):
-            x.left, x.action = t, o.text
+            self.error = str(e) or "the environment failed"
+        if self.left is None and not follow:
+            self.left, self.action = t, o.text
 
-    def _finished(self, x: _Live) -> Rerun:
-        reward, run = None, x.launch.run
-        if x.error is None and x.state.ended != "censored":
-            try:
-                reward = x.env.score()
-            except EnvironmentFailure as e:
-                x.error = str(e)
+    def _score(self) -> None:
+        if self.over and self.state.ended != "censored":
+            assert self.env is not None
+            self.reward = self.env.score()
+
+    def finished(self) -> Rerun:
+        size = len(self.launch.run.actions)
+        censored = self.state.ended == "censored"
         return Rerun(
-            start=x.launch.start,
-            left=len(run.actions) if x.left is None else min(x.left, len(run.actions)),
-            reward=reward,
-            censored=x.state.ended == "censored",
-            forced=x.launch.forced is not None,
-            action=x.action,
-            actions=tuple(x.actions),
-            tokens=x.tokens,
-            error=x.error,
+            start=self.launch.start,
+            left=size if self.left is None else min(self.left, size),
+            reward=self.reward if self.error is None and not censored else None,
+            censored=censored,
+            forced=self.launch.forced is not None,
+            action=self.action,
+            actions=tuple(self.actions),
+            tokens=self.tokens,
+            error=self.error,
         )
+
+    def close(self) -> None:
+        if self.env is not None:
+            self.env.close()
+
+
+def _call(content: dict[str, Any], execution: Callable[[str], Execution]) -> Call:
+    """A call whose payload knows its key."""
+    call = Call("rerun", content)
+    return Call("rerun", content, payload=execution(call.key))
+
+
+def _act(stage: str, key: str, turn: int, do: Callable[[], None]) -> Flow[str | None]:
+    """Let the environment take a step; why it could not be taken, or None."""
+    heard: list[Observation] = []
+    yield Ask(stage, [Call("act", {"rerun": key, "turn": turn}, payload=do)], heard.extend)
+    return heard[0].error
+
+
+def _error(key: str, why: str) -> Observation:
+    return Observation(key, 0, finish_reason="error", error=why)
+
+
+def require_safe(environment: Environment, acknowledged: bool, name: str) -> None:
+    """Refuse an environment with side effects that nobody has acknowledged.
+
+    Raises:
+        ConfigError: It has side effects, or does not say whether it has.
+    """
+    declared = getattr(environment, "side_effects", None)
+    if declared is False or acknowledged:
+        return
+    what = "has side effects" if declared else "does not say `side_effects = False`"
+    raise ConfigError(
+        f"environment {name!r} {what}, and an audit executes its steps many times; set "
+        "audit.side_effects = true (--side-effects) if that is acceptable"
+    )
 
 
 def follows(state: State, run: RecordedRun, t: int) -> bool:

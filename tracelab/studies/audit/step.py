@@ -20,50 +20,24 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tracelab.core.finding import Score
+from tracelab.core.finding import Evidence, Score
 from tracelab.stats.intervals import Floats, wilson
 from tracelab.stats.value_curve import CurveData, Posterior, keep_nodes
+from tracelab.studies.audit.rerun import Rerun
 
 METHOD = "re-execute"
-ESTIMATOR_VERSION = 1
-"""Bumped whenever the same re-executions would give other numbers."""
 MIN_RERUNS = 4
 """Fewest graded re-executions before a raw number is reported about a boundary."""
 _END = 50.0
 """Weight of the recorded end: the same actions and replies give the same score."""
 
 Ints = NDArray[np.int64]
-
-
-@dataclass(frozen=True, slots=True)
-class Rerun:
-    """One re-execution.
-
-    Attributes:
-        start: The action before which it began, 0..N-1.
-        left: The first action that it, or the reply to which, was another one; N if there is none.
-        reward: What it scored; None when it failed or was censored.
-        censored: It called something that a replay has no answer to.
-        forced: It began with a given action instead of one of the model's; a sample of no V.
-        action: What it wrote at `left` (or was given).
-        actions: All that it wrote, or was given, from `start` on.
-        tokens: Prompt and generated tokens it took.
-        error: Why it failed, if it did.
-    """
-
-    start: int
-    left: int
-    reward: float | None
-    censored: bool = False
-    forced: bool = False
-    action: str = ""
-    actions: tuple[str, ...] = ()
-    tokens: int = 0
-    error: str | None = None
+Ends: TypeAlias = tuple[float, float] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,7 +240,7 @@ def scores(
     found: Falls,
     *,
     level: float,
-    evidence: str,
+    evidence: Evidence,
 ) -> list[Score]:
     """Scores of one run: `value` raw and pooled, `delta_value` and `p_decisive` of each action.
 
@@ -291,25 +265,25 @@ def scores(
         n = int(counts.n[i])
         enough = n >= MIN_RERUNS
         out.append(
-            Score(
+            Score.of(
                 trace_id, "boundary", step, METHOD, "value",
                 float(counts.total[i] / n) if enough else None,
-                float(raw_lo[i]) if enough else None, float(raw_hi[i]) if enough else None,
-                level, n, "ok" if enough else "insufficient", evidence,
+                level=level, n=n, interval=(float(raw_lo[i]), float(raw_hi[i])), evidence=evidence,
             )
         )  # fmt: skip
-        for kind, metric, center, low, high in (
-            ("boundary", "value", value[i], lo[i], hi[i]),
-            ("step", "delta_value", -found.mean[i], -found.hi[i], -found.lo[i]),
-            ("step", "p_decisive", found.prob[i], None, None),
-        ):
-            lowest = None if low is None else float(min(low, center))
-            highest = None if high is None else float(max(high, center))
+        figures: tuple[tuple[Literal["boundary", "step"], str, float, Ends], ...] = (
+            ("boundary", "value", value[i], (lo[i], hi[i])),
+            ("step", "delta_value", -found.mean[i], (-found.hi[i], -found.lo[i])),
+            ("step", "p_decisive", found.prob[i], None),
+        )
+        for kind, metric, center, ends in figures:
             out.append(
-                Score(
-                    trace_id, kind, step, pooled, metric,  # type: ignore[arg-type]
-                    float(center), lowest, highest, level,
-                    int(counts.n[i] + counts.n[i + 1]), "ok", evidence,
+                Score.of(
+                    trace_id, kind, step, pooled, metric, float(center), level=level,
+                    n=int(counts.n[i] + counts.n[i + 1]), evidence=evidence,
+                    interval=None
+                    if ends is None
+                    else (float(min(ends[0], center)), float(max(ends[1], center))),
                     extra={"keep": round(float(counts.keep[i]), 6)} if kind == "step" else {},
                 )
             )  # fmt: skip

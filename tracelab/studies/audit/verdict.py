@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 
 from tracelab.core.finding import Verdict, VerdictStatus, Who
-from tracelab.studies.audit.step import Falls, Rerun, Tally, argmax_rescue
+from tracelab.studies.audit.rerun import Replay, Rerun
+from tracelab.studies.audit.step import Falls, Tally, argmax_rescue
 
 _LOW = 0.2
 """A chance of success up to which a task counts as one that this policy cannot solve."""
@@ -43,6 +44,23 @@ class Control:
     failed: int = 0
     ended: str = ""
     error: str = ""
+
+    @classmethod
+    def of(cls, replays: Sequence[Replay]) -> Control:
+        """Count replays."""
+        done = [r for r in replays if not r.error]
+        broken = [r.error for r in replays if r.error]
+        differs = [r.differs for r in done if r.differs is not None]
+        most = max(set(differs), key=lambda t: (differs.count(t), -t)) if differs else None
+        return cls(
+            replays=len(done),
+            reproduced=sum(r.same_score and r.differs is None for r in done),
+            same_score=sum(r.same_score for r in done),
+            differs=most,
+            failed=len(broken),
+            ended=done[-1].ended if done else "",
+            error=broken[0] if broken else "",
+        )
 
     @property
     def reproducible(self) -> bool:

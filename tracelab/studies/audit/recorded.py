@@ -10,6 +10,7 @@ from typing import Any
 
 from tracelab.core.episode import Episode
 from tracelab.core.errors import PlanError
+from tracelab.core.hashing import content_hash
 from tracelab.core.messages import as_written, conversation, input_of, tools_offered
 from tracelab.core.seam import Message, RecordedRun
 
@@ -50,3 +51,30 @@ def recorded_run(episode: Episode, spell: Spell) -> RecordedRun:
         score=float(score),
         offered=tuple(offered) if any(offered) else (),
     )  # fmt: skip
+
+
+def digest(run: RecordedRun) -> str:
+    """Hash (24 hex characters) of all that a re-execution of a run depends on.
+
+    Inputs share most of their messages, so each message is hashed once.
+    """
+    known: dict[int, str] = {}
+
+    def hashed(messages: Sequence[Message]) -> list[str]:
+        for m in messages:
+            if id(m) not in known:
+                known[id(m)] = content_hash(dict(m))
+        return [known[id(m)] for m in messages]
+
+    return content_hash(
+        [
+            run.name,
+            dict(run.task),
+            list(run.actions),
+            [hashed(m) for m in run.before],
+            hashed(run.after),
+            [hashed(m) for m in run.offered],
+            run.score,
+        ],
+        size=12,
+    )

@@ -4,22 +4,25 @@
 2505.00212); `a2p` (abduct, act, predict) as in West et al. 2025 (arXiv 2509.10401). The wording is
 our own; steps are always numbered, and whether the correct answer was shown is recorded.
 
-Pure: a protocol is a generator that yields `Prompt`s and is sent replies; whoever drives it has
-the model. An opinion is `judged` evidence: it says what a model thinks, not what would happen.
+A protocol is a flow that asks with calls of kind `chat` and returns an `Opinion`, which is `judged`
+evidence: it says what a model thinks, not what would happen. Pure.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Any, Literal
 
 from tracelab.core.episode import Episode
-from tracelab.studies.audit.judge_parse import parse_answer, parse_choice
-from tracelab.studies.audit.judge_text import Fitted, fit_log, plain
+from tracelab.core.flow import Ask, Flow
+from tracelab.core.item import Call, Observation
+from tracelab.studies.audit.opinions.parse import parse_answer, parse_choice
+from tracelab.studies.audit.opinions.text import Fitted, fit_log, plain
 
 OpinionStatus = Literal["ok", "unparsed", "failed", "overlong"]
+_TEMPLATE_TOKENS = 64  # that a chat template adds
 
 _SYSTEM = (
     "You examine runs of AI agents that failed, and find the mistake that decided the failure. "
@@ -45,46 +48,57 @@ _A2P = (
 )
 
 
-class Reply(Protocol):
-    """What a protocol needs of a reply."""
-
-    @property
-    def text(self) -> str | None:
-        """The reply; None when there is none."""
-        ...
-
-    @property
-    def finish_reason(self) -> str | None:
-        """`length` when it was cut off."""
-        ...
-
-    @property
-    def error(self) -> str | None:
-        """`kind: sentence` when there is no reply."""
-        ...
-
-
 @dataclass(frozen=True, slots=True)
-class Prompt:
-    """One question to the model."""
+class Said:
+    """A judge's reply.
 
-    system: str
-    user: str
+    Attributes:
+        text: The reply; None when there is none.
+        cut: Whether it was cut off.
+        error: `kind: sentence` when there is no reply.
+    """
+
+    text: str | None
+    cut: bool = False
+    error: str | None = None
+
+    @classmethod
+    def of(cls, o: Observation) -> Said:
+        """Read the answer to a call of kind `chat`."""
+        if o.error is not None:
+            return cls(None, error=o.error)
+        return cls(o.value["text"], o.value.get("finish_reason") == "length")
 
 
 @dataclass(frozen=True, slots=True)
 class JudgeOptions:
-    """How a judge asks.
+    """How a judge is asked.
 
     Attributes:
-        show_reference: Show the correct answer, where it is known.
-        prompt_tokens: Most tokens of one prompt; longer logs are shortened step by step.
+        who: What the model is: its key, or endpoint and name; JSON values.
         count: Tokens of a text.
+        context_length: Tokens that the model can hold.
+        reply_tokens: Room for a reply, at most half of the context.
+        show_reference: Show the correct answer, where it is known.
+        seed: Sent with each request.
     """
 
+    who: Any
     count: Callable[[str], int]
-    prompt_tokens: int
+    context_length: int
+    reply_tokens: int = 1024
     show_reference: bool = False
+    seed: int = 0
+
+    @property
+    def room(self) -> int:
+        """Tokens of a reply."""
+        return min(self.reply_tokens, self.context_length // 2)
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Most tokens of one prompt; longer logs are shortened step by step."""
+        return self.context_length - self.room - _TEMPLATE_TOKENS
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,12 +129,10 @@ class Opinion:
     notes: tuple[str, ...] = ()
 
 
-Protocol_ = Callable[[Episode, JudgeOptions], Generator[Prompt, Reply, Opinion]]
+Judge = Callable[[Episode, JudgeOptions], Flow[Opinion]]
 
 
-def all_at_once(
-    episode: Episode, options: JudgeOptions, parts: str = ""
-) -> Generator[Prompt, Reply, Opinion]:
+def all_at_once(episode: Episode, options: JudgeOptions, parts: str = "") -> Flow[Opinion]:
     """Show the whole log once and ask for agent and step."""
     n = len(episode.steps)
     agents = episode.agents()
@@ -129,23 +141,21 @@ def all_at_once(
     fitted = asked.fit(0, n)
     if fitted is None:
         return asked.overlong()
-    reply = yield asked.prompt(fitted)
+    reply = yield from asked.ask(fitted)
     if reply.text is None:
         return asked.failed(reply)
-    answer = parse_answer(reply.text, n, agents, truncated=reply.finish_reason == "length")
+    answer = parse_answer(reply.text, n, agents, truncated=reply.cut)
     asked.unparsed.update(answer.failures)
     status: OpinionStatus = "unparsed" if answer.step is None and answer.agent is None else "ok"
     return asked.opinion(answer.step, answer.agent, answer.reason, status)
 
 
-def abduct_act_predict(
-    episode: Episode, options: JudgeOptions
-) -> Generator[Prompt, Reply, Opinion]:
+def abduct_act_predict(episode: Episode, options: JudgeOptions) -> Flow[Opinion]:
     """Like `all_at_once`, after three parts of counterfactual reasoning. Nothing is executed."""
     return (yield from all_at_once(episode, options, _A2P))
 
 
-def step_by_step(episode: Episode, options: JudgeOptions) -> Generator[Prompt, Reply, Opinion]:
+def step_by_step(episode: Episode, options: JudgeOptions) -> Flow[Opinion]:
     """Show the log up to each step in turn and stop at the first that is judged decisive.
 
     Steps of users and systems are shown but not judged. An unusable answer counts as no, and is
@@ -163,7 +173,7 @@ def step_by_step(episode: Episode, options: JudgeOptions) -> Generator[Prompt, R
         fitted = asked.fit(0, step.index + 1)
         if fitted is None:
             return asked.overlong()
-        reply = yield asked.prompt(fitted)
+        reply = yield from asked.ask(fitted)
         if reply.text is None:
             return asked.failed(reply)
         said, failure, reason = parse_choice(reply.text, "verdict", ("yes", "no"))
@@ -176,7 +186,7 @@ def step_by_step(episode: Episode, options: JudgeOptions) -> Generator[Prompt, R
     return asked.opinion(None, None, None, "unparsed")
 
 
-def binary_search(episode: Episode, options: JudgeOptions) -> Generator[Prompt, Reply, Opinion]:
+def binary_search(episode: Episode, options: JudgeOptions) -> Flow[Opinion]:
     """Halve the range that holds the decisive step until one is left: ceil(log2 n) questions.
 
     An unusable answer ends it: guessing a half would be a step that nobody named.
@@ -195,7 +205,7 @@ def binary_search(episode: Episode, options: JudgeOptions) -> Generator[Prompt, 
         fitted = asked.fit(lo, hi)
         if fitted is None:
             return asked.overlong()
-        reply = yield asked.prompt(fitted)
+        reply = yield from asked.ask(fitted)
         if reply.text is None:
             return asked.failed(reply)
         said, failure, reason = parse_choice(reply.text, "half", ("first", "second"))
@@ -208,13 +218,26 @@ def binary_search(episode: Episode, options: JudgeOptions) -> Generator[Prompt, 
     return asked.opinion(lo, episode.steps[lo].agent, reason, "ok")
 
 
-PROTOCOLS: dict[str, Protocol_] = {
+PROTOCOLS: dict[str, Judge] = {
     "all-at-once": all_at_once,
     "step-by-step": step_by_step,
     "binary-search": binary_search,
     "a2p": abduct_act_predict,
 }
 """Every way to ask, by name."""
+
+
+def judged(episode: Episode, protocol: str, options: JudgeOptions) -> Flow[Opinion]:
+    """What a judge says of one run.
+
+    Args:
+        episode: The run.
+        protocol: A name in `PROTOCOLS`.
+        options: Who is asked, and how.
+    """
+    if not episode.steps:
+        return Opinion(status="failed", error="empty: the run has no steps")
+    return (yield from PROTOCOLS[protocol](episode, options))
 
 
 class _Asked:
@@ -237,8 +260,8 @@ class _Asked:
         steps = self._episode.steps[start:stop]
         return fit_log(steps, self._options.prompt_tokens - rest, count)
 
-    def prompt(self, fitted: Fitted) -> Prompt:
-        """The question."""
+    def ask(self, fitted: Fitted) -> Flow[Said]:
+        """Put the question to the model."""
         self._calls += 1
         if fitted.note and fitted.note not in self._notes:
             self._notes.append(fitted.note)
@@ -247,7 +270,15 @@ class _Asked:
             f"The run failed. It has {n} steps, numbered from 0 to {n - 1}. In the log, every line "
             f"that a step wrote starts with '> '.\n\n{fitted.text}"
         )
-        return Prompt(_SYSTEM, f"{self._head}{log}\n\n{plain(self.question)}")
+        asked = f"{self._head}{log}\n\n{plain(self.question)}"
+        o = self._options
+        call = Call("chat", {
+            "who": o.who, "messages": [["system", _SYSTEM], ["user", asked]], "max_tokens": o.room,
+            "temperature": 0.0, "seed": o.seed, "json_schema": "",
+        })  # fmt: skip
+        heard: list[Observation] = []
+        yield Ask("judges", [call], heard.extend)
+        return Said.of(heard[0])
 
     def opinion(
         self, step: int | None, agent: str | None, reason: str | None, status: OpinionStatus
@@ -256,9 +287,10 @@ class _Asked:
         return Opinion(step, agent, reason, status, self.unparsed, None, self._calls, self._shown,
                        tuple(self._notes))  # fmt: skip
 
-    def failed(self, reply: Reply) -> Opinion:
+    def failed(self, reply: Said) -> Opinion:
         """No answer came."""
-        return Opinion(status="failed", parse_failures=self.unparsed,
+        late = (reply.error or "").startswith("overlong")
+        return Opinion(status="overlong" if late else "failed", parse_failures=self.unparsed,
                        error=reply.error or "no reply", calls=self._calls,
                        reference_shown=self._shown, notes=tuple(self._notes))  # fmt: skip
 

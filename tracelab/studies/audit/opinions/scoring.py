@@ -18,9 +18,9 @@ import numpy as np
 
 from tracelab.core.episode import Episode, fold_role
 from tracelab.stats.intervals import wilson
-from tracelab.studies.audit.floors import Guess
-from tracelab.studies.audit.judge import Opinion
-from tracelab.studies.audit.judge_parse import exact_step
+from tracelab.studies.audit.opinions.floors import Guess
+from tracelab.studies.audit.opinions.judges import Opinion
+from tracelab.studies.audit.opinions.parse import exact_step
 
 MAX_K = 5
 _CHUNK = 500

@@ -1,0 +1,76 @@
+"""What an audit works on: an agent's run, and what can be re-executed of it. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tracelab.core.episode import SEGMENTER, Episode
+from tracelab.core.errors import PlanError
+from tracelab.core.seam import RecordedRun, Reject
+from tracelab.core.study import Case
+from tracelab.core.trace import TokenizedTrace, Trace
+from tracelab.studies.audit.recorded import recorded_run
+from tracelab.studies.chat import Chat
+from tracelab.testbed.agent_runs import RECORDED
+
+
+@dataclass(slots=True)
+class AgentRun(Case):
+    """A run of one or several agents, cut into its steps; without tokens."""
+
+    @classmethod
+    def of(cls, trace: Trace) -> AgentRun:
+        """Of a trace.
+
+        Raises:
+            PlanError: It is no run of an agent, or has no steps.
+        """
+        if (episode := trace.episode) is None:
+            raise PlanError("is no run of an agent: it has no steps")
+        if not episode.steps:
+            raise PlanError("has no steps")
+        return cls(TokenizedTrace(trace, (), (), ()), episode.step_units(), SEGMENTER)
+
+    @property
+    def episode(self) -> Episode:
+        """The run, step by step."""
+        found = self.trace.episode
+        assert found is not None
+        return found
+
+    @property
+    def failed(self) -> bool:
+        """Whether it did less than succeed, or nobody knows."""
+        e = self.episode
+        return (e.reward if e.reward is not None else e.success or 0.0) < 1.0
+
+    def recorded(self, chat: Chat, *, most: int, context_length: int) -> RecordedRun:
+        """What can be re-executed of it.
+
+        Args:
+            chat: The model's template.
+            most: Model steps that it may have.
+            context_length: Tokens that the model can hold.
+
+        Raises:
+            PlanError: It cannot be; one clause says why.
+        """
+        written = sum(s.kind == "llm" for s in self.episode.steps)
+        if written > most:  # before the work that grows with its square
+            raise PlanError(f"has {written} model steps, more than audit.max_steps = {most}")
+        if (kept := self.trace.extra.get(RECORDED)) is not None:
+            run = RecordedRun.of(kept)
+        else:
+            run = recorded_run(self.episode, chat.spell)
+        for t, before in enumerate(run.before):
+            size = len(chat.prompt(before, run.offered_at(t)))
+            if size >= context_length:
+                raise PlanError(
+                    f"the input of step {run.steps[t]} has {size} tokens, but the model's context "
+                    f"holds {context_length}"
+                )
+        return run
+
+    def reject(self, why: PlanError) -> Reject:
+        """The row that says why it was not studied."""
+        return Reject(self.trace.source, self.trace.line, f"{self.trace.name}: {why}", "")

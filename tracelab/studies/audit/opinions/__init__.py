@@ -1,0 +1,1 @@
+"""Guesses about the decisive step of a failed run: rules, and language models as judges."""

@@ -1,0 +1,168 @@
+"""Which step decided that an agent's run failed, whose was it, and what would have helped?
+
+    runs ─► control ─► re-executions ─► posterior ─► corrections ─► evidence ─► verdicts
+      └───► opinions: rules and judges that execute nothing
+
+Runs that succeeded are loaded, and left alone. Those that cannot be re-executed are `rejects`, and
+still get opinions. The one point at which runs wait for others is the prior of the value curve: it
+is estimated from the first round of re-executions of the first `PRIOR_RUNS` runs that reproduce.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain, islice
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from tracelab.core.errors import ConfigError, PlanError
+from tracelab.core.finding import Findings, Metric
+from tracelab.core.flow import Flow, together
+from tracelab.core.item import Call, Observation
+from tracelab.core.seam import RecordedRun, Reject
+from tracelab.core.study import STUDIES, StudyContext
+from tracelab.core.trace import Trace
+from tracelab.studies.audit.case import AgentRun
+from tracelab.studies.audit.opinions.collect import known_opinions, opinions
+from tracelab.studies.audit.options import AuditOptions
+from tracelab.studies.audit.play import market_tasks, play
+from tracelab.studies.audit.rerun import Reruns
+from tracelab.studies.chat import Chat
+from tracelab.testbed.agent_runs import as_trace, recorded
+
+if TYPE_CHECKING:
+    from tracelab.studies.audit.measure import Subject
+
+PRIOR_RUNS = 48
+"""Runs from which the prior of the value curve is estimated; more change it little."""
+
+
+@STUDIES.register("audit", order=3)
+class Audit:
+    """Failures of agents: the decisive step, whose it was, and what would have helped."""
+
+    name: ClassVar[str] = "audit"
+    Options: ClassVar[type[AuditOptions]] = AuditOptions
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        Metric("value", "reward", lo=0.0, hi=1.0),
+        Metric("delta_value", "reward", "the step raised the chance of success", -1.0, 1.0),
+        Metric("p_decisive", "probability", lo=0.0, hi=1.0),
+        Metric("effect", "nats", "the piece of the context made the bad action likelier"),
+        Metric("weight", "nats", "the piece of the context made the bad action likelier"),
+    )
+    estimator_version: ClassVar[str] = "2"
+    testbed: ClassVar[Literal["agents"]] = "agents"
+
+    def cases(self, trace: Trace, ctx: StudyContext[Any]) -> Iterable[AgentRun]:
+        """The run of an agent, cut into its steps.
+
+        Raises:
+            PlanError: It is none.
+        """
+        return [AgentRun.of(trace)]
+
+    def run(self, cases: Sequence[AgentRun], ctx: StudyContext[AuditOptions]) -> Flow[Findings]:
+        """Examine the failed runs, and collect opinions.
+
+        Raises:
+            ConfigError: There is neither an environment nor an opinion, or one is unknown.
+            PlanError: No run can be re-executed, and no opinion is asked for.
+        """
+        o = ctx.options
+        if o.environment is None and not o.opinions:
+            raise ConfigError(
+                "a failure audit needs audit.environment, to execute, or audit.opinions, to guess"
+            )
+        known_opinions(o.opinions)
+        found = Findings()
+        if o.environment is not None:
+            found.add((yield from _executed(cases, ctx, o.environment)))
+        if o.opinions:
+            said = yield from opinions(cases, ctx)
+            if not found.attempted:
+                found.attempted = len(said.verdicts)
+            found.add(said)
+        return found
+
+    def reruns(self, ctx: StudyContext[AuditOptions]) -> Callable[[Call], Flow[Observation]]:
+        """What answers calls of kind `rerun`: flows of their own."""
+        return _carried_out
+
+    def play(self, n: int, seed: int, ctx: StudyContext[AuditOptions]) -> Flow[list[Trace]]:
+        """Let the testbed's agents do tasks; those that fail are what there is to study.
+
+        Args:
+            n: Tasks.
+            seed: Of the tasks.
+            ctx: The study's.
+        """
+        make = ctx.environment("testbed", ctx.options.timeout_s)
+        tasks = market_tasks(n, seed=seed, split="evaluation")
+        chat = Chat(ctx.tokenizer)
+        played = yield from play(tasks, make, chat, ctx.model, ctx.sampling, ctx.seed)
+        runs = (
+            recorded(p.name, p.task, p.actions, p.before, p.end, p.score or 0.0) for p in played
+        )
+        return [as_trace(run) for run in runs if run.score < 1.0]
+
+
+def _carried_out(call: Call) -> Flow[Observation]:
+    answered: Observation = yield from call.payload()
+    return answered
+
+
+def _executed(
+    cases: Sequence[AgentRun], ctx: StudyContext[AuditOptions], name: str
+) -> Flow[Findings]:
+    """Re-execute what can be re-executed."""
+    # Heavy: not to be paid for by whoever only lists studies.
+
+    chat = Chat(ctx.tokenizer)
+    reruns = Reruns(ctx, chat, name, ctx.environment(name, ctx.options.timeout_s))
+    examiner, found = Examiner(ctx, reruns, name), Findings()
+    waiting = _executable(cases, chat, ctx, found.rejects)
+    first: list[Subject] = []
+    missing = PRIOR_RUNS
+    while missing and (batch := list(islice(waiting, missing))):
+        begun = [examiner.begin(case, run) for case, run in batch]
+        first += yield from together(begun, most=examiner.at_once)
+        missing = PRIOR_RUNS - sum(s.counts is not None for s in first)
+    prior = fit([curve for s in first if (curve := s.curve) is not None])
+
+    def whole(case: AgentRun, run: RecordedRun) -> Flow[Findings]:
+        subject = yield from examiner.begin(case, run)
+        return (yield from examiner.settle(subject, prior))
+
+    settled = (examiner.settle(s, prior) for s in _released(first))
+    later = (whole(case, run) for case, run in waiting)
+    for part in (yield from together(chain(settled, later), most=examiner.at_once)):
+        found.add(part)
+    if not found.verdicts and not ctx.options.opinions:
+        why = f"; the first: {found.rejects[0]}" if found.rejects else ""
+        raise PlanError(f"there is no failed run that can be re-executed{why}")
+    return found
+
+
+def _executable(
+    cases: Sequence[AgentRun],
+    chat: Chat,
+    ctx: StudyContext[AuditOptions],
+    rejects: list[Reject],
+) -> Iterator[tuple[AgentRun, RecordedRun]]:
+    """Failed runs that can be re-executed; others are added to `rejects`."""
+    for case in cases:
+        if not case.failed:
+            continue
+        try:
+            most = ctx.options.max_steps
+            run = case.recorded(chat, most=most, context_length=ctx.context_length)
+        except PlanError as e:
+            rejects.append(case.reject(e))
+            continue
+        yield case, run
+
+
+def _released(subjects: list[Subject]) -> Iterator[Subject]:
+    """Each once, in order; those that were given away are no longer held here."""
+    subjects.reverse()
+    while subjects:
+        yield subjects.pop()
