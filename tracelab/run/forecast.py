@@ -19,6 +19,7 @@ from tracelab.core.errors import WarehouseError
 from tracelab.core.item import Item, Observation
 from tracelab.core.seam import Reject
 from tracelab.engines.base import overlong
+from tracelab.engines.http import BlockingPost
 from tracelab.grading.grader import Grader
 from tracelab.run.config import RunConfig
 from tracelab.run.pool import split
@@ -169,7 +170,7 @@ def forecast(
             for request in split(part, batch)
         ]
 
-    with contextlib.closing(Grader(config.grading)) as grader:
+    with contextlib.closing(Grader(config.grading, connect=BlockingPost)) as grader:
         if inputs.questions:
             items = base_items(config, inputs, wired.spec.model, wired.tokenizer)
             left = owed(items.values())
