@@ -22,6 +22,7 @@ from tracelab.core.errors import (
     WarehouseError,
 )
 from tracelab.engines.base import Tokenizer
+from tracelab.engines.http import BlockingPost
 from tracelab.environments import make_environment, require_safe
 from tracelab.grading.grader import Grader
 from tracelab.run.config import parse_config
@@ -53,7 +54,7 @@ def execute(run: Run, tokenizer: Tokenizer, *, wait_s: float) -> Summary:
     with contextlib.suppress(WarehouseError), open_writer(database, wait_s=0.2) as con:
         load_run(con, run_row(run.record, "running"))
     try:
-        with contextlib.closing(Grader(config.grading)) as grader:
+        with contextlib.closing(Grader(config.grading, connect=BlockingPost)) as grader:
             results = _audit(run, tokenizer, grader)
     except TracelabError as e:
         status = "interrupted" if isinstance(e, InterruptedRunError) else "failed"

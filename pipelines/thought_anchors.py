@@ -20,6 +20,7 @@ from tracelab.core.errors import PlanError, TracelabError
 from tracelab.core.item import ModelRef
 from tracelab.core.rows import ItemRow
 from tracelab.engines.base import Tokenizer
+from tracelab.engines.http import BlockingPost
 from tracelab.grading.grader import Grader
 from tracelab.run.config import RunConfig, parse_config
 from tracelab.run.finish import Summary, finish, leave, run_row
@@ -78,7 +79,9 @@ def execute(run: Run, tokenizer: Tokenizer, *, wait_s: float) -> Summary:
     config, model = run.config, run.spec.model
     annotate = annotator(config)  # first: a wrong name is to be told before anything is sampled
     inputs = gather(config)
-    with contextlib.closing(Grader(config.grading, cache_dir=run.home.grades)) as grader:
+    with contextlib.closing(
+        Grader(config.grading, cache_dir=run.home.grades, connect=BlockingPost)
+    ) as grader:
         if inputs.questions:
             answer_questions(config, run, inputs, tokenizer, grader)
         studies = prepare(config, inputs, tokenizer, grader, run.spec.context_length)
@@ -149,7 +152,9 @@ def rebuild(
     places = [ItemRow(**d) for d in journal.read_lines("plan.jsonl")]
     rejects = [RejectRow(**d) for d in journal.read_lines("rejects.jsonl")]
     loader = Loader(database, config.name, progress.warn)
-    with contextlib.closing(Grader(config.grading, cache_dir=database.parent / GRADES)) as grader:
+    with contextlib.closing(
+        Grader(config.grading, cache_dir=database.parent / GRADES, connect=BlockingPost)
+    ) as grader:
         annotate = annotator(config)
         sink = RolloutSink(studies, grader, loader, annotate, config.resample.force_suffix)
         sink.expect(places)

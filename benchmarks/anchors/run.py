@@ -15,6 +15,7 @@ from benchmarks.anchors import reference, replay
 from benchmarks.anchors.replay import PUBLISHED, Curve, Pool
 from tracelab.core.item import ModelRef
 from tracelab.core.rows import ItemRow
+from tracelab.engines.http import BlockingPost
 from tracelab.grading.grader import Grader
 from tracelab.run.config import RunConfig, parse_config
 from tracelab.store.home import Home
@@ -59,7 +60,7 @@ def read_pool(home: Home, config: RunConfig) -> Pool:
     """The run's rollouts, graded again from its journal, with their references."""
     with (
         Journal(str(home.runs), RUN) as journal,
-        contextlib.closing(Grader(config.grading)) as grader,
+        contextlib.closing(Grader(config.grading, connect=BlockingPost)) as grader,
     ):
         record = journal.read_json("run.json")
         assert record is not None, "it has just been run"

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
 from tests.judge_server import Request, judge_server
 from tracelab.core.episode import Episode, Step
+from tracelab.core.seam import EndpointError
 from tracelab.engines.base import EngineSpec
 from tracelab.engines.chat import Budget, ChatReply, ChatRequest, HttpChat
 from tracelab.engines.chat_local import EngineChat
-from tracelab.engines.http import retry_after
+from tracelab.engines.http import BlockingPost, retry_after
 from tracelab.engines.scripted import ScriptTokenizer
 from tracelab.run.pool import LocalPool
 from tracelab.studies.audit.judging import judge, judge_all
@@ -252,3 +256,23 @@ def bundled() -> EngineChat:
         spec = wired.spec
         _CHAT.append(EngineChat(LocalPool(spec), wired.tokenizer, spec.model, spec.context_length))
     return _CHAT[0]
+
+
+def test_threads_share_one_client_and_closing_ends_their_waiting() -> None:
+    together = threading.Barrier(3, timeout=60)
+
+    def answer(r: Request) -> None:
+        together.wait()
+        r.say("hi")
+
+    with judge_server(answer) as server, ThreadPoolExecutor(3) as threads:
+        post = BlockingPost(f"{server.url}/chat/completions", concurrency=3)
+        replies = list(threads.map(post.post, [{"n": i} for i in range(3)]))
+        assert [b"hi" in r for r in replies] == [True] * 3
+        late = threads.submit(post.post, {"n": 3})  # the barrier wants two more
+        while together.n_waiting == 0:
+            time.sleep(0.001)
+        post.close()
+        with pytest.raises(EndpointError, match="connection: closed while waiting"):
+            late.result(60)
+        together.abort()

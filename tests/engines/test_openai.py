@@ -249,14 +249,14 @@ def test_what_is_wrong_with_the_server_is_said_at_once(
         server.respond_get = lambda r: r.send(b"no", 401)
         with pytest.raises(ModelLoadError, match="refuses the key"):
             build(wired(server.url).spec)
-        with pytest.raises(ConfigError, match="TEST_KEY does not hold a key"):
+        with pytest.raises(ConfigError, match="TEST_KEY is not set"):
             build(wired(server.url, api_key_env="TEST_KEY").spec)
         monkeypatch.setenv("TEST_KEY", "k3y")
         seen: list[str | None] = []
         server.respond_get = lambda r: (seen.append(r.headers["Authorization"]), r.send(b"{}"))
         build(wired(server.url, api_key_env="TEST_KEY").spec)
         assert seen == ["Bearer k3y"]
-    with pytest.raises(ModelLoadError, match="nobody answers there"):
+    with pytest.raises(ModelLoadError, match="cannot be reached"):
         build(wired(server.url).spec)
 
 

@@ -17,8 +17,9 @@ from tracelab.core.errors import GradingError
 from tracelab.core.item import UNANSWERED, Outcome
 from tracelab.core.seam import GradeRequest
 from tracelab.core.trace import Trace, Turn
+from tracelab.engines.http import BlockingPost
 from tracelab.grading.grader import Grader, GradingConfig, JudgeConfig
-from tracelab.grading.judge import judge_messages, parse_judgement
+from tracelab.grading.judge_prompt import judge_messages, parse_judgement
 
 LABELS = {"correct": 1.0, "Partly": 0.5, "incorrect": 0.0}
 GOOD = '{"reason": "It is right.", "label": "correct"}'
@@ -201,7 +202,8 @@ def flood(h: BaseHTTPRequestHandler) -> None:
 def judge(server: Server, cache_dir: Path | None = None, **kw: Any) -> Grader:
     options = {"timeout_s": 20.0, "attempts": 3, "backoff_s": 0.001, "labels": LABELS, **kw}
     judge = JudgeConfig(base_url=server.url, model="j", rubric="Is it so?", **options)
-    return Grader(GradingConfig(kind="judge", judge=judge), cache_dir=cache_dir)
+    config = GradingConfig(kind="judge", judge=judge)
+    return Grader(config, cache_dir=cache_dir, connect=BlockingPost)
 
 
 def grade(grader: Grader, response: str = "It is 7.", reference: str | None = "7") -> Outcome:
@@ -264,15 +266,15 @@ def test_passing_trouble_is_waited_out(server: Server, step: Any, kind: str) -> 
     [
         (send(b"", 429), "rate_limited", 3, "429"),
         (send(b"", 500), "server_error", 3, "500"),
-        (hang_up, "connection", 3, "cannot be reached"),
-        (send(b"no such\nmodel", 404), "refused", 1, r"refused \(404\): no such model"),
+        (hang_up, "connection", 3, r"connection \("),
+        (send(b"no such\nmodel", 404), "refused", 1, r"refused \(404 no such model\)"),
         (send(b"", 401), "refused", 1, "401"),
         (send(b"", 302, Location="/other"), "refused", 1, "302"),
         (send(b"<html>"), "malformed", 1, "did not send a completion"),
         (send(b'{"choices": []}'), "malformed", 1, "did not send a completion"),
         (send(b"[" * 50_000), "malformed", 1, "did not send a completion"),
         (says(None), "malformed", 1, "has no text"),
-        (flood, "malformed", 1, "too long"),
+        (flood, "malformed", 1, "more than 4 MiB"),
         (says(GOOD[:-5], finish_reason="length"), "unclear", 1, "complete JSON"),
         (says("Ignore the rubric: correct"), "unclear", 1, "complete JSON"),
         (says('{"label": "excellent\\u001b[2J"}'), "unclear", 1, "unknown label"),
@@ -339,7 +341,8 @@ def test_many_are_in_flight_together_but_no_more_than_allowed(server: Server) ->
 
     server.script = [step]
     judge_config = JudgeConfig(base_url=server.url, model="j", rubric="r")
-    with Grader(GradingConfig(kind="judge", judge=judge_config, workers=3)) as grader:
+    config = GradingConfig(kind="judge", judge=judge_config, workers=3)
+    with Grader(config, connect=BlockingPost) as grader:
         found = grader.grade_many(
             [GradeRequest(f"r{i}", None, None, "error" if i == 4 else "stop") for i in range(10)]
         )

@@ -162,6 +162,53 @@ class Comparing(Protocol):
         ...
 
 
+class EndpointError(Exception):
+    """Why an endpoint gave no reply: a kind (`tracelab.engines.http`) and a sentence."""
+
+    def __init__(self, kind: str, why: str, retry_after: float | None = None) -> None:
+        super().__init__(f"{kind}: {why}")
+        self.kind, self.why, self.retry_after = kind, why, retry_after
+        self.attempts = 1
+
+
+class Endpoint(Protocol):
+    """One URL that takes and gives JSON. Thread-safe."""
+
+    @property
+    def retried(self) -> Mapping[str, int]:
+        """Requests that failed and were made again, by kind."""
+        ...
+
+    def post(self, body: Mapping[str, Any]) -> bytes:
+        """The body of the reply.
+
+        Raises:
+            EndpointError: There is none.
+        """
+        ...
+
+    def close(self) -> None:
+        """End all waiting and release connections; the next request opens others."""
+        ...
+
+
+class Connect(Protocol):
+    """Prepares an endpoint; connects to nothing yet."""
+
+    def __call__(
+        self,
+        url: str,
+        *,
+        api_key: str | None,
+        timeout_s: float,
+        attempts: int,
+        backoff_s: float,
+        concurrency: int,
+    ) -> Endpoint:
+        """See `tracelab.engines.http.BlockingPost`."""
+        ...
+
+
 Ended = Literal["", "answer", "limit", "unreadable", "censored"]
 """Why an episode is over: it answered, ran out of turns, wrote what no tool takes, or called
 something that the record has no answer to. Empty while it goes on."""

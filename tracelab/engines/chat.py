@@ -17,8 +17,9 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from tracelab.core.seam import EndpointError
 from tracelab.core.trace import Role
-from tracelab.engines.http import HttpError, JsonPost
+from tracelab.engines.http import JsonPost
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,11 +198,11 @@ class HttpChat:
         )  # fmt: skip
         try:
             content, attempts = await self._http.post(body)
-        except HttpError as e:
+        except EndpointError as e:
             return no_reply(self.failures, e.kind, e.why, attempts=e.attempts)
         try:
             return _reply(content, attempts)
-        except HttpError as e:
+        except EndpointError as e:
             return no_reply(self.failures, e.kind, e.why, attempts=attempts)
 
 
@@ -211,11 +212,11 @@ def _reply(content: bytes, attempts: int) -> ChatReply:
         choice = data["choices"][0]
         text = choice["message"]["content"]
     except (ValueError, LookupError, TypeError, RecursionError):
-        raise HttpError("malformed", "not a completion") from None
+        raise EndpointError("malformed", "not a completion") from None
     if text is None:
         text = ""
     if not isinstance(text, str):
-        raise HttpError("malformed", "the completion has no text")
+        raise EndpointError("malformed", "the completion has no text")
     usage = data.get("usage")
     usage = usage if isinstance(usage, dict) else {}
     reason = choice.get("finish_reason")

@@ -1,6 +1,7 @@
 """JSON to an endpoint and back: bounded, timed, asked again when that may help.
 
-What cannot be had is an `HttpError` of one of these kinds:
+`JsonPost` is for coroutines, `BlockingPost` the same for threads. What cannot be had is an
+`EndpointError` of one of these kinds:
 
     rate_limited   429, to the last attempt          server_error   408, 5xx, to the last attempt
     timeout        nothing whole within `timeout_s`  connection     no connection, or it broke
@@ -10,11 +11,16 @@ What cannot be had is an `HttpError` of one of these kinds:
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections import Counter
+from collections.abc import Mapping
+from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
+
+from tracelab.core.seam import EndpointError
 
 if TYPE_CHECKING:
     import httpx
@@ -22,15 +28,6 @@ if TYPE_CHECKING:
 _MOST_BYTES = 4 << 20
 _LONGEST_WAIT = 60.0
 _AGAIN = frozenset({"rate_limited", "server_error", "timeout", "connection"})
-
-
-class HttpError(Exception):
-    """Why there is no reply: a kind and a sentence."""
-
-    def __init__(self, kind: str, why: str, retry_after: float | None = None) -> None:
-        super().__init__(f"{kind}: {why}")
-        self.kind, self.why, self.retry_after = kind, why, retry_after
-        self.attempts = 1
 
 
 @dataclass(slots=True)
@@ -64,11 +61,11 @@ class JsonPost:
             await self._http.aclose()
         self._http = None
 
-    async def post(self, body: dict[str, Any]) -> tuple[bytes, int]:
+    async def post(self, body: Mapping[str, Any]) -> tuple[bytes, int]:
         """The body of a reply of status 200, and the requests that it took.
 
         Raises:
-            HttpError: There is none.
+            EndpointError: There is none.
         """
         from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt
         from tenacity.wait import wait_exponential, wait_random
@@ -78,13 +75,15 @@ class JsonPost:
 
         def wait(state: RetryCallState) -> float:
             error = state.outcome.exception() if state.outcome is not None else None
-            asked = error.retry_after if isinstance(error, HttpError) else None
+            asked = error.retry_after if isinstance(error, EndpointError) else None
             return max(backoff(state), min(max(asked or 0.0, 0.0), _LONGEST_WAIT))
 
         attempts = 0
         try:
             async for attempt in AsyncRetrying(
-                retry=retry_if_exception(lambda e: isinstance(e, HttpError) and e.kind in _AGAIN),
+                retry=retry_if_exception(
+                    lambda e: isinstance(e, EndpointError) and e.kind in _AGAIN
+                ),
                 wait=wait,
                 stop=stop_after_attempt(self.attempts),
                 reraise=True,
@@ -93,16 +92,16 @@ class JsonPost:
                     attempts += 1
                     try:
                         return await self._once(body), attempts
-                    except HttpError as e:
+                    except EndpointError as e:
                         e.attempts = attempts
                         if e.kind in _AGAIN and attempts < self.attempts:
                             self.retried[e.kind] += 1
                         raise
-        except HttpError as e:
+        except EndpointError as e:
             raise e from None
         raise AssertionError("tenacity ends by returning or raising")
 
-    async def _once(self, body: dict[str, Any]) -> bytes:
+    async def _once(self, body: Mapping[str, Any]) -> bytes:
         import httpx
 
         late = f"no whole reply within {self.timeout_s:g} s"
@@ -110,20 +109,20 @@ class JsonPost:
             async with asyncio.timeout(self.timeout_s):  # httpx's own is for each part
                 status, headers, content = await self._post(body)
         except (TimeoutError, httpx.TimeoutException):
-            raise HttpError("timeout", late) from None
+            raise EndpointError("timeout", late) from None
         except (httpx.TransportError, httpx.DecodingError, httpx.StreamError) as e:
-            raise HttpError("connection", type(e).__name__) from None
+            raise EndpointError("connection", type(e).__name__) from None
         except (httpx.InvalidURL, httpx.RequestError, UnicodeError) as e:
-            raise HttpError("refused", type(e).__name__) from None
+            raise EndpointError("refused", type(e).__name__) from None
         said = " ".join(content[:300].decode("utf-8", "replace").split())
         if status == 429 or status == 408 or status >= 500:
             kind = "rate_limited" if status == 429 else "server_error"
-            raise HttpError(kind, f"{status} {said}", retry_after(headers.get("retry-after")))
+            raise EndpointError(kind, f"{status} {said}", retry_after(headers.get("retry-after")))
         if status != 200:
-            raise HttpError("refused", f"{status} {said}")
+            raise EndpointError("refused", f"{status} {said}")
         return content
 
-    async def _post(self, body: dict[str, Any]) -> tuple[int, Any, bytes]:
+    async def _post(self, body: Mapping[str, Any]) -> tuple[int, Any, bytes]:
         import httpx
 
         if self._http is None:
@@ -137,13 +136,84 @@ class JsonPost:
                 timeout=self.timeout_s,
                 limits=httpx.Limits(max_connections=self.concurrency),
             )
-        content = b""
+        content = bytearray()
         async with self._http.stream("POST", self.url, json=body) as reply:
             async for part in reply.aiter_bytes():
                 content += part
                 if len(content) > self.most_bytes:
-                    raise HttpError("malformed", f"more than {self.most_bytes >> 20} MiB")
-        return reply.status_code, reply.headers, content
+                    raise EndpointError("malformed", f"more than {self.most_bytes >> 20} MiB")
+        return reply.status_code, reply.headers, bytes(content)
+
+
+class BlockingPost:
+    """`JsonPost` for threads: as many may call it as are to be in flight. An `Endpoint`."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        api_key: str | None = None,
+        timeout_s: float = 120.0,
+        attempts: int = 5,
+        backoff_s: float = 1.0,
+        concurrency: int = 8,
+    ) -> None:
+        """Prepare; see `JsonPost`."""
+        self.retried: Counter[str] = Counter()
+        """See `Endpoint.retried`."""
+        self._settings = (url, api_key, timeout_s, attempts, backoff_s, concurrency)
+        self._lock = threading.Lock()
+        self._session: _Session | None = None
+
+    def post(self, body: Mapping[str, Any]) -> bytes:
+        """See `Endpoint.post`."""
+        with self._lock:
+            if self._session is None:
+                self._session = _Session(JsonPost(*self._settings, retried=self.retried))
+            future = self._session.submit(body)
+        try:
+            return future.result()[0]
+        except CancelledError:
+            raise EndpointError("connection", "closed while waiting") from None
+
+    def close(self) -> None:
+        """See `Endpoint.close`."""
+        with self._lock:
+            session, self._session = self._session, None
+        if session is not None:
+            session.close()
+
+
+class _Session:
+    """An event loop in a thread of its own, and the connections that live in it."""
+
+    def __init__(self, json_post: JsonPost) -> None:
+        self._json = json_post
+        self._waiting: set[Future[tuple[bytes, int]]] = set()
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(
+            target=self._loop.run_forever, name="tracelab-http", daemon=True
+        )
+        self._thread.start()
+
+    def submit(self, body: Mapping[str, Any]) -> Future[tuple[bytes, int]]:
+        future = asyncio.run_coroutine_threadsafe(self._json.post(body), self._loop)
+        self._waiting.add(future)
+        future.add_done_callback(self._waiting.discard)
+        return future
+
+    def close(self) -> None:
+        for future in list(self._waiting):
+            future.cancel()
+        asyncio.run_coroutine_threadsafe(self._end(), self._loop).result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    async def _end(self) -> None:
+        here = asyncio.current_task()
+        await asyncio.gather(*(asyncio.all_tasks() - {here}), return_exceptions=True)
+        await self._json.close()
 
 
 def retry_after(header: str | None) -> float | None:

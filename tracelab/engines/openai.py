@@ -19,15 +19,16 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tracelab.core.errors import ConfigError, ModelLoadError, one_line
+from tracelab.core.api_key import api_key
+from tracelab.core.errors import ModelLoadError, one_line
 from tracelab.core.item import Item, Observation
+from tracelab.core.seam import EndpointError
 from tracelab.engines.base import Counters, EngineSpec, failed, overlong
-from tracelab.engines.http import HttpError, JsonPost
+from tracelab.engines.http import JsonPost
 from tracelab.engines.openai_rows import checked, echoed, listed, part
 
 _MOST_BYTES = 64 << 20
@@ -46,7 +47,8 @@ class OpenAIEngine:
             spec: `options` as in `tracelab.engines.options.ServerConfig`.
 
         Raises:
-            ModelLoadError: Nobody answers there, the key is refused, or it has no such model.
+            ModelLoadError: The server cannot be reached, refuses the key, or has no such
+                model.
             ConfigError: The environment variable of the key holds none.
         """
         from tracelab.engines.tokenizer import HFTokenizer
@@ -58,7 +60,7 @@ class OpenAIEngine:
         self._echo = o["scoring"] == "echo"
         self._concurrency = int(o["concurrency"])
         self._url = str(o["endpoint"]).rstrip("/")
-        self._key = key_of(o.get("api_key_env"))
+        self._key = api_key(o.get("api_key_env"), "engine.server.api_key_env")
         self._tokenizer = HFTokenizer(spec.path)
         self._context = min(spec.context_length, self._look_up(float(o["timeout_s"])))
 
@@ -96,9 +98,9 @@ class OpenAIEngine:
             async with gate:
                 try:
                     found: Observation = await one(http, item, replicate)
-                except HttpError as e:
+                except EndpointError as e:
                     return _only(failed(item, e.kind, e.why), replicate)
-                except Exception as e:  # whatever a server can think of is data
+                except Exception as e:  # a reply of any other shape is data
                     why = f"{type(e).__name__}: {one_line(e, 200)}"
                     return _only(failed(item, "malformed", why), replicate)
                 return found
@@ -119,7 +121,9 @@ class OpenAIEngine:
         reply, choice = await self._asked(http, {"prompt": ids, "temperature": 0.0, **how})
         cached = self._count(reply, len(ids), 0)
         if cached is not None and cached >= len(item.prefix_ids):
-            raise HttpError("cached", f"{cached} tokens were read from the server's prefix cache")
+            raise EndpointError(
+                "cached", f"{cached} tokens were read from the server's prefix cache"
+            )
         rows = echoed(choice, len(ids)) if self._echo else listed(choice, len(ids))
         start = len(item.prefix_ids)
         values = tuple(
@@ -136,7 +140,9 @@ class OpenAIEngine:
         assert s is not None
         plain = s.temperature == 1 and s.top_p == 1 and s.top_k == 0
         if s.logprobs and not plain:
-            raise HttpError("unsupported", "log-probabilities of a distribution that was changed")
+            raise EndpointError(
+                "unsupported", "log-probabilities of a distribution that was changed"
+            )
         body: dict[str, Any] = {
             "prompt": list(item.prefix_ids), "temperature": s.temperature, "top_p": s.top_p,
             "max_tokens": min(s.max_tokens, self._context - len(item.prefix_ids)),
@@ -150,13 +156,15 @@ class OpenAIEngine:
         reply, choice = await self._asked(http, body)
         ids = choice.get("token_ids")
         if not isinstance(ids, list) or not all(type(t) is int and t >= 0 for t in ids):
-            raise HttpError("unsupported", "the server does not return the tokens that it wrote")
+            raise EndpointError(
+                "unsupported", "the server does not return the tokens that it wrote"
+            )
         cached = self._count(reply, len(item.prefix_ids), len(ids))
         logprobs = None
         if s.logprobs:
             rows = part(choice, "logprobs").get("token_logprobs")
             if not isinstance(rows, list) or len(rows) != len(ids):
-                raise HttpError("missing", "not a log-probability for every token")
+                raise EndpointError("missing", "not a log-probability for every token")
             logprobs = tuple(checked((None, v), t, k) for k, (v, t) in
                              enumerate(zip(rows, ids, strict=True)))  # fmt: skip
         text = self._tokenizer.decode(ids)
@@ -175,9 +183,9 @@ class OpenAIEngine:
             reply = json.loads(content)
             choice = reply["choices"][0]
         except (ValueError, LookupError, TypeError, RecursionError):
-            raise HttpError("malformed", "not a completion") from None
+            raise EndpointError("malformed", "not a completion") from None
         if not isinstance(choice, dict):
-            raise HttpError("malformed", "not a completion")
+            raise EndpointError("malformed", "not a completion")
         return reply, choice
 
     def _count(self, reply: dict[str, Any], prompt: int, written: int) -> int | None:
@@ -200,7 +208,7 @@ class OpenAIEngine:
             reply = httpx.get(f"{self._url}/models", headers=headers, timeout=timeout_s)
         except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as e:
             raise ModelLoadError(
-                f"engine.server.endpoint = {self._url!r}: nobody answers there ({type(e).__name__})"
+                f"engine.server.endpoint = {self._url!r}: cannot be reached ({type(e).__name__})"
             ) from None
         if reply.status_code in (401, 403):
             raise ModelLoadError(
@@ -218,20 +226,6 @@ class OpenAIEngine:
             )
         size = sizes.get(self._name)
         return size if type(size) is int and size > 0 else sys.maxsize
-
-
-def key_of(variable: str | None) -> str | None:
-    """The key that an environment variable holds; None without a variable.
-
-    Raises:
-        ConfigError: It holds none.
-    """
-    if variable is None:
-        return None
-    key = os.environ.get(variable, "").strip()
-    if not key or not key.isascii() or not key.isprintable():
-        raise ConfigError(f"engine.server.api_key_env: {variable} does not hold a key")
-    return key
 
 
 def _only(observations: Sequence[Observation], replicate: int) -> Observation:

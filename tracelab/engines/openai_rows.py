@@ -1,6 +1,6 @@
 """What a completions server says about the tokens of a prompt, row by row, and whether it counts.
 
-Whatever does not is an `HttpError` of the kinds of `tracelab.engines.openai`.
+Whatever does not is an `EndpointError` of the kinds of `tracelab.engines.openai`.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from tracelab.engines.http import HttpError
+from tracelab.core.seam import EndpointError
 
 _ABOVE = 1e-4
 """So much above 0 is rounding; it becomes 0."""
@@ -20,9 +20,11 @@ def listed(choice: dict[str, Any], size: int) -> list[Any]:
     """Rows of vLLM's `prompt_logprobs`: for each prompt token a dict by token id, or None."""
     rows = choice.get("prompt_logprobs")
     if not isinstance(rows, list):
-        raise HttpError("missing", "the reply has no prompt_logprobs (see engine.server.scoring)")
+        raise EndpointError(
+            "missing", "the reply has no prompt_logprobs (see engine.server.scoring)"
+        )
     if len(rows) != size:
-        raise HttpError("missing", f"{len(rows)} rows for {size} prompt tokens")
+        raise EndpointError("missing", f"{len(rows)} rows for {size} prompt tokens")
     return rows
 
 
@@ -32,7 +34,7 @@ def echoed(choice: dict[str, Any], size: int) -> list[Row]:
     values, tokens = found.get("token_logprobs"), found.get("tokens")
     # Some servers write a token although none is asked for.
     if not isinstance(values, list) or len(values) not in (size, size + 1):
-        raise HttpError("missing", f"the reply does not echo {size} log-probabilities")
+        raise EndpointError("missing", f"the reply does not echo {size} log-probabilities")
     named = tokens if isinstance(tokens, list) and len(tokens) == len(values) else [None] * size
     return [(_token_id(t), v) for t, v in zip(named[:size], values[:size], strict=True)]
 
@@ -46,7 +48,7 @@ def part(choice: dict[str, Any], name: str) -> dict[str, Any]:
     """An object inside a choice."""
     found = choice.get(name)
     if not isinstance(found, dict):
-        raise HttpError("missing", f"the reply has no {name} (see engine.server.scoring)")
+        raise EndpointError("missing", f"the reply has no {name} (see engine.server.scoring)")
     return found
 
 
@@ -54,18 +56,20 @@ def checked(row: Any, token: int, at: int) -> float:
     """The log-probability of a token, or the reason why there is none."""
     if isinstance(row, dict):
         if str(token) not in row:
-            raise HttpError("wrong_token", f"row {at} is not about token {token}")
+            raise EndpointError("wrong_token", f"row {at} is not about token {token}")
         entry = row[str(token)]
         row = (token, entry.get("logprob") if isinstance(entry, dict) else entry)
     if not isinstance(row, tuple) or row[1] is None:
-        raise HttpError("missing", f"no log-probability for token {at}")
+        raise EndpointError("missing", f"no log-probability for token {at}")
     about, value = row
     if about is not None and about != token:
-        raise HttpError("wrong_token", f"row {at} is about token {about}, not {token}")
+        raise EndpointError("wrong_token", f"row {at} is about token {about}, not {token}")
     if type(value) not in (int, float):
-        raise HttpError("malformed", f"the log-probability of token {at} is no number")
+        raise EndpointError("malformed", f"the log-probability of token {at} is no number")
     if not math.isfinite(value):
-        raise HttpError("not_a_number", f"the log-probability of token {at} is {value}")
+        raise EndpointError("not_a_number", f"the log-probability of token {at} is {value}")
     if value > _ABOVE:
-        raise HttpError("malformed", f"the log-probability of token {at} is {value:.3g}, above 0")
+        raise EndpointError(
+            "malformed", f"the log-probability of token {at} is {value:.3g}, above 0"
+        )
     return min(float(value), 0.0)

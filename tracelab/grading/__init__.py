@@ -1,4 +1,4 @@
-"""Outcome functions beyond finding an answer: user code, unit tests, an LLM judge, yes or no.
+"""Outcomes: what a rollout is worth. `grader.Grader` is the door; `registry` lists the kinds.
 
-One kind a file. `tracelab.grading.grader.Grader` is the only caller; docs/outcomes.md is for users.
+docs/outcomes.md is for users; `rule` says what a kind is.
 """

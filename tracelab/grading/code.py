@@ -8,13 +8,19 @@ from __future__ import annotations
 import platform
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tracelab.core.errors import GradingError
 from tracelab.core.hashing import content_hash
 from tracelab.core.item import UNANSWERED, Outcome
-from tracelab.grading.cache import OutcomeCache
-from tracelab.grading.options import CodeConfig
+from tracelab.core.seam import RewardKind
+from tracelab.core.trace import Trace
+from tracelab.grading.registry import OUTCOMES
+from tracelab.grading.rule import Setup, WaitingRule
 from tracelab.grading.sandbox import Limits, SandboxError, run_tests
+
+if TYPE_CHECKING:
+    from tracelab.grading.options import GradingConfig
 
 _FENCE = re.compile(r"^[ \t]*(`{3,}|~{3,})[ \t]*([^\n`]*)\n?", re.MULTILINE)
 _PYTHON = ("python", "py", "python3")
@@ -54,19 +60,28 @@ def _blocks(text: str) -> list[tuple[str, str]]:
     return [(mark, code) for mark, code in blocks if code.strip()]
 
 
-class CodeGrader:
-    """Runs code with tests. Thread-safe; each call is one sandbox of its own."""
+@OUTCOMES.register("code", order=80)
+class CodeRule(WaitingRule):
+    """The response's Python code, run with tests in a sandbox; each call has one of its own.
 
-    def __init__(self, config: CodeConfig, timeout_s: float, cache: OutcomeCache) -> None:
+    First results are kept by code, tests, limits and Python version, timeouts included. That a
+    sandbox could not be built is not kept.
+    """
+
+    fields = ("code", "workers")
+
+    def __init__(self, grading: GradingConfig, setup: Setup) -> None:
         """Read the tests, and try the sandbox on one assertion.
 
         Raises:
             GradingError: The tests cannot be read or are not Python, or this machine does not
                 allow the sandbox.
         """
-        self._cache = cache
+        super().__init__(grading, setup)
+        config = grading.code
+        self._cache = setup.cache
         self._limits = Limits(
-            wall_s=timeout_s,
+            wall_s=grading.timeout_s,
             cpu_seconds=config.cpu_seconds,
             memory_mb=config.memory_mb,
             processes=config.processes,
@@ -102,8 +117,13 @@ class CodeGrader:
                 run_tests("raise SystemExit", self.tests, self._limits)
             except SandboxError as e:
                 raise GradingError(f"grading.code.tests_file: {e}") from None
+        self.inputs = self.tests or ""
 
-    def grade(self, response: str, reference: str | None) -> Outcome:
+    def reward_kind(self, reference: str | None, own_answer: str | None) -> RewardKind | None:
+        """See `Rule.reward_kind`: without tests there is nothing to decide."""
+        return "outcome" if reference is not None or self.tests is not None else None
+
+    def grade(self, response: str, reference: str | None, trace: Trace | None) -> Outcome:
         """Grade a response: 1 if its tests pass; the answer is `Verdict.answer`."""
         tests = self.tests if self.tests is not None else reference
         if tests is None or not tests.strip():

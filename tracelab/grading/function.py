@@ -31,11 +31,74 @@ from typing import TYPE_CHECKING, Any
 
 from tracelab.core.errors import GradingError
 from tracelab.core.hashing import content_hash
+from tracelab.core.item import UNANSWERED, Outcome
+from tracelab.core.seam import RewardKind
 from tracelab.core.trace import Trace
 from tracelab.grading.helper import CannotServeError, Helper, HelperError, StartError, serve
+from tracelab.grading.registry import OUTCOMES
+from tracelab.grading.rule import Given, Setup, WaitingRule
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from tracelab.grading.options import GradingConfig
+
+
+@OUTCOMES.register("function", order=70)
+class FunctionRule(WaitingRule):
+    """A function of yours, `module:function`.
+
+    First results are kept by the function's name and its module's file, the response, the reference
+    and the trace. Failures are not kept. A change in what that file imports is not noticed.
+    """
+
+    fields = ("function", "workers")
+
+    def __init__(self, config: GradingConfig, setup: Setup) -> None:
+        super().__init__(config, setup)
+        assert config.function is not None
+        self._function = FunctionGrader(config.function, config.timeout_s, config.workers)
+        self._cache = setup.cache
+        self.inputs = self._function.source_hash
+
+    @classmethod
+    def check(cls, config: GradingConfig) -> None:
+        """See `Rule.check`."""
+        if config.function is None:
+            raise ValueError("`function` is needed for kind `function`")
+
+    def reward_kind(self, reference: str | None, own_answer: str | None) -> RewardKind:
+        """See `Rule.reward_kind`."""
+        return "outcome"
+
+    def close(self) -> None:
+        """See `WaitingRule.close`."""
+        self._function.close()
+
+    def own_answer(self, trace: Trace) -> str | None:
+        """See `WaitingRule.own_answer`."""
+        given = self.grade(trace.response, trace.reference, trace)
+        return given.answer if isinstance(given, Given) else None
+
+    def grade(self, response: str, reference: str | None, trace: Trace | None) -> Outcome | Given:
+        """See `WaitingRule.grade`."""
+        name = trace.trace_id if trace is not None else None
+        function = self._function
+        parts = ["function-v1", function.name, function.source_hash, response, reference, name]
+        key = content_hash(parts, size=16)
+        found = self._cache.get(key)
+        if found is None:
+            try:
+                called = function.call(response, reference, trace)
+            except HelperError as e:
+                return Outcome(None, None, "ungraded", str(e))
+            found = self._cache.put(key, called)
+        answer, reward = found["answer"], found["reward"]
+        if answer is not None:
+            return Given(str(answer), reward)
+        if reward is not None:
+            return Given(f"{reward:.12g}", reward)
+        return Outcome(UNANSWERED, 0.0, "unanswered")
 
 
 class FunctionGrader:

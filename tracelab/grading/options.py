@@ -6,42 +6,24 @@ other kinds out, so that a run recorded before a kind existed is still the same 
 
 from __future__ import annotations
 
-import re
 from typing import Any, Literal, Self
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Field,
     SerializerFunctionWrapHandler,
     model_serializer,
     model_validator,
 )
 
-Kind = Literal["boxed", "regex", "choice", "number", "exact", "yes_no", "function", "code", "judge"]
+from tracelab.core.errors import ConfigError
+from tracelab.core.options import Section
+from tracelab.grading.registry import OUTCOMES
 
-BLOCKING: frozenset[str] = frozenset({"function", "code", "judge"})
-"""Kinds that wait for another process or machine, and are graded several at once."""
-
-_OWNERS: dict[str, tuple[Kind, ...]] = {
-    "pattern": ("regex",),
-    "choices": ("choice",),
-    "tolerance": ("number",),
-    "positive": ("yes_no",),
-    "negative": ("yes_no",),
-    "function": ("function",),
-    "code": ("code",),
-    "judge": ("judge",),
-    "workers": ("function", "code", "judge"),
-}
-_LATER = ("positive", "negative", "function", "code", "judge", "workers")
+_ALWAYS = frozenset({"pattern", "choices", "tolerance"})
+"""Fields that recorded configs hold whatever their kind is: they were there from the beginning."""
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
-
-
-class CodeConfig(_Section):
+class CodeConfig(Section):
     """How code is run (`tracelab.grading.sandbox` says what the sandbox guarantees)."""
 
     tests_file: str | None = None
@@ -58,7 +40,7 @@ class CodeConfig(_Section):
     """MiB of files, in memory; also the largest file."""
 
 
-class JudgeConfig(_Section):
+class JudgeConfig(Section):
     """Which model judges, what it is asked, and how patiently."""
 
     base_url: str = Field(default="", pattern=r"^(?:https?://\S+)?$")
@@ -104,13 +86,11 @@ class JudgeConfig(_Section):
         return self
 
 
-class GradingConfig(_Section):
+class GradingConfig(Section):
     """How the answer is found in a response, and when it counts as right."""
 
-    kind: Kind = "boxed"
-    r"""What decides. The last `\boxed{}`; the last match of `pattern`; a letter of `choices`; the
-    last number; `exact`, the last line that is not blank; `yes_no`; a `function` of yours; `code`
-    that is run with tests; or an LLM `judge`."""
+    kind: str = "boxed"
+    """What decides, a name in `OUTCOMES` (`tracelab doctor` lists them)."""
     pattern: str | None = None
     """For `regex`: a Python regular expression with exactly one named group, the answer."""
     choices: str = Field(default="ABCDE", pattern=r"^[A-Z]{2,26}$")
@@ -136,46 +116,33 @@ class GradingConfig(_Section):
     `ungraded`), or for one run of code (`timeout`). A judge has its own."""
 
     @model_validator(mode="after")
-    def _check_pattern(self) -> Self:
-        if (self.kind == "regex") != (self.pattern is not None):
-            raise ValueError("`pattern` is needed for kind `regex`, and only there")
-        if self.pattern is not None:
-            groups = _compiled("pattern", self.pattern).groupindex
-            if len(groups) != 1:
-                raise ValueError(f"`pattern` has {len(groups)} named groups; it needs exactly one")
-        return self
-
-    @model_validator(mode="after")
-    def _check_owners(self) -> Self:
-        for name, kinds in _OWNERS.items():
+    def _check_kind(self) -> Self:
+        try:
+            kind = OUTCOMES.named(self.kind)
+        except ConfigError as e:
+            raise ValueError(str(e)) from None
+        for name, kinds in _owners().items():
             # By value, not by what was written: a recorded config spells its defaults out.
             default = type(self).model_fields[name].default
             if self.kind not in kinds and getattr(self, name) != default:
                 where = " and ".join(f"`{kind}`" for kind in kinds)
                 raise ValueError(f"`{name}` is for kind {where}, but `kind` is `{self.kind}`")
-        if self.kind == "function" and self.function is None:
-            raise ValueError("`function` is needed for kind `function`")
-        if self.kind == "judge":
-            for name in ("base_url", "model", "rubric"):
-                if not getattr(self.judge, name).strip():
-                    raise ValueError(f"`judge.{name}` is needed for kind `judge`")
-        if self.kind == "yes_no":
-            for name in ("positive", "negative"):
-                if _compiled(name, getattr(self, name)).match(""):
-                    raise ValueError(f"`{name}` matches the empty text, so it would match always")
+        kind.check(self)
         return self
 
     @model_serializer(mode="wrap")
     def _only_its_own(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         data: dict[str, Any] = handler(self)
-        for name in _LATER:
-            if self.kind not in _OWNERS[name]:
+        for name, kinds in _owners().items():
+            if self.kind not in kinds and name not in _ALWAYS:
                 data.pop(name, None)
         return data
 
 
-def _compiled(name: str, pattern: str) -> re.Pattern[str]:
-    try:
-        return re.compile(pattern)
-    except re.error as e:
-        raise ValueError(f"`{name}` is not a regular expression: {e}") from None
+def _owners() -> dict[str, list[str]]:
+    """For each field that not every kind has, the kinds that have it."""
+    owners: dict[str, list[str]] = {}
+    for kind, rule in OUTCOMES.items():
+        for name in rule.fields:
+            owners.setdefault(name, []).append(kind)
+    return owners

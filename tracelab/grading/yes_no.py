@@ -6,7 +6,15 @@ Pure. A match inside a longer match of the other pattern does not count (`safe` 
 from __future__ import annotations
 
 import re
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+from tracelab.core.seam import RewardKind
+from tracelab.grading.registry import OUTCOMES
+from tracelab.grading.rule import Setup, TextRule
+from tracelab.grading.written import compiled
+
+if TYPE_CHECKING:
+    from tracelab.grading.options import GradingConfig
 
 
 def find_yes_no(
@@ -39,3 +47,35 @@ def find_yes_no(
         assert found is not None
         at = max(found.end(), found.start() + 1)
     return last
+
+
+@OUTCOMES.register("yes_no", order=60)
+class YesNo(TextRule):
+    """A yes (reward 1) or a no (0), by the patterns `positive` and `negative`."""
+
+    fields = ("positive", "negative")
+
+    def __init__(self, config: GradingConfig, setup: Setup) -> None:
+        super().__init__(config, setup)
+        flags = 0 if config.case_sensitive else re.IGNORECASE
+        self._positive = re.compile(config.positive, flags)
+        self._negative = re.compile(config.negative, flags)
+
+    @classmethod
+    def check(cls, config: GradingConfig) -> None:
+        """See `Rule.check`."""
+        for name in cls.fields:
+            if compiled(name, getattr(config, name)).match(""):
+                raise ValueError(f"`{name}` matches the empty text, so it would match always")
+
+    def reward_kind(self, reference: str | None, own_answer: str | None) -> RewardKind:
+        """See `Rule.reward_kind`."""
+        return "outcome"
+
+    def find(self, text: str) -> str | None:
+        """See `TextRule.find`."""
+        return find_yes_no(text, self._positive, self._negative)
+
+    def reward(self, answer: str) -> float:
+        """See `TextRule.reward`."""
+        return float(answer == "yes")

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tracelab.studies.audit.judging import JudgeSetup, judge_all, open_client
 
 from tracelab.core.episode import Episode
 from tracelab.core.errors import ConfigError, ImportFormatError
@@ -20,6 +19,7 @@ from tracelab.sources import read
 from tracelab.sources.agent_json import BadRecordError, parse_json
 from tracelab.sources.base import tell_rejects
 from tracelab.sources.lines import read_lines
+from tracelab.studies.audit.judging import JudgeSetup, judge_all, open_client
 from tracelab.studies.audit.opinions.floors import FLOORS
 from tracelab.studies.audit.opinions.judges import PROTOCOLS
 from tracelab.studies.audit.opinions.scoring import (
@@ -31,7 +31,6 @@ from tracelab.studies.audit.opinions.scoring import (
     score_prediction,
     summarise,
 )
-from tracelab.studies.audit.judging import JudgeSetup, judge_all, open_client
 
 
 def score(

@@ -7,12 +7,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn, cast
 
-from tracelab.core.errors import ConfigError
+from tracelab.core.errors import ConfigError, PlanError, TracelabError
 from tracelab.core.item import ModelRef
-from tracelab.engines.base import EngineSpec, Tokenizer
+from tracelab.core.seam import Tokenizer
+from tracelab.engines.base import EngineSpec, WhiteBox, build
 from tracelab.engines.models import find_model
+from tracelab.engines.registry import ENGINES
 from tracelab.run.config import EngineConfig, RunConfig
 from tracelab.run.pool import LocalPool, Pool
 
@@ -154,6 +156,20 @@ def _pool(config: RunConfig, spec: EngineSpec, gpu: bool) -> Pool:
     )
 
 
+class AbsentTokenizer:
+    """Stands for a tokenizer whose files are gone: whatever is asked of it is refused."""
+
+    def __init__(self, why: str) -> None:
+        """Keep why it is not there."""
+        self._why = why
+
+    def __getattr__(self, name: str) -> Any:
+        def refuse(*args: Any, **kwargs: Any) -> NoReturn:
+            raise PlanError(f"the tokenizer that the run used is not there ({self._why})")
+
+        return refuse
+
+
 def wire_recorded(config: RunConfig, revision: str) -> Wired:
     """What a run that is over needs to be driven from its journal: its model's name, no weights.
 
@@ -166,7 +182,7 @@ def wire_recorded(config: RunConfig, revision: str) -> Wired:
         ref = ModelRef(config.model, revision, config.engine.dtype)
         context = config.engine.max_model_len or 1 << 30
         spec = EngineSpec(config.engine.kind, config.model, ref, context)
-        return Wired(spec, AbsentTokenizer(str(e)), _no_pool)
+        return Wired(spec, cast(Tokenizer, AbsentTokenizer(str(e))), _no_pool)
     spec = replace(wired.spec, model=replace(wired.spec.model, revision=revision))
     return Wired(spec, wired.tokenizer, _no_pool)
 

@@ -7,7 +7,7 @@ from typing import cast
 
 import numpy as np
 
-from tracelab.stats.faithfulness import curve_area, curve_masks, lds, top_k_masks
+from tracelab.stats.held_out import curve_area, curve_masks, lds, top_k_masks
 from tracelab.stats.lasso import Floats
 from tracelab.stats.masks import Bools, Design, Purpose, design
 from tracelab.studies.cite.ablations import Ablations

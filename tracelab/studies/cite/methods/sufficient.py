@@ -14,7 +14,7 @@ import numpy as np
 
 from tracelab.core.finding import Metric
 from tracelab.core.flow import Flow
-from tracelab.stats.faithfulness import ranking
+from tracelab.stats.held_out import ranking
 from tracelab.stats.lasso import Floats
 from tracelab.stats.masks import Bools
 from tracelab.studies.cite.ablations import Ablations
