@@ -13,6 +13,7 @@ from tracelab.core.errors import GradingError
 from tracelab.core.item import UNANSWERED, Outcome
 from tracelab.core.seam import GradeRequest
 from tracelab.grading import code as code_module
+from tracelab.grading.cache import MemoryOutcomes
 from tracelab.grading.code import extract_code
 from tracelab.grading.grader import CodeConfig, Grader, GradingConfig
 from tracelab.grading.sandbox import SandboxError, run_tests
@@ -106,12 +107,13 @@ def test_a_machine_without_namespaces_is_told_before_the_run(
         Grader(config())
 
 
-def test_the_first_result_is_kept_on_disk(grader: Grader, tmp_path: Path) -> None:
+def test_the_first_result_is_kept(grader: Grader) -> None:
     """Every run ends differently; a second session reads what the first one saw."""
     dice = "import os\nraise type('E' + os.urandom(8).hex(), (Exception,), {})"
     response = "def f(): return 1"
-    seen = grade(Grader(config(), cache_dir=tmp_path), response, dice)
-    assert grade(Grader(config(), cache_dir=tmp_path), response, dice) == seen
+    kept = MemoryOutcomes()
+    seen = grade(Grader(config(), cache=kept), response, dice)
+    assert grade(Grader(config(), cache=kept), response, dice) == seen
     assert grade(grader, response, dice).answer != seen.answer
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from tracelab.core.errors import GradingError
 from tracelab.core.item import UNANSWERED, Outcome
 from tracelab.core.seam import GradeRequest
 from tracelab.core.trace import Trace, Turn
+from tracelab.grading.cache import MemoryOutcomes
 from tracelab.grading.function import checked
 from tracelab.grading.grader import Grader, GradingConfig
 
@@ -148,8 +150,10 @@ def test_many_in_order_in_several_processes(folder: Path) -> None:
 
 
 def test_the_first_grade_is_kept_until_the_source_changes(folder: Path) -> None:
+    kept = MemoryOutcomes()
+
     def session() -> tuple[float | None, str]:
-        with Grader(config(), cache_dir=folder / "grades") as grader:
+        with Grader(config(), cache=kept) as grader:
             return grade(grader, "count").reward, grader.fingerprint
 
     first = session()
@@ -161,9 +165,12 @@ def test_the_first_grade_is_kept_until_the_source_changes(folder: Path) -> None:
 
 
 def test_failures_are_not_kept(folder: Path) -> None:
-    with Grader(config(), cache_dir=folder / "grades") as grader:
+    class Untouched(MemoryOutcomes):
+        def put(self, key: str, value: dict[str, Any]) -> dict[str, Any]:
+            raise AssertionError("a failure was kept")
+
+    with Grader(config(), cache=Untouched()) as grader:
         assert grade(grader, "raise").status == "ungraded"
-    assert list((folder / "grades").rglob("*.json")) == []
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,6 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +17,7 @@ from tracelab.core.item import UNANSWERED, Outcome
 from tracelab.core.seam import GradeRequest
 from tracelab.core.trace import Trace, Turn
 from tracelab.engines.http import BlockingPost
+from tracelab.grading.cache import MemoryOutcomes
 from tracelab.grading.grader import Grader, GradingConfig, JudgeConfig
 from tracelab.grading.judge_prompt import judge_messages, parse_judgement
 
@@ -199,11 +199,11 @@ def flood(h: BaseHTTPRequestHandler) -> None:
         pass
 
 
-def judge(server: Server, cache_dir: Path | None = None, **kw: Any) -> Grader:
+def judge(server: Server, cache: MemoryOutcomes | None = None, **kw: Any) -> Grader:
     options = {"timeout_s": 20.0, "attempts": 3, "backoff_s": 0.001, "labels": LABELS, **kw}
     judge = JudgeConfig(base_url=server.url, model="j", rubric="Is it so?", **options)
     config = GradingConfig(kind="judge", judge=judge)
-    return Grader(config, cache_dir=cache_dir, connect=BlockingPost)
+    return Grader(config, cache=cache, connect=BlockingPost)
 
 
 def grade(grader: Grader, response: str = "It is 7.", reference: str | None = "7") -> Outcome:
@@ -309,12 +309,13 @@ def test_nobody_there(server: Server) -> None:
         assert sum(grader.failures.values()) == 1
 
 
-def test_a_resumed_run_reads_the_first_replies(server: Server, tmp_path: Path) -> None:
+def test_a_resumed_run_reads_the_first_replies(server: Server) -> None:
+    kept = MemoryOutcomes()
     server.script = [says(GOOD), says("unclear"), send(b"", 500), says('{"label": "incorrect"}')]
-    with judge(server, tmp_path, attempts=1) as grader:
+    with judge(server, kept, attempts=1) as grader:
         first = [grade(grader, r) for r in "abc"]
     assert [o.reward for o in first] == [1, None, None]
-    with judge(server, tmp_path, attempts=1) as grader:
+    with judge(server, kept, attempts=1) as grader:
         again = [grade(grader, r) for r in "abc"]
     assert again[:2] == first[:2]  # the unclear one too: it is not asked until it pleases
     assert again[2].reward == 0  # only what never got a reply is asked again

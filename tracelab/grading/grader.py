@@ -20,14 +20,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Literal, Self
 
 from tracelab.core.hashing import content_hash
 from tracelab.core.item import UNANSWERED, FinishReason, Outcome
 from tracelab.core.seam import Connect, GradeRequest, RewardKind
 from tracelab.core.trace import Trace
-from tracelab.grading.cache import OutcomeCache
+from tracelab.grading.cache import MemoryOutcomes, OutcomeCache
 from tracelab.grading.equality import EqualityError, MathEquality, StartError
 from tracelab.grading.options import CodeConfig, GradingConfig, JudgeConfig
 from tracelab.grading.registry import OUTCOMES
@@ -46,7 +45,7 @@ class Grader:
         self,
         config: GradingConfig | None = None,
         *,
-        cache_dir: Path | None = None,
+        cache: OutcomeCache | None = None,
         connect: Connect | None = None,
     ) -> None:
         """Prepare what the configuration says.
@@ -55,8 +54,8 @@ class Grader:
 
         Args:
             config: What to grade by.
-            cache_dir: Where kinds that wait for others keep their first results, so that a resumed
-                or rebuilt run reads the same ones; None keeps them in memory.
+            cache: Where kinds that wait for others keep their first results, so that a resumed or
+                rebuilt run reads the same ones; None keeps them in memory.
             connect: Prepares the endpoint of a judge; None where nothing outside may be asked.
 
         Raises:
@@ -67,8 +66,9 @@ class Grader:
         self._cache: dict[tuple[str, str], bool | str] = {}
         self._threads: ThreadPoolExecutor | None = None
         kind = self.config.kind
-        cache = OutcomeCache(None if cache_dir is None else cache_dir / kind)
-        self._rule = OUTCOMES.named(kind, "grading.kind")(self.config, Setup(cache, connect))
+        self._rule = OUTCOMES.named(kind, "grading.kind")(
+            self.config, Setup(cache or MemoryOutcomes(), connect)
+        )
 
     def __enter__(self) -> Self:
         """Return the grader; leaving closes it."""

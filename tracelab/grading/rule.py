@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from tracelab.core.item import Outcome
 from tracelab.core.seam import Connect, RewardKind
 from tracelab.core.trace import Trace
-from tracelab.grading.cache import OutcomeCache
+from tracelab.grading.cache import MemoryOutcomes, OutcomeCache
 
 if TYPE_CHECKING:
     from tracelab.grading.options import GradingConfig
@@ -38,7 +38,7 @@ class Setup:
         connect: Prepares endpoints; None where nothing outside may be asked.
     """
 
-    cache: OutcomeCache = field(default_factory=lambda: OutcomeCache(None))
+    cache: OutcomeCache = field(default_factory=MemoryOutcomes)
     connect: Connect | None = None
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import time
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from copy import copy
 from dataclasses import dataclass, replace
@@ -30,12 +30,21 @@ from tracelab.core.study import STUDIES, StudyContext
 from tracelab.core.trace import Trace
 from tracelab.engines import similarity
 from tracelab.engines.chat import Budget
+from tracelab.engines.http import BlockingPost
 from tracelab.environments import make_environment
 from tracelab.grading.grader import Grader
 from tracelab.run.answering import Acting, Chatting, LocalChat, Looking
 from tracelab.run.config import RunConfig, parse_config
 from tracelab.run.grades import JournalOutcomes
-from tracelab.run.inputs import TESTBED, Inputs, Preparing, Stored, gather, refuse_empty
+from tracelab.run.inputs import (
+    TESTBED,
+    Inputs,
+    Preparing,
+    Source,
+    Stored,
+    gather,
+    refuse_empty,
+)
 from tracelab.run.judges import budget_of, client_of, setup_of
 from tracelab.run.labelling import label_again
 from tracelab.run.loader import Loader
@@ -203,7 +212,7 @@ class Work:
         self._wired, self._journal, self._progress = wired, journal, progress
         self._opened = contextlib.ExitStack()
         self._grader = self._opened.enter_context(
-            Grader(config.grading, outcomes=JournalOutcomes(journal))
+            Grader(config.grading, cache=JournalOutcomes(journal), connect=BlockingPost)
         )
         self.ctx = StudyContext(
             options=config.options,
@@ -248,15 +257,16 @@ class Work:
         config = self.config
         preparing = Preparing(self.study, self.ctx, self._journal, load)
         if config.source == TESTBED and self.study.testbed == "agents":
-            found: Iterable[Trace | Reject] = yield from self._play()
+            source = Source((yield from self._play()))
         else:
-            found = gather(config, self.study.testbed)
+            source = gather(config, self.study.testbed)
         options = config.source_options
-        inputs = yield from preparing.prepare(found, attempts=options.attempts, keep=options.keep)
+        inputs = yield from preparing.prepare(source, attempts=options.attempts, keep=options.keep)
         prepared(inputs)
         refuse_empty(inputs, config.source)
         tell_rejects(inputs.rejects, self._progress.warn)
         findings: Findings = yield from self.study.run(inputs.cases, self.ctx)
+        tell_rejects(findings.rejects, self._progress.warn)
         return inputs, findings
 
     def restored(self, load: Callable[[Sequence[LoadedTrace]], None]) -> Flow[Done]:
@@ -345,7 +355,8 @@ def _finish(
         LockedError: The database was held for `wait_s` seconds; the journal has everything.
     """
     run_id, version = record["run_id"], study.estimator_version
-    rejects = [RejectRow(r.file, r.line, r.reason, r.excerpt) for r in inputs.rejects]
+    refused = [*inputs.rejects, *findings.rejects]
+    rejects = [RejectRow(r.file, r.line, r.reason, r.excerpt) for r in refused]
     status = "complete_with_errors" if findings.failed or rejects else "complete"
 
     def load(con: DuckDBPyConnection) -> None:

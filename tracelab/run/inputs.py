@@ -19,17 +19,35 @@ from tracelab.core.study import Case, StudyContext
 from tracelab.core.trace import TokenizedTrace, Trace
 from tracelab.run.config import RunConfig
 from tracelab.sources import read
+from tracelab.sources.context_testbed import contexts
 from tracelab.sources.testbed import NAME as TESTBED
-from tracelab.sources.testbed import draw, labelled
+from tracelab.sources.testbed import Questions
 from tracelab.store.journal import Journal
 from tracelab.store.rows import LoadedTrace
-from tracelab.studies.respond import respond
+from tracelab.studies.respond import Keep, respond
 
 FILE = "cases.jsonl"
 
 
-def gather(config: RunConfig, kind: str) -> Iterator[Trace | Reject]:
-    """What the source holds, in order.
+def _as_is(trace: Trace) -> Trace:
+    return trace
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What is to be studied.
+
+    Attributes:
+        found: Traces and rejects, in order.
+        labelled: Adds what the source knows of a trace once it is answered.
+    """
+
+    found: Iterable[Trace | Reject]
+    labelled: Callable[[Trace], Trace] = _as_is
+
+
+def gather(config: RunConfig, kind: str) -> Source:
+    """What the source holds.
 
     Args:
         config: The run's.
@@ -39,15 +57,22 @@ def gather(config: RunConfig, kind: str) -> Iterator[Trace | Reject]:
         ImportFormatError: Nothing can be read from it.
     """
     options = config.source_options
-    found: Iterable[Trace | Reject]
-    if config.source == TESTBED:
-        found = draw(
-            kind, options.problems, seed=config.seed, phrasing=options.phrasing,
-            options=config.options,
-        )  # fmt: skip
-    else:
-        found = read(config.source.splitlines(), options.format)
-    taken = 0
+    if config.source != TESTBED:
+        form = _form_of(config)
+        return Source(_taken(read(config.source.splitlines(), form), config))
+    if kind == "contexts":
+        hinted = bool(getattr(config.options, "hints", False))
+        drawn = contexts(
+            options.problems, seed=config.seed, phrasing=options.phrasing, hinted=hinted
+        )
+        return Source(_taken(drawn, config))
+    questions = Questions(options.problems, seed=config.seed, phrasing=options.phrasing)
+    return Source(_taken(questions, config), questions.labelled)
+
+
+def _taken(found: Iterable[Trace | Reject], config: RunConfig) -> Iterator[Trace | Reject]:
+    """As many as are wanted, rendered as the options say."""
+    options, taken = config.source_options, 0
     for item in found:
         if isinstance(item, Trace):
             if options.limit is not None and taken >= options.limit:
@@ -56,6 +81,10 @@ def gather(config: RunConfig, kind: str) -> Iterator[Trace | Reject]:
             if options.rendering != "auto":
                 item = replace(item, rendering=options.rendering)
         yield item
+
+
+def _form_of(config: RunConfig) -> str:
+    return config.source_options.format
 
 
 class Stored:
@@ -117,23 +146,21 @@ class Preparing:
     _spooled: int = 0
     _seen: set[str] = field(default_factory=set)
 
-    def prepare(
-        self, found: Iterable[Trace | Reject], *, attempts: int = 1, keep: str = "first"
-    ) -> Flow[Inputs]:
+    def prepare(self, source: Source, *, attempts: int = 1, keep: Keep = "first") -> Flow[Inputs]:
         """Cases of traces; those without a response are answered first.
 
         Runs of agents are many and large: they are written down as they are read, and read again
         when they are looked at.
         """
         waiting: list[Trace] = []
-        lines = self._lines(found, waiting)
+        lines = self._lines(source.found, waiting)
         if (first := next(lines, None)) is not None:
             self.journal.write_lines(FILE, chain([first], lines))
         if waiting:
             traces, refused = yield from respond(waiting, self.ctx, attempts=attempts, keep=keep)
             self._rejects += refused
             there = [*self.journal.lines(FILE)] if self._spooled else []
-            more = (row for t in traces for row in self._rows(labelled(t)))
+            more = (row for t in traces for row in self._rows(source.labelled(t)))
             self.journal.write_lines(FILE, chain(there, more))
         rejected = [{"reject": asdict(r)} for r in self._rejects]
         if rejected:
@@ -165,7 +192,21 @@ class Preparing:
             elif item.episode is not None:
                 yield from self._rows(item)
             else:
-                waiting.append(item)
+                try:
+                    waiting.append(self._prompted(item))
+                except PlanError as e:
+                    self._refuse(item, e)
+
+    def _prompted(self, trace: Trace) -> Trace:
+        """A trace that has no response, with its prompt as the study wants it."""
+        prompted = getattr(self.study, "prompted", None)
+        if trace.answered or prompted is None:
+            return trace
+        found: Trace = prompted(trace, self.ctx)
+        return found
+
+    def _refuse(self, trace: Trace, why: PlanError) -> None:
+        self._rejects.append(Reject(trace.source, trace.line, f"{trace.name}: {why}", ""))
 
     def _rows(self, trace: Trace, *, complain: bool = True) -> Iterator[dict[str, Any]]:
         """Lines of the cases of one trace."""
@@ -175,9 +216,7 @@ class Preparing:
                 raise PlanError("the same turns and model as an earlier record")
         except PlanError as e:
             if complain:
-                self._rejects.append(
-                    Reject(trace.source, trace.line, f"{trace.name}: {e}", trace.name)
-                )
+                self._refuse(trace, e)
             return
         self._seen.add(trace.trace_id)
         for case in cases:

@@ -6,6 +6,8 @@ the planted role of each generated sentence is then read off its form.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import cast
 
 from tracelab.core.trace import Role, Trace, Turn
@@ -15,16 +17,28 @@ from tracelab.text.segment import reasoning_range
 NAME = "testbed"
 
 
-def ask(n: int, *, seed: int, phrasing: int | None = None) -> dict[str, Problem]:
-    """Evaluation problems with complete facts and no hint, by id.
+class Questions:
+    """Evaluation problems with complete facts and no hint, as prompts without responses."""
 
-    Args:
-        n: How many.
-        seed: Which.
-        phrasing: 0, 1 or 2; None draws them.
-    """
-    drawn = problems(n, seed=seed, phrasing=phrasing, missing=False, hinted=False)
-    return {p.problem_id: p for p in drawn}
+    def __init__(self, n: int, *, seed: int, phrasing: int | None = None) -> None:
+        """Draw them.
+
+        Args:
+            n: How many.
+            seed: Which.
+            phrasing: 0, 1 or 2; None draws them.
+        """
+        drawn = problems(n, seed=seed, phrasing=phrasing, missing=False, hinted=False)
+        self._problems = {p.problem_id: p for p in drawn}
+
+    def __iter__(self) -> Iterator[Trace]:
+        return (question(p) for p in self._problems.values())
+
+    def labelled(self, trace: Trace) -> Trace:
+        """An answered question with the planted role of each sentence of its response."""
+        problem = self._problems[trace.name.partition("#")[0]]
+        found = [list(r) for r in roles(problem, trace.response)]
+        return replace(trace, extra={**trace.extra, "roles": found})
 
 
 def question(problem: Problem) -> Trace:
