@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-import click
 from duckdb import DuckDBPyConnection
 
 from tracelab import __version__
@@ -21,26 +20,43 @@ from tracelab.core.episode import SEGMENTER as STEPS
 from tracelab.core.errors import ConfigError, ImportFormatError, PlanError
 from tracelab.core.hashing import content_hash
 from tracelab.core.seam import Reject
+from tracelab.core.study import Case
 from tracelab.core.trace import TokenizedTrace, Trace
 from tracelab.run.config import RUN_NAME
+from tracelab.run.inputs import loaded
 from tracelab.sources import read
 from tracelab.sources.base import tell_rejects
 from tracelab.store.connect import open_writer, transaction
 from tracelab.store.home import Home
 from tracelab.store.load import RejectRow, RunRow, load_rejects, load_run, load_traces
-from tracelab.studies.anchors.subject import Study, begin
+from tracelab.studies.anchors.case import begin
 from tracelab.text.segment import segment
-from tracelab.view.output import clean
 
-PIPELINE = "ingest"
+STUDY = "ingest"
 _BATCH_CHARS = 2_000_000  # of text that is held before it is written; opening costs a fifth second
 _NO_LIMIT = 1 << 60
 
 
 def ingest_paths(
-    paths: Sequence[str], form: str, name: str, segmenter: str, home: Home, *, wait_s: float = 30.0
+    paths: Sequence[str],
+    form: str,
+    name: str,
+    segmenter: str,
+    home: Home,
+    say: Callable[[str], object],
+    *,
+    wait_s: float = 30.0,
 ) -> float:
     """Load traces of files.
+
+    Args:
+        paths: Files and folders.
+        form: Their format, or `auto`.
+        name: The run that they belong to.
+        segmenter: How reasoning is cut into sentences.
+        home: Where the warehouse is.
+        say: Told what was read and what was rejected.
+        wait_s: Seconds to wait for the database if another process holds it.
 
     Returns:
         The share of records that were rejected.
@@ -57,27 +73,27 @@ def ingest_paths(
     with open_writer(home.database, wait_s=wait_s) as con:
         row = _begun(con, name, segmenter)
         before = _content(con, name)
-    studies: list[Study] = []
+    cases: list[Case] = []
     rejects: list[Reject] = []
     files: set[str] = set()
     total = held = 0
     for found in records:
         files.add(found.file if isinstance(found, Reject) else found.source)
-        study = found if isinstance(found, Reject) else _study(found, segmenter)
-        if isinstance(study, Reject):
-            rejects.append(study)
+        case = found if isinstance(found, Reject) else _case(found, segmenter)
+        if isinstance(case, Reject):
+            rejects.append(case)
             continue
-        studies.append(study)
+        cases.append(case)
         total += 1
-        held += sum(len(u.text) for u in study.units)
+        held += sum(len(u.text) for u in case.units)
         if held >= _BATCH_CHARS:
             with open_writer(home.database, wait_s=wait_s) as con, transaction(con):
                 load_run(con, replace(row, status="running"))
-                load_traces(con, name, [s.loaded() for s in studies])
-            studies.clear()
+                load_traces(con, name, [loaded(c) for c in cases])
+            cases.clear()
             held = 0
     with open_writer(home.database, wait_s=wait_s) as con, transaction(con):
-        load_traces(con, name, [s.loaded() for s in studies])
+        load_traces(con, name, [loaded(c) for c in cases])
         rows = [RejectRow(r.file, r.line, r.reason, r.excerpt) for r in rejects]
         load_rejects(con, name, rows, instead_of=sorted(files))
         after = _content(con, name)
@@ -85,11 +101,10 @@ def ingest_paths(
             row = replace(row, finished_at=datetime.now(UTC))
         # Of all files ever ingested under this name, not only of these.
         load_run(con, replace(row, status="complete_with_errors" if after[1] else "complete"))
-    tell_rejects(rejects, lambda line: click.echo(clean(line), err=True))
-    click.echo(
+    tell_rejects(rejects, say)
+    say(
         f"{name}: {total} traces read ({after[0]} in the run), {len(rejects)} records rejected; "
-        f"in {home.database}",
-        err=True,
+        f"in {home.database}"
     )
     if total == 0:
         first = f"; the first: {rejects[0]}" if rejects else ""
@@ -97,12 +112,12 @@ def ingest_paths(
     return len(rejects) / (total + len(rejects))
 
 
-def _study(trace: Trace, segmenter: str) -> Study | Reject:
+def _case(trace: Trace, segmenter: str) -> Case | Reject:
     try:
         # No model, so no tokens: units have characters only.
         tokens = TokenizedTrace(trace, (), (), ())
         if (episode := trace.episode) is not None:  # an agent's run is cut into its steps
-            return Study(tokens, episode.step_units(), STEPS)
+            return Case(tokens, episode.step_units(), STEPS)
         return begin(tokens, segmenter, max_units=_NO_LIMIT, context_length=_NO_LIMIT)
     except PlanError as e:
         return Reject(trace.source, trace.line, f"{trace.name}: {e}", "")
@@ -112,18 +127,18 @@ def _begun(con: DuckDBPyConnection, name: str, segmenter: str) -> RunRow:
     """The run to add to: the one there is, or a new one."""
     config = {"segmenter": segmenter}
     row = RunRow(
-        run_id=name, name=name, pipeline=PIPELINE, engine="none", config=config,
+        run_id=name, name=name, study=STUDY, engine="none", config=config,
         config_digest=content_hash(config), tracelab_version=__version__, seed=0,
         status="running", started_at=datetime.now(UTC),
     )  # fmt: skip
     there = con.execute(
-        "SELECT pipeline, config, started_at, finished_at FROM runs WHERE run_id = $name",
+        "SELECT study, config, started_at, finished_at FROM runs WHERE run_id = $name",
         {"name": name},
     ).fetchall()
     if not there:
         return row
     old = there[0]
-    if old[0] != PIPELINE:
+    if old[0] != STUDY:
         raise ConfigError(f"run {name!r} is a study of `tracelab run`; choose another --name")
     was = json.loads(old[1]).get("segmenter")
     if was != segmenter:

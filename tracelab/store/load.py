@@ -18,6 +18,7 @@ import duckdb
 import pyarrow as pa
 from duckdb import DuckDBPyConnection
 
+from tracelab.core.episode_rows import episode_rows
 from tracelab.core.errors import WarehouseError
 from tracelab.core.finding import Link, Score, Verdict
 from tracelab.core.seam import Row
@@ -99,6 +100,11 @@ def load_traces(con: DuckDBPyConnection, run_id: str, traces: Sequence[LoadedTra
                 **{c: [getattr(u, a) for _, _, u in units] for c, a in _UNIT_COLUMNS.items()},
             },
         )
+        _runs_of_agents(con, run_id, traces)
+
+
+def _runs_of_agents(con: DuckDBPyConnection, run_id: str, traces: Sequence[LoadedTrace]) -> None:
+    load_rows(con, run_id, (row for t in traces for row in episode_rows(t.tokens.trace)))
 
 
 def _extra(trace: Trace) -> dict[str, Any]:
