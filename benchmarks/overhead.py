@@ -18,7 +18,7 @@ from typing import Any
 
 from pipelines import thought_anchors as recipe
 from tracelab.core.item import Item
-from tracelab.engines.vllm import cpu_environment
+from tracelab.engines.vllm.engine import cpu_environment
 from tracelab.run.config import RunConfig, parse_config
 from tracelab.run.pool import Pool
 from tracelab.run.progress import RunProgress

@@ -10,7 +10,7 @@ from typing import Any
 
 from tests.judge_server import Request
 from tracelab.core.item import Item, Sampling
-from tracelab.engines.transformers import TransformersEngine
+from tracelab.engines.transformers.engine import TransformersEngine
 
 
 class Server:

@@ -11,8 +11,9 @@ from tests.completions_server import Server
 from tests.conftest import SCRIPT_REF
 from tests.judge_server import judge_server
 from tracelab.core.item import Item, ModelRef, Observation, Sampling
+from tracelab.core.seam import Tokenizer
 from tracelab.core.trace import Turn
-from tracelab.engines.base import EngineSpec, Tokenizer
+from tracelab.engines.base import EngineSpec
 from tracelab.engines.scripted import Script, ScriptTokenizer
 from tracelab.run.config import parse_config
 from tracelab.run.pool import LocalPool, Pool

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from tracelab.studies.cite.parts import Cut
 
 from tests.contract.conftest import Subject
 from tracelab.core.item import Item
-from tracelab.engines import hf_scoring
+from tracelab.engines.transformers import scoring
 from tracelab.sources.context_testbed import contexts
 from tracelab.studies.cite.context import ablate
-from tracelab.studies.cite.parts import Cut
 
 RESPONSE = "We need the bill. I will add the two prices. Kale costs 4."
 
@@ -57,26 +57,23 @@ class TestTransformers:
         shared: int, tokens: int, values: int,
     ) -> None:  # fmt: skip
         items = ablations(transformers_subject)[:14]
-        monkeypatch.setattr(hf_scoring, "SHARED", shared)
-        monkeypatch.setattr(hf_scoring, "BATCH_TOKENS", {})
-        monkeypatch.setattr(hf_scoring, "LONGEST", tokens)
-        monkeypatch.setattr(hf_scoring, "ROW_VALUES", values)
-        monkeypatch.setattr(hf_scoring, "PIECE", 16)
+        monkeypatch.setattr(scoring, "SHARED", shared)
+        monkeypatch.setattr(scoring, "BATCH_TOKENS", {})
+        monkeypatch.setattr(scoring, "LONGEST", tokens)
+        monkeypatch.setattr(scoring, "ROW_VALUES", values)
+        monkeypatch.setattr(scoring, "PIECE", 16)
         found = [np.array(o.token_logprobs) for o in transformers_subject.ask(*items)]
         assert close(found, one_by_one(transformers_subject, items))
 
     def test_batches_side_by_side_give_the_same_bits(
         self, transformers_subject: Subject, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setitem(hf_scoring.BATCH_TOKENS, "cpu", 300)
+        monkeypatch.setitem(scoring.BATCH_TOKENS, "cpu", 300)
         model = transformers_subject.pool._engine._model
         probes = [
-            hf_scoring.Probe(i.prefix_ids, i.target_ids or ())
-            for i in ablations(transformers_subject)
+            scoring.Probe(i.prefix_ids, i.target_ids or ()) for i in ablations(transformers_subject)
         ]
-        one, many = (
-            list(hf_scoring.score(model, probes, "cpu", 64, threads)) for threads in (1, 3)
-        )
+        one, many = (list(scoring.score(model, probes, "cpu", 64, threads)) for threads in (1, 3))
         assert len(one) > 3 and one == many
 
     def test_probes_of_different_targets_share_a_batch(self, transformers_subject: Subject) -> None:

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from tracelab.studies.audit.judging import judge, judge_all
 
 from tests.judge_server import Request, judge_server
 from tracelab.core.episode import Episode, Step
@@ -21,7 +22,6 @@ from tracelab.engines.chat_local import EngineChat
 from tracelab.engines.http import BlockingPost, retry_after
 from tracelab.engines.scripted import ScriptTokenizer
 from tracelab.run.pool import LocalPool
-from tracelab.studies.audit.judging import judge, judge_all
 
 ASK = ChatRequest((("system", "s"), ("user", "u")), max_tokens=20)
 

@@ -18,8 +18,8 @@ from tests.judge_server import Request, judge_server
 from tracelab.core.errors import ConfigError, ModelLoadError
 from tracelab.core.item import Item, Observation, Sampling
 from tracelab.core.trace import Turn
-from tracelab.engines.base import build
-from tracelab.engines.transformers import TransformersEngine
+from tracelab.engines.registry import build
+from tracelab.engines.transformers.engine import TransformersEngine
 from tracelab.run.config import parse_config
 from tracelab.run.wiring import wire
 from tracelab.testbed import problems

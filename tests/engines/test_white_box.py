@@ -19,10 +19,10 @@ from transformers.models.qwen3 import Qwen3Config
 from tracelab.core.errors import EngineError
 from tracelab.core.trace import TokenizedTrace, tokenized_units
 from tracelab.core.unit import Unit
-from tracelab.engines import white_box
 from tracelab.engines.base import EngineSpec
-from tracelab.engines.probe import Suppression, probing
-from tracelab.engines.transformers import TransformersEngine
+from tracelab.engines.transformers import white_box
+from tracelab.engines.transformers.engine import TransformersEngine
+from tracelab.engines.transformers.probe import Suppression, probing
 from tracelab.run.config import parse_config
 from tracelab.run.wiring import wire
 from tracelab.sources.testbed import question, roles

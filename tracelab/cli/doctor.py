@@ -42,7 +42,7 @@ def _version(name: str) -> str | None:
 
 
 def _rows(home: Home) -> Iterator[Row]:
-    from tracelab.run.wiring import gpu_count
+    from tracelab.engines.machine import gpu_count
 
     gpus = gpu_count()
     yield "tracelab", __version__, ""

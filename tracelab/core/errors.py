@@ -6,7 +6,6 @@
     ├── PlanError            a study cannot be planned for this trace
     ├── EngineError          the engine cannot serve
     │   ├── ModelLoadError   the model is missing or is not a causal language model      exit 2
-    │   ├── OverlongError    the prompt does not fit the context window
     │   └── EngineDeadError  the engine process is gone; its items are retried
     ├── GradingError         a grader cannot be built (a failed grade is an outcome, not an error)
     └── WarehouseError       the database cannot be used                                 exit 1
@@ -53,10 +52,6 @@ class ModelLoadError(EngineError):
     """The model directory is missing, unreadable or not a causal language model."""
 
     exit_code = 2
-
-
-class OverlongError(EngineError):
-    """A prompt does not fit the model's context window."""
 
 
 class EngineDeadError(EngineError):

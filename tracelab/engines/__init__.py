@@ -1,5 +1,4 @@
-"""Engines turn work items into observations; all pass the contract in tests/contract."""
+"""Engines: model in, token ids and log-probabilities out. `base` is the contract.
 
-from tracelab.engines.base import Counters, Engine, EngineSpec, Tokenizer, build
-
-__all__ = ["Counters", "Engine", "EngineSpec", "Tokenizer", "build"]
+`registry` lists them; `kind` is what is known of one before it is built.
+"""

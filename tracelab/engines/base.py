@@ -12,13 +12,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
-from tracelab.core.errors import ConfigError
 from tracelab.core.item import Call, Item, ModelRef, Observation
-from tracelab.core.trace import Rendering, TokenizedTrace, Trace, Turn
-
-EngineKind = Literal["vllm", "transformers", "openai", "scripted"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,14 +22,14 @@ class EngineSpec:
     """Everything needed to build an engine in any process.
 
     Attributes:
-        kind: Which engine.
+        kind: Which engine: its name in the registry.
         path: Directory or hub id of the model; a script's seed for `scripted`.
         model: Its identity.
         context_length: Longest prefix + continuation, tokens.
-        options: The engine's own settings (see `tracelab.run.config`).
+        options: The engine's own settings (`EngineKind.options_of`).
     """
 
-    kind: EngineKind
+    kind: str
     path: str
     model: ModelRef
     context_length: int
@@ -79,26 +75,6 @@ class WhiteBox(Protocol):
         ...
 
 
-class Tokenizer(Protocol):
-    """The model's own text ↔ token mapping, and its chat template."""
-
-    def render(self, turns: Sequence[Turn], rendering: Rendering) -> tuple[int, ...]:
-        """Tokens of a prompt, generation prompt included."""
-        ...
-
-    def tokenize(self, trace: Trace) -> TokenizedTrace:
-        """Exact tokens of a whole trace."""
-        ...
-
-    def encode_text(self, text: str) -> tuple[int, ...]:
-        """Tokens of a text by itself, without special tokens."""
-        ...
-
-    def decode(self, ids: Sequence[int]) -> str:
-        """Text of generated tokens, special tokens removed."""
-        ...
-
-
 def failed(item: Item, kind: str, why: str) -> list[Observation]:
     """One error observation for each replicate of an item that could not be served."""
     return [
@@ -126,33 +102,3 @@ def overlong(item: Item, context_length: int, *, probe_extra: int = 0) -> list[O
     return failed(
         item, "overlong", f"needs {need} tokens but the model's context holds {context_length}"
     )
-
-
-def build(spec: EngineSpec) -> Engine:
-    """Construct an engine here and now (the slow part: loads the model).
-
-    Raises:
-        ModelLoadError: The model cannot be loaded.
-        ConfigError: The engine's package is not installed.
-    """
-    try:
-        if spec.kind == "vllm":
-            from tracelab.engines.vllm import VllmEngine
-
-            return VllmEngine(spec)
-        if spec.kind == "transformers":
-            from tracelab.engines.transformers import TransformersEngine
-
-            return TransformersEngine(spec)
-    except ImportError as e:
-        raise ConfigError(
-            f"engine.kind = {spec.kind!r} needs a package that cannot be imported here ({e}); "
-            f"`tracelab doctor` says what is installed and how to get the rest"
-        ) from e
-    if spec.kind == "openai":
-        from tracelab.engines.openai import OpenAIEngine
-
-        return OpenAIEngine(spec)
-    from tracelab.engines.scripted import ScriptedEngine
-
-    return ScriptedEngine(spec)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from tracelab.core.errors import TracelabError, one_line
 from tracelab.core.item import Item, ModelRef, Sampling
+from tracelab.core.seam import Tokenizer
 from tracelab.core.trace import Turn
-from tracelab.engines.base import Tokenizer
 from tracelab.engines.chat import Budget, ChatReply, ChatRequest, no_reply
 
 if TYPE_CHECKING:

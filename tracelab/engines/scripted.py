@@ -20,9 +20,14 @@ from functools import cached_property
 
 import numpy as np
 
-from tracelab.core.item import FinishReason, Item, Observation
+from tracelab.core.errors import PlanError
+from tracelab.core.item import FinishReason, Item, ModelRef, Observation
+from tracelab.core.seam import Message
 from tracelab.core.trace import Rendering, TokenizedTrace, Trace, Turn
-from tracelab.engines.base import Counters, EngineSpec, failed, overlong
+from tracelab.engines.base import Counters, Engine, EngineSpec, failed, overlong
+from tracelab.engines.kind import EngineKind
+from tracelab.engines.options import EngineConfig
+from tracelab.engines.registry import ENGINES
 
 _WORD = re.compile(r"\s*\S+|\s+$")
 _BYTES = 256
@@ -30,6 +35,8 @@ _EOS = _BYTES
 _START = _BYTES + 1
 """Ends every rendered prompt: what follows is the response."""
 _FIRST_WORD = _BYTES + 2
+_CONTEXT = 4096
+"""Tokens of the context window, unless the config says less."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +205,7 @@ class Script:
 
 
 class ScriptTokenizer:
-    """Words of the script, bytes for everything else."""
+    """Words of the script, bytes for everything else; it has no chat template."""
 
     def __init__(self, script: Script) -> None:
         """Tokenise for one script."""
@@ -207,21 +214,47 @@ class ScriptTokenizer:
 
     def render(self, turns: Sequence[Turn], rendering: Rendering) -> tuple[int, ...]:
         """Bytes of the prompt, then the mark where the response starts."""
-        text = "\n".join(t.text for t in turns)
-        return (*text.encode("utf-8", "replace"), _START)
+        return self.encode_prompt("\n".join(t.text for t in turns), rendering)
 
     def tokenize(self, trace: Trace) -> TokenizedTrace:
         """Exact tokens of a whole trace."""
-        ids, starts = [], []
-        for token, start in self._split(trace.response):
-            ids.append(token)
-            starts.append(start)
+        ids, starts = self.place_response(trace.response, None)
         prompt = self.render(trace.prompt, trace.rendering)
-        return TokenizedTrace(trace, prompt, tuple(ids), tuple(starts))
+        return TokenizedTrace(trace, prompt, ids, starts)
+
+    def chat_text(
+        self,
+        messages: Sequence[Message],
+        rendering: Rendering,
+        *,
+        ask: bool = True,
+        tools: Sequence[Message] = (),
+    ) -> str:
+        """Refuse: see `Tokenizer.chat_text`."""
+        raise PlanError("the scripted engine has no chat template")
+
+    def encode_prompt(self, text: str, rendering: Rendering) -> tuple[int, ...]:
+        """See `Tokenizer.encode_prompt`."""
+        return self.place_prompt(text, rendering)[0]
+
+    def place_prompt(
+        self, text: str, rendering: Rendering
+    ) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """See `Tokenizer.place_prompt`; the mark where the response starts stands at the end."""
+        spelled = [char.encode("utf-8", "replace") for char in text]
+        starts = [i for i, raw in enumerate(spelled) for _ in raw]
+        return (*b"".join(spelled), _START), (*starts, len(text))
+
+    def place_response(
+        self, text: str, known: Sequence[int] | None
+    ) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """See `Tokenizer.place_response`; a text has one spelling, so those known say no more."""
+        placed = list(self._split(text))
+        return tuple(token for token, _ in placed), tuple(start for _, start in placed)
 
     def encode_text(self, text: str) -> tuple[int, ...]:
         """Tokens of a text by itself."""
-        return tuple(token for token, _ in self._split(text))
+        return self.place_response(text, None)[0]
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of generated tokens."""
@@ -323,3 +356,27 @@ class ScriptedEngine:
             token_logprobs=tuple(logprobs) if s.logprobs else None,
             prefix_tokens=len(item.prefix_ids),
         )
+
+
+@ENGINES.register("scripted", order=40)
+class Scripted(EngineKind):
+    """A small random text process with known probabilities, for tests."""
+
+    name = "scripted"
+    here = local_weights = chats = False
+
+    @classmethod
+    def spec_of(cls, model: str, config: EngineConfig) -> EngineSpec:
+        """See `EngineKind.spec_of`; there is only one model."""
+        ref = ModelRef(name=cls.name, revision="planted-1", dtype="float64")
+        return EngineSpec(cls.name, cls.name, ref, config.max_model_len or _CONTEXT)
+
+    @classmethod
+    def tokenizer(cls, spec: EngineSpec) -> ScriptTokenizer:
+        """See `EngineKind.tokenizer`."""
+        return ScriptTokenizer(Script.planted())
+
+    @classmethod
+    def make(cls, spec: EngineSpec) -> Engine:
+        """See `EngineKind.make`."""
+        return ScriptedEngine(spec)

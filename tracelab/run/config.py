@@ -21,39 +21,12 @@ from tracelab.core.hashing import content_hash
 from tracelab.core.options import Section
 from tracelab.core.resources import resource_dir
 from tracelab.core.study import STUDIES
-from tracelab.engines.options import ServerConfig
+from tracelab.engines.options import EngineConfig as EngineConfig
 from tracelab.engines.registry import ENGINES
 from tracelab.grading.grader import GradingConfig
 
 RUN_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,80}$"
 """Names of runs: they are names of folders too."""
-
-
-class EngineConfig(Section):
-    """Which engine serves the model, and how much of the machine it may use."""
-
-    kind: str = "vllm"
-    """`vllm` for real runs; `transformers` is the slow reference; `openai` a server that runs
-    elsewhere (see `server`); `scripted` is for tests."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """`auto` takes the GPU if this machine has one."""
-    dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
-    """Precision of weights and arithmetic. float32 on CPU makes engines agree token for token."""
-    max_model_len: int | None = Field(default=None, ge=16)
-    """Context window, tokens; default: what the model's config.json says."""
-    replicas: int = Field(default=1, ge=1)
-    """Engine processes, one Ray actor each."""
-    tensor_parallel: int = Field(default=1, ge=1)
-    """GPUs per replica."""
-    max_num_seqs: int = Field(default=256, ge=1)
-    """Rollouts decoded together per replica; more is faster until memory is full."""
-    gpu_memory_utilization: float = Field(default=0.9, gt=0, le=1)
-    """Share of GPU memory for weights and cache."""
-    kv_cache_gib: int = Field(default=2, ge=1)
-    """CPU only: GiB for the key-value cache of each replica."""
-    cpu_threads: int = Field(default=1, ge=1)
-    """CPU only: compute threads per replica; 1 is fastest for models of a few million weights."""
-    server: ServerConfig = ServerConfig()
 
 
 class SamplingConfig(Section):

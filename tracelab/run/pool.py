@@ -19,7 +19,8 @@ from typing import Any, Protocol, cast
 from tracelab.core.errors import EngineDeadError, EngineError, TracelabError, one_line
 from tracelab.core.item import Item, Observation
 from tracelab.engines import aio
-from tracelab.engines.base import Counters, EngineSpec, WhiteBox, build, failed
+from tracelab.engines.base import Counters, EngineSpec, WhiteBox, failed
+from tracelab.engines.registry import build
 
 log = logging.getLogger(__name__)
 

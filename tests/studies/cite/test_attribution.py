@@ -17,7 +17,7 @@ import pytest
 
 from tracelab.core.errors import PlanError
 from tracelab.core.item import Item, Observation
-from tracelab.engines.base import build
+from tracelab.engines.registry import build
 from tracelab.engines.tokenizer import HFTokenizer
 from tracelab.run.config import RunConfig, parse_config
 from tracelab.run.pool import LocalPool

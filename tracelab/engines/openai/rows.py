@@ -1,6 +1,6 @@
 """What a completions server says about the tokens of a prompt, row by row, and whether it counts.
 
-Whatever does not is an `EndpointError` of the kinds of `tracelab.engines.openai`.
+Whatever does not is an `EndpointError` of the kinds of `tracelab.engines.openai.engine`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Looking inside a transformers model: attention between ranges of tokens, and its suppression.
 
-For the models that `tracelab.engines.probe` can probe. Memory is bounded: attention weights exist
+For the models that `tracelab.engines.transformers.probe` can probe. Memory is bounded: attention weights exist
 for one block of queries of one layer at a time, logits for one block of rows, key-value caches for
 one group of variants. Positions count from the first prompt token; ranges are half-open.
 """
@@ -24,7 +24,7 @@ from tracelab.core.look import (
     SpanAttention,
     Suppressed,
 )
-from tracelab.engines.probe import Suppression, causal, probing, shape_of
+from tracelab.engines.transformers.probe import Suppression, causal, probing, shape_of
 
 BLOCK_BYTES = 256 * 2**20
 """Most memory of one block of attention weights, or of one block of logits."""

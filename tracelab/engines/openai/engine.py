@@ -29,7 +29,7 @@ from tracelab.core.item import Item, Observation
 from tracelab.core.seam import EndpointError
 from tracelab.engines.base import Counters, EngineSpec, failed, overlong
 from tracelab.engines.http import JsonPost
-from tracelab.engines.openai_rows import checked, echoed, listed, part
+from tracelab.engines.openai.rows import checked, echoed, listed, part
 
 _MOST_BYTES = 64 << 20
 """Of one reply: a row of a prompt token takes about 100 bytes."""

@@ -17,8 +17,8 @@ from typing import Any
 
 from tracelab.core.errors import EngineDeadError, ModelLoadError, one_line
 from tracelab.core.item import FinishReason, Item, Observation
-from tracelab.engines import vllm_scoring
 from tracelab.engines.base import Counters, EngineSpec, failed, overlong
+from tracelab.engines.vllm import scoring
 
 
 class VllmEngine:
@@ -30,7 +30,7 @@ class VllmEngine:
         """Start the engine process and load the model.
 
         Args:
-            spec: `options` as in `tracelab.run.config.VllmOptions`.
+            spec: `options` as of `tracelab.engines.vllm.Vllm.options_of`.
 
         Raises:
             ModelLoadError: vLLM refuses the model.
@@ -69,7 +69,7 @@ class VllmEngine:
                 f"{one_line(e, 400)}"
             ) from e
         self._requests = 0
-        self._tail_rows = vllm_scoring.has_tail_rows(self._llm)
+        self._tail_rows = scoring.has_tail_rows(self._llm)
         self.counters.start_seconds = time.monotonic() - started
 
     async def generate(self, items: Sequence[Item]) -> list[Observation]:
@@ -195,9 +195,9 @@ class VllmEngine:
         """Log-probability of each target token, or None if it cannot be trusted; cached tokens."""
         target, start = item.target_ids, len(item.prefix_ids)
         assert target is not None
-        asked = vllm_scoring.params(target, start, use_cache=use_cache, tail=self._tail_rows)
+        asked = scoring.params(target, start, use_cache=use_cache, tail=self._tail_rows)
         out = await self._request(item.prefix_ids + target, asked)
-        row = vllm_scoring.read(out, target, start, tail=self._tail_rows)
+        row = scoring.read(out, target, start, tail=self._tail_rows)
         return row, int(out.num_cached_tokens or 0)
 
 

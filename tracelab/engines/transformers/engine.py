@@ -31,7 +31,7 @@ class TransformersEngine:
         """Load the model.
 
         Args:
-            spec: `options` as in `tracelab.run.config.TransformersOptions`.
+            spec: `options` as of `Transformers.options_of` and `alone`.
 
         Raises:
             ModelLoadError: The library refuses the model.
@@ -67,12 +67,10 @@ class TransformersEngine:
 
     async def score(self, items: Sequence[Item]) -> list[Observation]:
         """See `Engine.score`."""
-        from tracelab.engines import hf_scoring
-
         fit = [i for i in items if i.prefix_ids and not overlong(i, self.spec.context_length)]
         scored: dict[str, Observation] = {}
         try:
-            for batch in hf_scoring.observe(
+            for batch in scoring.observe(
                 self._model, fit, self._device, self._max_batch, self._side_by_side
             ):
                 scored |= batch.observations
@@ -107,7 +105,7 @@ class TransformersEngine:
 
     def _look(self, call: Call) -> list[Observation]:
         """Look inside the model; what cannot be done is data."""
-        from tracelab.engines import white_box
+        from tracelab.engines.transformers import white_box
 
         need, holds = white_box.tokens_of(call.content), self.spec.context_length
         if need > holds:
