@@ -43,8 +43,8 @@ class EngineKind(ABC):
     chats: ClassVar[bool] = True
     """Whether its tokenizer has a chat template; studies of contexts and agents need one."""
 
-    @classmethod
-    def check(cls, config: EngineConfig) -> None:  # noqa: B027
+    @classmethod  # noqa: B027
+    def check(cls, config: EngineConfig) -> None:
         """Refuse a config.
 
         Raises:

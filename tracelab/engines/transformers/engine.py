@@ -67,6 +67,8 @@ class TransformersEngine:
 
     async def score(self, items: Sequence[Item]) -> list[Observation]:
         """See `Engine.score`."""
+        from tracelab.engines.transformers import scoring
+
         fit = [i for i in items if i.prefix_ids and not overlong(i, self.spec.context_length)]
         scored: dict[str, Observation] = {}
         try:

@@ -1,6 +1,6 @@
 """Looking inside a transformers model: attention between ranges of tokens, and its suppression.
 
-For the models that `tracelab.engines.transformers.probe` can probe. Memory is bounded: attention weights exist
+For the models that `probe` can probe. Memory is bounded: attention weights exist
 for one block of queries of one layer at a time, logits for one block of rows, key-value caches for
 one group of variants. Positions count from the first prompt token; ranges are half-open.
 """
