@@ -4,62 +4,40 @@
 tool calls and tool results. `response` is what is explained; without one, and without a last
 message by the assistant, the model writes it first. `target` is described in
 `tracelab.studies.cite.targets`, `sources` are character ranges of a context string, `roles`
-labels of ranges (or of messages). Every line becomes a record or a reject that names the line
-and, where one is at fault, the field.
+labels of ranges (or of messages). Every line becomes a trace or a reject that names the line and,
+where one is at fault, the field; what the trace knows of its context is described in
+`tracelab.studies.cite.context`.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from tracelab.core.errors import ImportFormatError, PlanError
+from tracelab.core.messages import as_turn
 from tracelab.core.seam import Reject
-from tracelab.sources.base import excerpt
+from tracelab.core.trace import Trace, Turn
+from tracelab.sources.base import Seen, excerpt
 from tracelab.sources.jsonl import parse_object
 from tracelab.sources.lines import MAX_LINE_BYTES, first_bytes, read_lines
-from tracelab.studies.cite.context import Context, Message
-from tracelab.studies.cite.parts import TEMPLATE, Cut, Document, from_documents, from_messages
-from tracelab.studies.cite.targets import Spec, parse_targets
+from tracelab.studies.cite.cut import TEMPLATE, Document, around, joined
+from tracelab.studies.cite.targets import parse_targets
 
 _ROLES = ("system", "user", "assistant", "tool")
 _MESSAGE_KEYS = {"role", "content"}
+_OWN = {"context", "messages", "response", "reference", "sources", "roles", "id"}
+"""Keys that become something else; what else a record has stays in `extra`."""
 
 
-@dataclass(frozen=True, slots=True)
-class ContextRecord:
-    """A context to study.
+def read_contexts(path: Path, seen: Seen | None = None) -> Iterator[Trace | Reject]:
+    """Yield a trace or a reject for each line of a file that is not blank.
 
-    Attributes:
-        context: Its messages and sources.
-        targets: What is to be explained.
-        name: How the user calls it: the record's `id`, or `file.jsonl:3`.
-        response: The text to explain; None when the model is to write it.
-        acts: The assistant's last message, where it is what is explained and calls tools.
-        source: The file, as it was named.
-        line: Its line, from 1; 0 when it stands on none.
-        reference: The correct answer, if known.
-        extra: Anything else, JSON values only.
-    """
-
-    context: Context
-    targets: tuple[Spec, ...]
-    name: str
-    response: str | None = None
-    acts: Message | None = None
-    source: str = ""
-    line: int = 0
-    reference: str | None = None
-    extra: Mapping[str, Any] = field(default_factory=dict)
-
-
-def read_contexts(
-    path: Path, cut: Cut, *, template: str = TEMPLATE
-) -> Iterator[ContextRecord | Reject]:
-    """Yield a record or a reject for each line of a file that is not blank.
+    Args:
+        path: A file, plain or gzip.
+        seen: What the import has read so far.
 
     Raises:
         ImportFormatError: The file cannot be read, or is empty.
@@ -73,38 +51,31 @@ def read_contexts(
         raise ImportFormatError(f"{path} is empty.")
     if start.startswith(b"["):
         raise ImportFormatError(f"{path} holds a JSON array; write one record a line (JSONL).")
+    seen = Seen() if seen is None else seen
     for line in read_lines(path, MAX_LINE_BYTES):
-        yield parse_line(line.data, line.problem, path, line.number, cut, template)
+        yield _line(line.data, line.problem, path, line.number, seen)
 
 
-def parse_line(
-    data: bytes, problem: str | None, path: Path, number: int, cut: Cut, template: str
-) -> ContextRecord | Reject:
-    """One line as a record, or why not."""
+def _line(data: bytes, problem: str | None, path: Path, number: int, seen: Seen) -> Trace | Reject:
+    """One line as a trace, or why not."""
     try:
         if problem:
             raise PlanError(problem)
         value, why = parse_object(data)
         if value is None:
             raise PlanError(why or "")
-        return record_of(
-            value, cut, template=template, name=f"{path.name}:{number}", source=str(path),
-            line=number,
-        )  # fmt: skip
+        trace = trace_of(value, name=f"{path.name}:{number}", source=str(path), line=number)
+        if duplicate := seen.duplicate_of(trace, str(path), number, None):
+            raise PlanError(f"{duplicate.rstrip('.')}; put several targets into one record")
+        return trace
     except PlanError as e:
         return Reject(str(path), number, str(e), excerpt(data))
 
 
-def record_of(
-    value: Mapping[str, Any],
-    cut: Cut,
-    *,
-    template: str = TEMPLATE,
-    name: str = "-",
-    source: str = "-",
-    line: int = 0,
-) -> ContextRecord:
-    """A parsed JSON object as a record.
+def trace_of(
+    value: Mapping[str, Any], *, name: str = "-", source: str = "-", line: int = 0
+) -> Trace:
+    """A parsed JSON object as a trace.
 
     Raises:
         PlanError: One sentence that names the field at fault.
@@ -115,45 +86,58 @@ def record_of(
             "the record has both `context` and `messages`; keep one" if both else
             "the record has neither `context` nor `messages`"
         )  # fmt: skip
+    parse_targets(value.get("target"))
     response = _text(value, "response")
-    acts = None
+    extra = {k: v for k, v in value.items() if k not in _OWN and v is not None}
     if both == ["messages"]:
-        messages = _messages(value["messages"])
-        if messages and messages[-1].role == "assistant":
-            last = messages.pop()
-            if response is not None and response != last.content:
+        turns = _messages(value["messages"])
+        if turns and turns[-1].role == "assistant":
+            last = turns.pop()
+            if response is not None and response != last.text:
                 raise PlanError("`messages` already ends with another response than `response`")
-            acts, response = (last, None) if last.calls else (None, last.content)
-        if not messages:
+            said = [last if last.fields.get("tool_calls") else Turn("assistant", last.text)]
+        else:
+            said = [] if response is None else [Turn("assistant", response)]
+        if not turns:
             raise PlanError("`messages` holds no prompt")
         roles = value.get("roles") or {}
         if not isinstance(roles, dict):
             raise PlanError("`roles` must be an object of message numbers and labels")
-        labels = {int(k): str(v) for k, v in roles.items() if str(k).isdigit()}
-        context = from_messages(messages, cut, roles=labels)
+        extra |= {"roles": roles} if roles else {}
     else:
-        query = _text(value, "query") or ""
-        own = _text(value, "template")
-        context = from_documents(
-            _documents(value["context"]), query, cut, template=own or template,
-            roles=[(a, b, r) for a, b, r in _ranges(value, "roles", labelled=True)],
-            ranges=[(a, b) for a, b, _ in _ranges(value, "sources")]
-            if value.get("sources") is not None else None,
-        )  # fmt: skip
-    if response is not None and not response.strip():
+        turns, more = _documents_turn(value)
+        extra |= more
+        said = [] if response is None else [Turn("assistant", response)]
+    if said and not said[0].text.strip() and not said[0].fields:
         raise PlanError("`response` is empty")
-    known = {"context", "messages", "query", "response", "target", "sources", "roles", "id"}
-    return ContextRecord(
-        context=context,
-        targets=parse_targets(value.get("target")),
+    return Trace(
+        turns=(*turns, *said),
         name=str(value.get("id") or name),
-        response=response,
-        acts=acts,
-        source=source,
-        line=line,
         reference=_text(value, "reference"),
-        extra={k: v for k, v in value.items() if k not in known | {"template", "reference"}},
+        source=source,
+        extra=extra,
+        line=line,
     )
+
+
+def _documents_turn(value: Mapping[str, Any]) -> tuple[list[Turn], dict[str, Any]]:
+    """Documents and query as one message, and where the documents stand in it."""
+    query, template = _text(value, "query") or "", _text(value, "template")
+    text, places = joined(_documents(value["context"]))
+    ranges = _ranges(value, "sources") if value.get("sources") is not None else None
+    if bad := next((r for r in ranges or () if not 0 <= r[0] < r[1] <= len(text)), None):
+        raise PlanError(f"source {bad[0]} to {bad[1]} is not within the context's {len(text)}")
+    before, after = around(template or TEMPLATE, query, "`template`")
+    at = len(before)
+    extra: dict[str, Any] = {
+        "query": query,
+        "documents": [[0, at + a, at + b, title] for a, b, title in places],
+    }
+    if ranges is not None:
+        extra["sources"] = [[0, at + a, at + b] for a, b, _ in ranges]
+    if roles := _ranges(value, "roles", labelled=True):
+        extra["roles"] = [[0, at + a, at + b, role] for a, b, role in roles]
+    return [Turn("user", before + text + after)], extra
 
 
 def _text(value: Mapping[str, Any], key: str) -> str | None:
@@ -182,7 +166,7 @@ def _documents(value: object) -> list[Document]:
     return found
 
 
-def _messages(value: object) -> list[Message]:
+def _messages(value: object) -> list[Turn]:
     if not isinstance(value, list):
         raise PlanError("`messages` must be a list of messages")
     found = []
@@ -203,7 +187,7 @@ def _messages(value: object) -> list[Message]:
         calls = rest.get("tool_calls", [])
         if not isinstance(calls, list) or not all(isinstance(c, dict) for c in calls):
             raise PlanError(f"`messages[{i}].tool_calls` must be a list of objects")
-        found.append(Message(m["role"], content, rest))
+        found.append(as_turn({"role": m["role"], "content": content, **rest}))
     return found
 
 
@@ -225,8 +209,8 @@ def _ranges(
     return [(r[0], r[1], r[2] if labelled else "") for r in found]
 
 
-def read_one(text: str, cut: Cut, *, template: str = TEMPLATE) -> ContextRecord:
-    """One example, as `tracelab cite` takes it: the first record of some JSON text.
+def read_one(text: str) -> Trace:
+    """One example, as `tracelab cite -` takes it: the first record of some JSON text.
 
     Raises:
         ImportFormatError: It is not a record that can be studied.
@@ -240,7 +224,7 @@ def read_one(text: str, cut: Cut, *, template: str = TEMPLATE) -> ContextRecord:
         line = next((part for part in line.splitlines() if part.strip()), "")
     except RecursionError:
         pass  # refused below, with its reason
-    found = parse_line(line.encode("utf-8", "surrogatepass"), None, Path("-"), 1, cut, template)
+    found = _line(line.encode("utf-8", "surrogatepass"), None, Path("-"), 1, Seen())
     if isinstance(found, Reject):
         raise ImportFormatError(found.reason)
     return found

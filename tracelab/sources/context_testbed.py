@@ -7,43 +7,37 @@ or the clerk's `misleading` hint.
 
 from __future__ import annotations
 
-from tracelab.sources.context import ContextRecord
-from tracelab.studies.cite.parts import Cut, Document, from_documents
-from tracelab.studies.cite.targets import Spec
+from tracelab.core.trace import Trace, Turn
 from tracelab.testbed import Problem, problems
 from tracelab.testbed.market import OPENING, QUESTIONS
 
 NAME = "testbed"
-TARGETS = (Spec("sentence"),)
 
 
 def contexts(
-    n: int, cut: Cut, *, seed: int, phrasing: int | None = None, hinted: bool = False
-) -> list[ContextRecord]:
-    """`n` evaluation problems with complete facts, as contexts."""
-    drawn = problems(n, seed=seed, phrasing=phrasing, missing=False, hinted=hinted)
-    return [record(p, cut) for p in drawn]
+    n: int, *, seed: int, phrasing: int | None = None, hinted: bool = False
+) -> list[Trace]:
+    """`n` evaluation problems with complete facts, as prompts whose notes are the context."""
+    return [
+        context(p) for p in problems(n, seed=seed, phrasing=phrasing, missing=False, hinted=hinted)
+    ]
 
 
-def record(problem: Problem, cut: Cut) -> ContextRecord:
+def context(problem: Problem) -> Trace:
     """A problem as a context: every fact is a source, with its role."""
     a, b = problem.goods
     query = QUESTIONS[problem.phrasing].format(a=a, b=b, shop=problem.shop)
     # Each fact carries the space before it, so that a deleted one leaves the prompt as if it had
     # never been there.
-    text = problem.prompt[len(OPENING) : len(problem.prompt) - len(query) - 1]
-    shift = len(OPENING)
-    return ContextRecord(
-        context=from_documents(
-            [Document(text)],
-            query,
-            cut,
-            template=OPENING + "{context} {query}",
-            roles=[(f.start - shift, f.end - shift, f.role) for f in problem.facts],
-        ),
-        targets=TARGETS,
+    start, end = len(OPENING), len(problem.prompt) - len(query) - 1
+    return Trace(
+        turns=(Turn("user", problem.prompt),),
         name=problem.problem_id,
-        source=NAME,
         reference=problem.reference,
-        extra={"phrasing": problem.phrasing},
+        source=NAME,
+        extra={
+            "phrasing": problem.phrasing,
+            "documents": [[0, start, end, None]],
+            "roles": [[0, f.start, f.end, f.role] for f in problem.facts],
+        },
     )
