@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.models.gemma2 import Gemma2Config
 from transformers.models.llama import LlamaConfig
@@ -17,6 +20,15 @@ from transformers.models.qwen2 import Qwen2Config
 from transformers.models.qwen3 import Qwen3Config
 
 from tracelab.core.errors import EngineError
+from tracelab.core.item import Call, Observation
+from tracelab.core.look import (
+    AttentionMaps,
+    SpanAttention,
+    Suppressed,
+    attention_call,
+    spans_call,
+    suppression_call,
+)
 from tracelab.core.trace import TokenizedTrace, tokenized_units
 from tracelab.core.unit import Unit
 from tracelab.engines.base import EngineSpec
@@ -27,7 +39,6 @@ from tracelab.run.config import parse_config
 from tracelab.run.wiring import wire
 from tracelab.sources.testbed import question, roles
 from tracelab.studies.anchors import suppress
-from tracelab.studies.anchors.attend import vertical_scores
 from tracelab.testbed import MODEL_DIR, problems
 
 TINY = {
@@ -71,9 +82,7 @@ def eager(model: Any) -> Iterator[None]:
         model.set_attn_implementation("sdpa")
 
 
-def direct_logits(
-    model: Any, ids: list[int], hide: tuple[int, int] | None, where: Callable[[int, int], bool]
-) -> torch.Tensor:
+def direct_logits(model: Any, ids: list[int], hide: tuple[int, int] | None) -> torch.Tensor:
     """Float64 log-probabilities [tokens, vocabulary] with an explicit 4-D mask in each layer."""
     layers, heads = model.config.num_hidden_layers, model.config.num_attention_heads
 
@@ -84,9 +93,7 @@ def direct_logits(
             mask[:, :, t, t + 1 :] = float("-inf")
             mask[:, :, t, : max(t - window + 1, 0)] = float("-inf")
             if hide is not None and t >= hide[1]:
-                for h in range(heads):
-                    if where(module.layer_idx, h):
-                        mask[:, h, t, hide[0] : hide[1]] = float("-inf")
+                mask[:, :, t, hide[0] : hide[1]] = float("-inf")
         return args, {**kwargs, "attention_mask": mask}
 
     attention = [m for m in model.modules() if hasattr(m, "layer_idx") and hasattr(m, "scaling")]
@@ -98,6 +105,39 @@ def direct_logits(
     finally:
         for handle in handles:
             handle.remove()
+
+
+def slow(a: np.ndarray, distance: int) -> list[float]:
+    """The definition, entry by entry."""
+    found = []
+    for j in range(len(a)):
+        column = [a[i, j] for i in range(j + distance, len(a))]
+        found.append(np.mean(column) if column else np.nan)
+    return found
+
+
+@settings(deadline=None)
+@given(st.integers(0, 9), st.integers(1, 5), st.integers(0, 2**32 - 1))
+def test_vertical_scores_are_their_definition(n: int, distance: int, seed: int) -> None:
+    a = np.random.default_rng(seed).integers(0, 5, (2, n, n)) / 7
+    got = white_box.vertical_scores(a, min_distance=distance)
+    want = np.array([slow(m, distance) for m in a]).reshape(2, n)
+    np.testing.assert_allclose(got, want, atol=1e-12)
+    assert np.isnan(got[:, max(n - distance, 0) :]).all()  # never 0
+
+
+def test_a_unit_without_tokens_is_neither_row_nor_column() -> None:
+    a = np.tril(np.full((6, 6), 0.2))
+    a[3] = a[:, 3] = np.nan
+    a[5, 0] = 0.6
+    got = white_box.vertical_scores(a, min_distance=2)
+    assert got[0] == pytest.approx((0.2 + 0.2 + 0.6) / 3)
+    assert np.isnan(got[3])
+
+
+def test_no_distance_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least 1"):
+        white_box.vertical_scores(np.eye(3), min_distance=0)
 
 
 def test_attention_agrees_with_eager_outputs(model: Any, ids: list[int]) -> None:
@@ -135,26 +175,13 @@ def test_span_attention_agrees_with_eager_outputs(model: Any, ids: list[int]) ->
     assert (found[0, :, 3] == 0).all()  # what comes later cannot be seen
 
 
-@pytest.mark.parametrize("where", ["everywhere", "layers", "heads"])
-def test_suppression_agrees_with_one_masked_pass_a_variant(
-    model: Any, ids: list[int], where: str
-) -> None:
-    chosen: dict[str, Any] = {
-        "everywhere": {}, "layers": {"layers": {1}}, "heads": {"heads": [(0, 1), (2, 0), (2, 3)]}
-    }[where]  # fmt: skip
-    inside = {
-        "everywhere": lambda layer, head: True,
-        "layers": lambda layer, head: layer == 1,
-        "heads": lambda layer, head: (layer, head) in chosen["heads"],
-    }[where]
+def test_suppression_agrees_with_one_masked_pass_a_variant(model: Any, ids: list[int]) -> None:
     ranges = [r for r in RANGES if r[1] > r[0]][::-1]
-    kl, drop = white_box.suppressed_rows(
-        model, ids, ranges, **chosen, variants=2, block_bytes=SMALL
-    )
-    base = direct_logits(model, ids, None, inside)
+    kl, drop = white_box.suppressed_rows(model, ids, ranges, variants=2, block_bytes=SMALL)
+    base = direct_logits(model, ids, None)
     largest = 0.0
     for k, hide in enumerate(ranges):
-        masked = direct_logits(model, ids, hide, inside)
+        masked = direct_logits(model, ids, hide)
         assert np.isnan(kl[k, : hide[1] + 1]).all() and np.isnan(drop[k, : hide[1] + 1]).all()
         for t in range(hide[1] + 1, len(ids)):
             want = float((base[t - 1].exp() * (base[t - 1] - masked[t - 1])).sum())
@@ -181,18 +208,6 @@ def test_nothing_before_the_end_of_the_hidden_range_changes(model: Any, ids: lis
         plain, hidden = model(input_ids=tokens).logits
     torch.testing.assert_close(hidden[:17], plain[:17], atol=1e-5, rtol=1e-5)
     assert (hidden[17] - plain[17]).abs().max() > 1e-4
-
-
-def test_hidden_states_agree_with_the_librarys(model: Any, ids: list[int]) -> None:
-    found = white_box.sentence_hidden(model, ids, RANGES, [0, -2])
-    with torch.no_grad():
-        states = model(input_ids=torch.tensor([ids]), output_hidden_states=True).hidden_states
-    for row, state in zip(found, (states[1], states[-3 + 1]), strict=True):
-        for got, (a, b) in zip(row, RANGES, strict=True):
-            if a == b:
-                assert np.isnan(got).all()
-            else:
-                np.testing.assert_allclose(got, state[0, a:b].mean(0).numpy(), atol=1e-5)
 
 
 def test_the_model_is_left_as_it_was(model: Any, ids: list[int]) -> None:
@@ -233,7 +248,7 @@ def traces(engine: TransformersEngine) -> list[tuple[TokenizedTrace, list[Unit]]
     for p, row in zip(asked, out, strict=True):
         row = row[: row.index(2)] if 2 in row else row
         tokens = engine._tokenizer.tokenize(
-            question(p).answered(engine._tokenizer.decode(row), row, "testbed", None)
+            question(p).respond(engine._tokenizer.decode(row), model="testbed", token_ids=row)
         )
         found = [r for r in roles(p, tokens.trace.response) if r[2] != "answer"]
         made.append((tokens, tokenized_units(tokens, [r[:2] for r in found],
@@ -241,11 +256,33 @@ def traces(engine: TransformersEngine) -> list[tuple[TokenizedTrace, list[Unit]]
     return made
 
 
+def look(engine: TransformersEngine, call: Call) -> Observation:
+    [o] = asyncio.run(engine.look([call]))
+    assert (o.key, o.replicate) == (call.key, 0)
+    return o
+
+
+def ranges_of(units: list[Unit]) -> list[tuple[int, int]]:
+    return [(u.token_start, u.token_end) for u in units]
+
+
+def attention(engine: TransformersEngine, tokens: TokenizedTrace, units: list[Unit], **more: int):
+    call = attention_call(
+        engine.spec.model, tokens.prompt_ids, tokens.response_ids, ranges_of(units),
+        **{"min_distance": 4, **more},
+    )  # fmt: skip
+    return AttentionMaps.of(look(engine, call))
+
+
+def suppression(engine: TransformersEngine, tokens: TokenizedTrace, units: list[Unit]):
+    ranges = ranges_of(units)
+    call = suppression_call(engine.spec.model, tokens.prompt_ids, tokens.response_ids, ranges)
+    return Suppressed.of(look(engine, call))
+
+
 def test_the_engine_reports_attention_of_a_trace(engine: TransformersEngine, traces: Any) -> None:
     tokens, units = traces[0]
-    seen = asyncio.run(
-        engine.attention(tokens, units, min_distance=2, depth_control=True, heads=[(3, 1), (0, 2)])
-    )
+    seen = attention(engine, tokens, units, min_distance=2)
     assert seen.error is None and seen.vertical.shape == (4, 4, len(units))
     with eager(engine._model), torch.no_grad():
         ids = torch.tensor([tokens.prompt_ids + tokens.response_ids])
@@ -258,17 +295,9 @@ def test_the_engine_reports_attention_of_a_trace(engine: TransformersEngine, tra
             columns = slice(at + v.token_start, at + v.token_end)
             for layer in range(4):
                 blocks[layer, :, i, j] = weights[layer][0, :, rows, columns].mean((1, 2))
-    np.testing.assert_allclose(seen.matrices, blocks[[3, 0], [1, 2]], atol=1e-6)
     np.testing.assert_allclose(seen.mean, blocks.mean((0, 1)), atol=1e-6)
-    plain = asyncio.run(engine.attention(tokens, units))
-    np.testing.assert_allclose(plain.vertical, vertical_scores(blocks), atol=1e-6)
-    want = vertical_scores(
-        np.stack([[blocks[k, h].astype(np.float32) for h in range(4)] for k in range(4)]),
-        min_distance=2, depth_control=True,
-    )  # fmt: skip
-    # Ranks jump where two weights are equal to the last bit.
-    assert np.nanmax(np.abs(seen.vertical - want)) < 0.2
-    assert np.nanmean(np.abs(seen.vertical - want)) < 1e-3
+    want = white_box.vertical_scores(blocks, min_distance=2)
+    np.testing.assert_allclose(seen.vertical, want, atol=1e-6)
 
 
 def test_each_token_is_credited_to_its_own_sentence(
@@ -276,19 +305,19 @@ def test_each_token_is_credited_to_its_own_sentence(
 ) -> None:
     """Links, the answer's KL and its drop against one pass a variant; a shift by one fails."""
     tokens, units = traces[1]
-    seen = asyncio.run(engine.suppressed(tokens, units))
+    seen = suppression(engine, tokens, units)
     ids, at = [*tokens.prompt_ids, *tokens.response_ids], len(tokens.prompt_ids)
-    base = direct_logits(engine._model, ids, None, lambda layer, head: True)
+    base = direct_logits(engine._model, ids, None)
     effect = np.full((len(units), len(ids)), np.nan)
     drop = effect.copy()
     for u in units:
         hide = (at + u.token_start, at + u.token_end)
-        masked = direct_logits(engine._model, ids, hide, lambda layer, head: True)
+        masked = direct_logits(engine._model, ids, hide)
         for p in range(hide[1] + 1, len(ids)):  # token p is predicted at p - 1
             effect[u.index, p] = (base[p - 1].exp() * (base[p - 1] - masked[p - 1])).sum()
             drop[u.index, p] = base[p - 1, ids[p]] - masked[p - 1, ids[p]]
     shifted = 0.0
-    found = [x for x in suppress.links(seen, units) if x.metric == "suppression_kl"]
+    found = [x for x in suppress.links("t", seen, units) if x.metric == "suppression_kl"]
     assert len(found) == len(units) * (len(units) - 1) // 2
     for link in found:
         j = units[link.to_index]
@@ -298,7 +327,7 @@ def test_each_token_is_credited_to_its_own_sentence(
         shifted = max(shifted, abs(link.value - late))
     assert shifted > 0.1
     answer = suppress.answer_range(tokens, units)
-    scores = {(s.unit_index, s.metric): s for s in suppress.estimate(seen, units, answer)}
+    scores = {(s.unit_index, s.metric): s for s in suppress.estimate("t", seen, units, answer)}
     for u in units:
         window = slice(at + answer[0], None)
         kl, lost = (scores[u.index, m].value for m in ("answer_kl", "answer_logprob_drop"))
@@ -327,10 +356,10 @@ def test_sentences_the_answer_depends_on_stand_out(engine: TransformersEngine, t
         if {"garbled", "compare", "lookup_wrong"} & set(kinds) or "use_change" not in kinds:
             continue
         used += 1
-        seen = asyncio.run(engine.suppressed(tokens, units))
-        scores = suppress.estimate(seen, units, suppress.answer_range(tokens, units))
+        seen = suppression(engine, tokens, units)
+        scores = suppress.estimate("t", seen, units, suppress.answer_range(tokens, units))
         total = {s.unit_index: s.value for s in scores if s.metric == "later_kl"}
-        found = [x for x in suppress.links(seen, units) if x.metric == "suppression_kl"]
+        found = [x for x in suppress.links("t", seen, units) if x.metric == "suppression_kl"]
         for u in units:
             if u.role in ("lookup", "sum", "slip", "shop_change", "filler"):
                 later[u.role != "filler"].append(total[u.index])
@@ -350,35 +379,54 @@ def test_sentences_the_answer_depends_on_stand_out(engine: TransformersEngine, t
     assert np.median(working[True]) > 1 > 100 * np.median(working[False])
 
 
-def test_only_asked_sources_are_hidden(engine: TransformersEngine, traces: Any) -> None:
+def test_spans_are_looked_at_like_everything_else(engine: TransformersEngine, traces: Any) -> None:
+    tokens, _ = traces[0]
+    ids = [*tokens.prompt_ids, *tokens.response_ids]
+    spans, targets = [(0, 6), (6, 6), (9, 17)], [(18, 30)]
+    seen = SpanAttention.of(look(engine, spans_call(engine.spec.model, ids, spans, targets)))
+    direct = white_box.span_attention(engine._model, ids, spans, targets)
+    assert seen.values.dtype == np.float32
+    np.testing.assert_array_equal(seen.values, direct)
+
+
+def test_units_without_tokens_are_no_sources(engine: TransformersEngine, traces: Any) -> None:
     tokens, units = traces[2]
-    whole = asyncio.run(engine.suppressed(tokens, units))
-    part = asyncio.run(engine.suppressed(tokens, units, sources={1, 3}))
-    assert part.sources == (1, 3)
-    np.testing.assert_allclose(part.kl, whole.kl[[1, 3]], atol=1e-5)
-    assert asyncio.run(engine.suppressed(tokens, [])).kl.shape == (0, len(tokens.response_ids))
-    assert asyncio.run(engine.attention(tokens, [])).vertical.shape == (4, 4, 0)
+    whole = suppression(engine, tokens, units)
+    at = units[1].token_start
+    empty = replace(units[1], token_end=at)
+    part = suppression(engine, tokens, [units[0], empty, units[3]])
+    assert part.sources == (0, 2)
+    np.testing.assert_allclose(part.kl, whole.kl[[0, 3]], atol=1e-5)
+    assert suppression(engine, tokens, []).kl.shape == (0, len(tokens.response_ids))
+    assert attention(engine, tokens, []).vertical.shape == (4, 4, 0)
 
 
-def test_what_cannot_be_done_is_an_error_result(engine: TransformersEngine, traces: Any) -> None:
+def test_what_cannot_be_done_is_an_error_and_does_not_stop_the_others(
+    engine: TransformersEngine, traces: Any
+) -> None:
     tokens, units = traces[0]
     spec = engine.spec
     engine.spec = EngineSpec(spec.kind, spec.path, spec.model, 20, spec.options)
     try:
-        for look in (engine.attention(tokens, units), engine.suppressed(tokens, units),
-                     engine.hidden(tokens, units, [0])):  # fmt: skip
-            error = asyncio.run(look).error
+        for error in (
+            attention(engine, tokens, units).error, suppression(engine, tokens, units).error
+        ):  # fmt: skip
             assert error is not None and error.startswith("overlong: the trace has ")
     finally:
         engine.spec = spec
-    assert "no head 9 in a layer 0" in str(
-        asyncio.run(engine.attention(tokens, units, heads=[(0, 9)])).error
-    )
-    assert "in a layer 7" in str(asyncio.run(engine.suppressed(tokens, units, layers={7})).error)
+    unknown = Call("look", {**_spans(engine).content, "what": "its dreams"})
+    wrong = Call("look", {**_spans(engine).content, "spans": "none"})
+    bad, worse, good = asyncio.run(engine.look([unknown, wrong, _spans(engine)]))
+    assert bad.error is not None and "'its dreams'" in bad.error
+    assert worse.error is not None and worse.error.startswith("engine: ")
+    assert good.error is None
     engine._model.config.num_hidden_layers += 1  # a layer that never comes by
     try:
-        error = asyncio.run(engine.suppressed(tokens, units)).error
+        error = suppression(engine, tokens, units).error
         assert error is not None and "only 4 of the model's 5 layers" in error
     finally:
         engine._model.config.num_hidden_layers -= 1
-    assert asyncio.run(engine.hidden(tokens, units, [-1])).vectors.shape == (1, len(units), 128)
+
+
+def _spans(engine: TransformersEngine) -> Call:
+    return spans_call(engine.spec.model, list(range(3, 20)), [(0, 2)], [(5, 9)])

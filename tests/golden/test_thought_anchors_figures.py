@@ -8,13 +8,12 @@ from fractions import Fraction
 import pytest
 
 from tests.golden.anchors_data import HALF, needs_data, published
-from tracelab.studies.anchors.published.recipe import (
+from tests.golden.published_grades import first_boxed, is_correct
+from tests.golden.published_summary import implied_rollouts
+from tracelab.studies.anchors.published.figures import (
     GradedRollout,
     chunk_figures,
     counterfactual_importance_accuracy,
-    first_boxed,
-    implied_rollouts,
-    is_correct,
     overdeterminedness,
     resampling_importances,
 )

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.golden.anchors_data import HALF, needs_data, published
-from tracelab.studies.anchors.published.recipe import converged_from, figure_means, summarize
+from tests.golden.published_summary import converged_from, figure_means, summarize
 
 pytestmark = needs_data
 

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
+from tracelab.core.flow import Flow, Tasks, distinct
 from tracelab.core.item import AnyItem, Call, Item, ModelRef, Observation, Sampling
 from tracelab.core.options import Section
 from tracelab.core.seam import Comparing, Grading, MakeEnvironment, Row, Tokenizer
 from tracelab.core.study import StudyContext
 from tracelab.core.trace import TokenizedTrace, Trace
 from tracelab.engines import aio
-from tracelab.engines.base import Engine, EngineSpec, failed
+from tracelab.engines.base import Engine, EngineSpec
 from tracelab.engines.scripted import Script, ScriptedEngine, ScriptTokenizer
 from tracelab.engines.similarity import load
 from tracelab.grading.grader import Grader
+
+T = TypeVar("T")
 
 MODEL = ModelRef("scripted", "planted-1", "float64")
 CONTEXT_LENGTH = 4096
@@ -83,46 +86,47 @@ def scripted(script: Script | None = None, **options: object) -> ScriptedEngine:
     return ScriptedEngine(EngineSpec("scripted", "scripted", MODEL, CONTEXT_LENGTH, more))
 
 
-Answer = Callable[[Sequence[AnyItem]], Iterator[Sequence[Observation]]]
-
-
 @dataclass
 class Answering:
-    """Answers items with an engine, `calls` with a function, and remembers what was asked.
-
-    With `shuffle`, observations come in an order of its own, in batches of random sizes, and not
-    all of what was asked is answered before more is asked: what an engine pool would do.
-    """
+    """Answers items with an engine, calls with a function, and remembers what was asked."""
 
     engine: Engine
     call: Callable[[Call], Observation] | None = None
-    shuffle: random.Random | None = None
     asked: list[AnyItem] = field(default_factory=list)
-    _kept: list[Observation] = field(default_factory=list)
 
     def __call__(self, items: Sequence[AnyItem]) -> Iterator[Sequence[Observation]]:
+        """Answer, one batch an item."""
         self.asked += items
-        fresh = [o for item in items for o in self._observe(item)]
-        if self.shuffle is None:
-            yield fresh
-            return
-        self._kept += fresh
-        self.shuffle.shuffle(self._kept)
-        while self._kept:
-            size = self.shuffle.randint(1, max(1, len(self._kept)))
-            batch, self._kept = self._kept[:size], self._kept[size:]
-            yield batch
+        for item in items:
+            yield self._observe(item)
 
-    def _observe(self, item: AnyItem) -> Iterable[Observation]:
+    def _observe(self, item: AnyItem) -> list[Observation]:
         if isinstance(item, Call):
             assert self.call is not None, f"nothing answers a call of kind {item.kind}"
             return [self.call(item)]
-        try:
-            serve = self.engine.generate if item.kind == "generate" else self.engine.score
-            return aio.run(serve([item]))
-        except NotImplementedError:
-            return failed(item, "engine", "not here")
+        serve = self.engine.generate if item.kind == "generate" else self.engine.score
+        return aio.run(serve([item]))
 
     def generated(self) -> list[Item]:
         """Generations asked for."""
         return [i for i in self.asked if isinstance(i, Item) and i.kind == "generate"]
+
+
+def drive_shuffled(flow: Flow[T], answering: Answering, rng: random.Random) -> T:
+    """Drive a flow with answers that come in any order, in batches of any size.
+
+    Unlike `drive`, what is asked late may be answered before what was asked early, as in a pool.
+    """
+    tasks = Tasks(flow)
+    coming: list[Observation] = []
+    while not tasks.done:
+        for item in distinct(tasks.waiting()):
+            for batch in answering([item]):
+                coming += batch
+        rng.shuffle(coming)
+        assert coming, "the flow waits for what nobody was asked"
+        size = rng.randint(1, len(coming))
+        batch, coming = coming[:size], coming[size:]
+        tasks.hear(batch)
+    result: T = tasks.result
+    return result

@@ -11,7 +11,7 @@ from tracelab.core.item import Outcome, Rollout, diverge_token
 from tracelab.core.trace import TokenizedTrace
 from tracelab.core.unit import Unit
 from tracelab.engines.scripted import Script, ScriptTokenizer
-from tracelab.studies.anchors.resample import boundary_tokens
+from tracelab.studies.anchors.grouping import boundary_tokens
 
 _EOS = 256
 

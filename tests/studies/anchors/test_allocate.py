@@ -9,7 +9,8 @@ from tests.helpers import scripted_trace, sentences
 from tests.stats.curves import as_data
 from tracelab.engines.scripted import Script, ScriptTokenizer
 from tracelab.stats.value_curve import Prior, posterior
-from tracelab.studies.anchors import allocate, resample
+from tracelab.studies.anchors import allocate
+from tracelab.studies.anchors.tally import Tally, tally
 
 
 def units_of(script: Script, seed: int = 0):
@@ -21,7 +22,7 @@ def progress(keep, n, total=None, *, cost=None, wanted=None) -> allocate.Progres
     n = np.asarray(n, dtype=np.int64)
     total = n / 2 if total is None else np.asarray(total, dtype=float)
     size = len(keep)
-    counts = resample.Tally(
+    counts = Tally(
         total=np.zeros(size + 1), n=n, unanswered=n * 0, ungraded=n * 0, left_total=total,
         left_n=n, keep=np.asarray(keep, dtype=float), exact=np.ones(size, dtype=bool),
     )  # fmt: skip
@@ -100,6 +101,6 @@ def test_sensitivities_are_derivatives(keep: list[float]) -> None:
 def test_the_first_round_skips_what_is_certified() -> None:
     units = units_of(Script.planted())
     keep = np.linspace(0.5, 1.0, len(units))
-    plan = allocate.first_round(resample.tally(units, [], keep), initial=4, certify_below=0.1)
+    plan = allocate.first_round(tally(units, [], keep), initial=4, certify_below=0.1)
     assert plan[:-1].tolist() == [0 if k > 0.9 else 4 for k in keep]
     assert plan[-1] == 4

@@ -3,20 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from tests.golden.published_summary import converged_from, figure_means, summarize
 from tests.studies.anchors.test_anchor_scores import rollout, units
-from tracelab.studies.anchors.published.recipe import (
-    converged_from,
-    figure_means,
-    importance_matrix,
-    rollout_matches,
-    step_matches,
-    summarize,
-)
-
-
-def test_a_match_is_any_sentence_at_or_above_the_threshold() -> None:
-    said = step_matches([[[0.8, 0.1], [0.0, 0.79]], [], [[0.1, 0.9]]], chunks=2)
-    assert said.tolist() == [[True, False], [False, False], [False, True]]
+from tracelab.studies.anchors.published.matrix import importance_matrix, rollout_matches
 
 
 def test_the_matrix_is_the_difference_of_rates_above_the_diagonal() -> None:

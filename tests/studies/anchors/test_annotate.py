@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import numpy as np
+from tracelab.studies.anchors.subject import Found
 
 from tests.helpers import sentences
+from tests.studies.context import world
 from tracelab.core.item import Observation, Outcome, Rollout, diverge_token
 from tracelab.core.trace import Trace, Turn
 from tracelab.engines.scripted import Line, Script, ScriptTokenizer
 from tracelab.engines.similarity import load
-from tracelab.studies.anchors import links, resample
+from tracelab.studies.anchors import links
 from tracelab.studies.anchors.annotate import Annotator
-from tracelab.studies.anchors.subject import Found, Study
 
 FILLER, PLAN, END = " This is a small sum.", " I will add the two prices.", " So it is \\boxed{7}."
 STOP = 256
@@ -29,10 +30,10 @@ def test_a_sentence_that_may_be_left_out_brings_nothing_about() -> None:
     tokenizer = ScriptTokenizer(script)
     turns = (Turn("user", "q"), Turn("assistant", FILLER + PLAN + END))
     tokens, units = sentences(tokenizer, Trace(turns=turns, name="t", reference="7"))
-    study = Study(tokens, units, "reasoning-v1", None)
+    case = Reasoning(tokens, units, "reasoning-v1")
     rng = np.random.default_rng(0)
     batch: list[Found] = []
-    for b, start in enumerate(resample.boundary_tokens(units)):
+    for b, start in enumerate(boundary_tokens(units)):
         for k in range(30):
             ids = list(tokens.response_ids[:start])
             while True:
@@ -44,9 +45,10 @@ def test_a_sentence_that_may_be_left_out_brings_nothing_about() -> None:
             new, key = tuple(ids[start:]), f"i{b}"
             leaves = diverge_token(start, new, tokens.response_ids)
             rollout = Rollout(key, k, b, start, leaves, Outcome("7", 1.0, "graded"), len(new))
-            batch.append((study, rollout, Observation(key, k, new, tokenizer.decode(new))))
-    annotate = Annotator(load("lexical"), echoes=True, threshold=links.SIMILAR)
-    rollouts = [rollout for _, rollout, _ in annotate(batch)]
+            batch.append((rollout, Observation(key, k, new, tokenizer.decode(new))))
+    ctx = world(AnchorsOptions(), script=script).ctx
+    cohort = Cohort([case], ctx, comparing=load("lexical"), echoes=True)
+    rollouts = [rollout for rollout, _ in Annotator(case, cohort).annotate(batch)]
     found = {
         (x.from_index, x.to_index): x
         for x in links.estimate("t", units, rollouts, similarity_name="lexical")

@@ -4,18 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
+from tracelab.core.look import AttentionMaps
 from tracelab.core.unit import Unit
-from tracelab.studies.anchors.attend import (
-    AttentionMaps,
-    estimate,
-    head_kurtosis,
-    links,
-    receiver_heads,
-    vertical_scores,
-)
+from tracelab.studies.anchors.attend import estimate, head_kurtosis, links, receiver_heads
 
 
 def units(n: int, empty: tuple[int, ...] = ()) -> list[Unit]:
@@ -28,49 +20,7 @@ def units(n: int, empty: tuple[int, ...] = ()) -> list[Unit]:
 
 
 def maps(vertical, **more) -> AttentionMaps:
-    return AttentionMaps("t", vertical=np.asarray(vertical, dtype=float), **more)
-
-
-def slow(a: np.ndarray, distance: int, ranks: bool) -> list[float]:
-    """The definition, entry by entry."""
-    n = len(a)
-    found = []
-    for j in range(n):
-        column = []
-        for i in range(j + distance, n):
-            row = a[i, : i + 1]
-            if not ranks:
-                column.append(a[i, j])
-            else:
-                below, same = (row < a[i, j]).sum(), (row == a[i, j]).sum()
-                column.append((below + (same + 1) / 2) / (i + 1))
-        found.append(np.mean(column) if column else np.nan)
-    return found
-
-
-@given(st.integers(0, 9), st.integers(1, 5), st.booleans(), st.integers(0, 2**32 - 1))
-def test_vertical_scores_are_their_definition(n, distance, ranks, seed) -> None:
-    a = np.random.default_rng(seed).integers(0, 5, (2, n, n)) / 7
-    got = vertical_scores(a, min_distance=distance, depth_control=ranks)
-    want = np.array([slow(m, distance, ranks) for m in a]).reshape(2, n)
-    np.testing.assert_allclose(got, want, atol=1e-12)
-    assert np.isnan(got[:, max(n - distance, 0) :]).all()  # never 0
-
-
-def test_a_unit_without_tokens_is_neither_row_nor_column() -> None:
-    a = np.tril(np.full((6, 6), 0.2))
-    a[3] = a[:, 3] = np.nan
-    a[5, 0] = 0.6
-    got = vertical_scores(a, min_distance=2)
-    assert got[0] == pytest.approx((0.2 + 0.2 + 0.6) / 3)
-    assert np.isnan(got[3])
-    ranked = vertical_scores(a, min_distance=5, depth_control=True)
-    assert ranked[0] == 1.0  # the highest of the five it can see
-
-
-def test_no_distance_is_refused() -> None:
-    with pytest.raises(ValueError, match="at least 1"):
-        vertical_scores(np.eye(3), min_distance=0)
+    return AttentionMaps(np.asarray(vertical, dtype=float), **more)
 
 
 def test_kurtosis_is_fishers_and_biased() -> None:
@@ -86,7 +36,7 @@ def test_heads_are_averaged_over_the_traces_that_define_them() -> None:
     spiky, flat, two = [1, 0, 0, 0, 0], [0.2] * 5, [1, 0, 1, 0]
     k = head_kurtosis(
         [maps([[spiky, flat, flat]]), maps([[two, two, flat[:4]]]),
-         AttentionMaps("x", error="overlong: no")]
+         AttentionMaps(error="overlong: no")]
     )  # fmt: skip
     p = 1 / 5
     first = (1 - 6 * p * (1 - p)) / (p * (1 - p))
@@ -95,7 +45,7 @@ def test_heads_are_averaged_over_the_traces_that_define_them() -> None:
 
 def test_kurtosis_needs_traces_of_one_model() -> None:
     with pytest.raises(ValueError, match="no trace"):
-        head_kurtosis([AttentionMaps("x", error="engine: no")])
+        head_kurtosis([AttentionMaps(error="engine: no")])
     with pytest.raises(ValueError, match="different numbers"):
         head_kurtosis([maps(np.zeros((1, 2, 5))), maps(np.zeros((2, 2, 5)))])
 
@@ -114,7 +64,7 @@ def test_planted_receivers_are_found_and_their_sentence_scores_highest() -> None
     assert set(heads) == planted
     assert set(receiver_heads(traces, 2 / 24)) == planted
     assert len(receiver_heads(traces, 1000)) == 24
-    scores = estimate(traces[0], units(30), heads)
+    scores = estimate("t", traces[0], units(30), heads)
     assert max((s.value, s.unit_index) for s in scores if s.value is not None)[1] == 7
     assert [s.status for s in scores] == ["ok"] * 26 + ["insufficient"] * 4
     assert [s.n for s in scores[-6:]] == [2, 1, 0, 0, 0, 0]
@@ -128,34 +78,27 @@ def test_planted_receivers_are_found_and_their_sentence_scores_highest() -> None
 def test_without_receivers_nothing_is_scored() -> None:
     short = maps(np.full((2, 2, 4), np.nan))
     assert receiver_heads([short]) == ()
-    scores = estimate(short, units(4), ())
+    scores = estimate("t", short, units(4), ())
     assert {(s.status, s.value) for s in scores} == {("insufficient", None)}
 
 
 def test_a_failed_trace_fails_its_scores() -> None:
-    failed = AttentionMaps("t", error="overlong: too long")
-    scores = estimate(failed, units(3), [(0, 0)])
+    failed = AttentionMaps(error="overlong: too long")
+    scores = estimate("t", failed, units(3), [(0, 0)])
     assert {(s.status, s.value, s.extra["reason"]) for s in scores} == {
         ("failed", None, "overlong: too long")
     }
-    assert [(x.status, x.value) for x in links(failed, units(3))] == [("failed", None)] * 3
+    assert [(x.status, x.value) for x in links("t", failed, units(3))] == [("failed", None)] * 3
 
 
 def test_links_go_from_the_earlier_to_the_later_unit() -> None:
     a = np.tril(np.arange(16.0).reshape(1, 4, 4))
     a[0, 2] = a[0, :, 2] = np.nan
-    kept = np.stack([a[0], 3 * a[0]]).astype(np.float32)
-    seen = maps(np.zeros((2, 5, 4)), mean=a[0], heads=((0, 1), (1, 4)), matrices=kept)
-    every = links(seen, units(4, empty=(2,)))
+    seen = maps(np.zeros((2, 5, 4)), mean=a[0])
+    every = links("t", seen, units(4, empty=(2,)))
     assert [(x.from_index, x.to_index) for x in every] == [
         (0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3)
     ]  # fmt: skip
     assert [x.value for x in every] == [4, None, None, 12, 13, None]
     assert {x.status for x in every if x.value is None} == {"insufficient"}
     assert (every[0].n, every[0].status, every[0].evidence) == (10, "ok", "scored")
-    both = links(seen, units(4), [(1, 4), (0, 1)])
-    assert [x.value for x in both if x.status == "ok"] == [8, 24, 26]
-    with pytest.raises(ValueError, match="kept no matrix"):
-        links(seen, units(4), [(1, 1)])
-    with pytest.raises(ValueError, match="kept no matrix"):
-        links(seen, units(4), [])

@@ -14,10 +14,9 @@ from tests.studies.anchors.chain import SLOTS, Chain
 from tracelab.core.finding import Score
 from tracelab.core.item import Outcome, Rollout
 from tracelab.core.unit import Unit
-from tracelab.stats.divergence import entropy, js, kl, tv
-from tracelab.studies.anchors import counterfactual
+from tracelab.stats.divergence import entropy, js, tv
+from tracelab.studies.anchors import counterfactual, distribution
 from tracelab.studies.anchors.counterfactual import median_threshold
-from tracelab.studies.anchors.distribution import distribution_scores
 
 
 def scores(chain: Chain, rollouts: list[Rollout], **more: object) -> dict[tuple[str, int], Score]:
@@ -29,7 +28,7 @@ def scores(chain: Chain, rollouts: list[Rollout], **more: object) -> dict[tuple[
 
 
 def shifts(chain: Chain, rollouts: list[Rollout], **more: object) -> dict[tuple[str, int], Score]:
-    found = distribution_scores(
+    found = distribution.estimate(
         "t", chain.units, rollouts, rng=np.random.default_rng(0), **more,  # type: ignore[arg-type]
     )  # fmt: skip
     return {(s.metric, s.unit_index): s for s in found}
@@ -135,7 +134,7 @@ def test_too_few_is_insufficient_never_0() -> None:
     chain = Chain.random(rng)
     nothing = scores(chain, [])
     assert len(nothing) == 6 * SLOTS
-    for s in [*nothing.values(), *shifts(chain, [], kl_alpha=1e-9).values()]:
+    for s in [*nothing.values(), *shifts(chain, []).values()]:
         assert (s.status, s.value, s.lo, s.hi, s.n) == ("insufficient", None, None, None, 0)
         json.dumps(dict(s.extra), allow_nan=False)
     # Rollouts that were never compared with the trace: no group, but still counted.
@@ -200,21 +199,6 @@ def test_overdetermined_is_1_minus_distinct_over_total() -> None:
     assert s.extra["collision"] == pytest.approx((5 * 4 + 3 * 2) / (9 * 8))
     assert by["entropy_before", 0].value == pytest.approx(entropy([5, 3, 1]))
     assert by["different_fraction", 0].value == pytest.approx(4 / 9)
-
-
-def test_kl_before_to_after_by_hand() -> None:
-    rng = np.random.default_rng(3)
-    chain = Chain.random(rng)
-    rollouts = chain.rollouts(rng, [60, 60, *[0] * (SLOTS - 1)])
-    s = shifts(chain, rollouts, kl_alpha=0.5)["kl", 0]
-    started = [r for r in rollouts if r.start_token == 0]
-    after = [r for r in rollouts if r.start_token <= 2 <= r.diverge_token]
-    left = [r for r in started if r.diverge_token < 2]
-    count = lambda rs: np.bincount([int(r.outcome.answer) for r in rs], minlength=3)  # noqa: E731
-    p = 1 - len(left) / 60
-    before = p * count(after) / len(after) + (1 - p) * count(left) / len(left)
-    assert s.value == pytest.approx(kl(60 * before, count(after), 0.5))
-    assert (s.lo, s.hi, s.extra["alpha"]) == (None, None, 0.5)
 
 
 @given(st.lists(st.sampled_from([0.1, 0.3, 0.6, 0.9, 1.0]), min_size=1, max_size=30))

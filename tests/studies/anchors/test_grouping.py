@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.studies.anchors.chain import SLOTS, Chain
 from tracelab.core.item import Outcome, Rollout
 from tracelab.core.unit import Unit
-from tracelab.studies.anchors.grouping import answer_codes, boundary_positions, group, left_unit
+from tracelab.studies.anchors.grouping import answer_codes, boundary_tokens, group, left_unit
 
 
 def units(lengths: list[int]) -> list[Unit]:
@@ -35,7 +35,7 @@ def test_grouping_is_the_interval_query(lengths: list[int], places: list[tuple[i
     u = units(lengths)
     rollouts = [rollout(s, s + more) for s, more in places]
     g = group(u, rollouts)
-    cuts = boundary_positions(u)
+    cuts = boundary_tokens(u)
     for b, t in enumerate(cuts):
         expected = [k for k, r in enumerate(rollouts) if r.start_token <= t <= r.diverge_token]
         assert g.at(b).tolist() == expected

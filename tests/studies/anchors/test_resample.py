@@ -16,7 +16,9 @@ from tracelab.core.unit import Unit
 from tracelab.engines.scripted import Script, ScriptTokenizer
 from tracelab.stats.value_curve import Prior
 from tracelab.studies.anchors import pooled, resample
-from tracelab.studies.anchors.estimates import with_fdr
+from tracelab.studies.anchors.grouping import MIN_ROLLOUTS, boundary_tokens
+from tracelab.studies.anchors.scoring import with_fdr
+from tracelab.studies.anchors.tally import Tally, tally
 
 REF = ModelRef("scripted", "planted-1", "float64")
 PLANTED = Script.planted()
@@ -25,7 +27,7 @@ DRAWN = st.tuples(st.integers(0, 8), st.integers(0, 40), st.sampled_from([0.0, 0
 
 
 def scored(c, *, exact: bool = True, **options):
-    counts = resample.tally(c.units, c.rollouts, c.keep if exact else None, **options)
+    counts = tally(c.units, c.rollouts, c.keep if exact else None, **options)
     return counts, {(s.metric, s.unit_index): s for s in resample.estimate("t", c.units, counts)}
 
 
@@ -41,7 +43,7 @@ def test_values_and_differences_match_the_closed_form(exact: bool) -> None:
         if s.status == "ok":
             assert s.value == pytest.approx(c.truth[i + 1] - c.truth[i], abs=s.hi - s.lo + 1e-9)
         else:
-            assert counts.left_n[i] < resample.MIN_ROLLOUTS
+            assert counts.left_n[i] < MIN_ROLLOUTS
 
 
 def mean_error(shift: int, exact: bool) -> tuple[float, float]:
@@ -73,7 +75,7 @@ def test_recycling_uses_rollouts_at_every_boundary_they_are_samples_from() -> No
     c = case(PLANTED, seed=1, n=30)
     with_it, _ = scored(c)
     without, _ = scored(c, recycle=False)
-    cuts = resample.boundary_tokens(c.units)
+    cuts = boundary_tokens(c.units)
     by_hand = [sum(r.start_token <= t <= r.diverge_token for r in c.rollouts) for t in cuts]
     assert with_it.n.tolist() == by_hand
     assert without.n.tolist() == [30] * len(cuts)
@@ -109,7 +111,7 @@ def test_certificates_hold_whatever_the_alternatives_are_worth() -> None:
     certified = 0
     for seed in range(60):
         c = case(Script.random(np.random.default_rng(seed), slots=4), seed, n=1, good="1")
-        counts = resample.tally(c.units, [], c.keep)
+        counts = tally(c.units, [], c.keep)
         for s in resample.estimate("t", c.units, counts, certify_below=0.3):
             if s.metric != "delta_value":
                 continue
@@ -143,10 +145,10 @@ def units_of(seed: int = 0):
 
 def test_too_few_or_ungraded_rollouts_are_insufficient_never_zero() -> None:
     units = units_of()
-    cut = resample.boundary_tokens(units)
+    cut = boundary_tokens(units)
     rollouts = [rollout(cut[0], 0.0, k) for k in range(20)]
     rollouts += [rollout(cut[1], None, k) for k in range(20)]
-    scores = resample.estimate("t", units, resample.tally(units, rollouts))
+    scores = resample.estimate("t", units, tally(units, rollouts))
     by = {(s.metric, s.unit_index): s for s in scores}
     assert by["value", 0].value == 0.0
     assert by["value", 0].status == "ok"
@@ -162,9 +164,9 @@ def test_a_sentence_inside_a_token_is_not_measured_as_zero() -> None:
     a, b = units[0], units[1]
     squeezed = [a, dataclasses.replace(b, token_start=b.token_end), *units[2:]]
     squeezed[0] = dataclasses.replace(a, token_end=b.token_end)
-    cut = resample.boundary_tokens(squeezed)
+    cut = boundary_tokens(squeezed)
     rollouts = [rollout(t, 1.0, k) for t in set(cut) for k in range(10)]
-    scores = resample.estimate("t", squeezed, resample.tally(squeezed, rollouts))
+    scores = resample.estimate("t", squeezed, tally(squeezed, rollouts))
     by = {(s.metric, s.unit_index): s for s in scores}
     assert by["delta_value", 1].status == "insufficient"
     assert by["delta_value", 1].value is None
@@ -175,12 +177,12 @@ def test_a_sentence_inside_a_token_is_not_measured_as_zero() -> None:
 @given(st.lists(DRAWN, max_size=40))
 def test_counts_add_up_whatever_comes_in(drawn) -> None:
     units = units_of()
-    cut = resample.boundary_tokens(units)
+    cut = boundary_tokens(units)
     rollouts = []
     for k, (b, more, reward) in enumerate(drawn):
         start = cut[b % len(cut)]
         rollouts.append(rollout(start, reward, k, min(start + more, cut[-1])))
-    c = resample.tally(units, rollouts)
+    c = tally(units, rollouts)
     graded = sum(r.outcome.reward is not None for r in rollouts)
     assert c.left_n.sum() == graded
     assert (c.n >= c.left_n).all()
@@ -226,7 +228,7 @@ def test_false_discoveries_on_traces_of_filler_stay_below_the_rate(n: int) -> No
         left = np.append(rng.binomial(n, 1 - keep), n)
         total = rng.binomial(left, value)
         reach = left + np.append(rng.binomial(n, keep), 0)
-        counts = resample.Tally(
+        counts = Tally(
             total=rng.binomial(reach, value).astype(float), n=reach, unanswered=left * 0,
             ungraded=left * 0, left_total=total.astype(float), left_n=left, keep=keep,
             exact=np.ones(size, dtype=bool),
@@ -237,9 +239,9 @@ def test_false_discoveries_on_traces_of_filler_stay_below_the_rate(n: int) -> No
     assert wrong / traces <= 0.12
 
 
-def tally_of(left: list[int], n: list[int], keep: list[float], *, exact: bool) -> resample.Tally:
+def tally_of(left: list[int], n: list[int], keep: list[float], *, exact: bool) -> Tally:
     counts, zero = np.array(n), np.zeros(len(n), np.int64)
-    return resample.Tally(
+    return Tally(
         counts / 2.0, counts, zero, zero, np.array(left) / 2.0, np.array(left),
         np.array(keep), np.full(len(keep), exact),
     )  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from tracelab.studies.anchors.subject import Study
 
 from tests.helpers import scripted_trace, sentences
 from tests.studies.anchors.anchors import prob
@@ -12,9 +13,8 @@ from tracelab.engines.scripted import Script, ScriptTokenizer
 from tracelab.run.config import ResampleConfig
 from tracelab.run.pool import LocalPool
 from tracelab.studies.anchors import pooled
-from tracelab.studies.anchors.resample import boundary_tokens
+from tracelab.studies.anchors.grouping import boundary_tokens
 from tracelab.studies.anchors.rounds import Rounds, count, fit_prior
-from tracelab.studies.anchors.subject import Study
 
 REF = ModelRef("scripted", "planted-1", "float64")
 

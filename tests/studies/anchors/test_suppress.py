@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from tests.studies.anchors.test_attend import units
+from tracelab.core.look import Suppressed
 from tracelab.core.trace import TokenizedTrace, Trace, Turn
-from tracelab.studies.anchors.suppress import Suppressed, answer_range, estimate, links
+from tracelab.studies.anchors.suppress import answer_range, estimate, links
 
 
 def seen(n_units: int, tokens: int, seed: int = 0) -> Suppressed:
@@ -17,16 +18,20 @@ def seen(n_units: int, tokens: int, seed: int = 0) -> Suppressed:
     drop = rng.normal(0, 1, (n_units, tokens)).astype(np.float32)
     for i, u in enumerate(units(n_units)):
         kl[i, : u.token_end + 1] = drop[i, : u.token_end + 1] = np.nan
-    return Suppressed("t", tuple(range(n_units)), kl, drop)
+    return Suppressed(tuple(range(n_units)), kl, drop)
 
 
 def plain(s: Suppressed, of: list) -> dict:
-    return {(x.from_index, x.to_index): x for x in links(s, of) if x.metric == "suppression_kl"}
+    return {
+        (x.from_index, x.to_index): x for x in links("t", s, of) if x.metric == "suppression_kl"
+    }
 
 
 def centred(s: Suppressed, of: list) -> dict:
     return {
-        (x.from_index, x.to_index): x for x in links(s, of) if x.metric == "suppression_kl_centred"
+        (x.from_index, x.to_index): x
+        for x in links("t", s, of)
+        if x.metric == "suppression_kl_centred"
     }
 
 
@@ -58,7 +63,7 @@ def test_a_one_token_unit_right_after_the_source_has_no_link() -> None:
     three[2] = type(three[2])("sentence", 2, 8, 12, 4, 9, "abc.")
     kl = np.full((3, 9), 0.5, dtype=np.float32)
     kl[0, :4] = kl[1, :5] = kl[2] = np.nan
-    found = plain(Suppressed("t", (0, 1, 2), kl, kl), three)
+    found = plain(Suppressed((0, 1, 2), kl, kl), three)
     assert {k: (x.n, x.value) for k, x in found.items()} == {
         (0, 1): (0, None), (0, 2): (5, 0.5), (1, 2): (4, 0.5)
     }  # fmt: skip
@@ -67,7 +72,7 @@ def test_a_one_token_unit_right_after_the_source_has_no_link() -> None:
 
 def test_scores_of_the_answer() -> None:
     s = seen(4, 16)
-    by = {(x.unit_index, x.metric): x for x in estimate(s, units(4), (12, 16))}
+    by = {(x.unit_index, x.metric): x for x in estimate("t", s, units(4), (12, 16))}
     assert len(by) == 12
     for i in range(4):
         lo = 13 if i == 3 else 12
@@ -82,7 +87,7 @@ def test_scores_of_the_answer() -> None:
 
 def test_what_cannot_change_is_missing_not_zero() -> None:
     s = seen(4, 12)
-    by = {(x.unit_index, x.metric): x for x in estimate(s, units(4), (12, 12))}
+    by = {(x.unit_index, x.metric): x for x in estimate("t", s, units(4), (12, 12))}
     for i in range(4):
         assert (by[i, "answer_kl"].value, by[i, "answer_kl"].status) == (None, "insufficient")
         assert by[i, "answer_logprob_drop"].value is None
@@ -92,20 +97,20 @@ def test_what_cannot_change_is_missing_not_zero() -> None:
 
 def test_a_unit_that_was_not_hidden_is_missing() -> None:
     full = seen(4, 16)
-    s = Suppressed("t", (0, 3), full.kl[[0, 3]], full.drop[[0, 3]])
-    found = estimate(s, units(4), (12, 16))
+    s = Suppressed((0, 3), full.kl[[0, 3]], full.drop[[0, 3]])
+    found = estimate("t", s, units(4), (12, 16))
     assert {x.unit_index for x in found if x.status == "ok"} == {0, 3}
     assert {k[0] for k, x in plain(s, units(4)).items() if x.status == "ok"} == {0}
     assert {x.value for x in centred(s, units(4)).values()} == {None}
 
 
 def test_a_failed_trace_fails_its_scores() -> None:
-    s = Suppressed("t", error="overlong: too long")
-    found = estimate(s, units(2), (6, 9))
+    s = Suppressed(error="overlong: too long")
+    found = estimate("t", s, units(2), (6, 9))
     assert {(x.status, x.value, x.extra["reason"]) for x in found} == {
         ("failed", None, "overlong: too long")
     }
-    assert [(x.status, x.value) for x in links(s, units(2))] == [("failed", None)] * 2
+    assert [(x.status, x.value) for x in links("t", s, units(2))] == [("failed", None)] * 2
 
 
 def test_the_answer_is_what_follows_the_last_unit() -> None:

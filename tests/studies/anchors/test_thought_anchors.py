@@ -6,14 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tracelab.studies.anchors.published.recipe import (
+from tests.golden.published_summary import implied_rollouts
+from tracelab.studies.anchors.published.figures import (
     FORCED_METRICS,
     METRICS,
     GradedRollout,
     chunk_figures,
     counterfactual_importance_accuracy,
     counterfactual_importance_kl,
-    implied_rollouts,
     kl,
     overdeterminedness,
     resampling_importance_accuracy,

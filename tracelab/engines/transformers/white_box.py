@@ -36,9 +36,7 @@ Range = tuple[int, int]
 
 def tokens_of(content: Mapping[str, Any]) -> int:
     """How many tokens the model reads to answer a call of `tracelab.core.look`."""
-    if content["what"] == SPANS:
-        return len(content["ids"])
-    return len(content["prompt_ids"]) + len(content["response_ids"])
+    return sum(len(content.get(k, ())) for k in ("ids", "prompt_ids", "response_ids"))
 
 
 def look(model: Any, content: Mapping[str, Any], variants: int) -> dict[str, Any]:

@@ -6,13 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.golden.published_grades import first_boxed, grade, is_correct
 from tracelab.core.item import UNANSWERED
-from tracelab.studies.anchors.published.recipe import (
-    first_boxed,
-    grade,
-    is_correct,
-    normalize_answer,
-)
+from tracelab.studies.anchors.published.answers import normalize_answer
 
 
 @pytest.mark.parametrize(
