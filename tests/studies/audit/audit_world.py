@@ -9,7 +9,7 @@ from typing import Any
 
 from benchmarks.testbed import tokenizer
 from tracelab.core.finding import Findings
-from tracelab.core.flow import Answer, Flow, drive, together
+from tracelab.core.flow import Flow, drive, together
 from tracelab.core.item import AnyItem, Call, Item, ModelRef, Observation, Sampling
 from tracelab.core.seam import MakeEnvironment, RecordedRun
 from tracelab.core.study import StudyContext
