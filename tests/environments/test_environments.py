@@ -15,14 +15,16 @@ from tracelab.core.episode import Arguments, Episode, Step, ToolCall
 from tracelab.core.errors import ConfigError, PlanError
 from tracelab.core.seam import EnvironmentFailure, MakeEnvironment, RecordedRun, State
 from tracelab.core.trace import Trace
-from tracelab.environments import ENVIRONMENTS, make_environment, require_safe
+from tracelab.environments import ENVIRONMENTS, make_environment
 from tracelab.environments.base import EnvironmentKind, Grade, as_score, as_state
-from tracelab.environments.case import Case, export
+from tracelab.environments.case import export, load
 from tracelab.environments.command import ProcessEnvironment
 from tracelab.environments.replay import ReplayEnvironment, canonical, parse_calls
 from tracelab.environments.testbed import MarketWorld
 from tracelab.environments.user import UserEnvironment
+from tracelab.studies.audit.corrected import Corrected
 from tracelab.studies.audit.recorded import recorded_run
+from tracelab.studies.audit.rerun import require_safe
 from tracelab.testbed.agent_labels import NoFaults, play
 from tracelab.testbed.agent_runs import as_episode, recorded
 from tracelab.testbed.agent_world import task
@@ -282,9 +284,10 @@ def test_an_exported_test_replays_the_failure_and_the_fix(tmp_path: Path) -> Non
         run, asked = played(data, i), task("train", 11, i)
         fixed = play(asked, NoFaults())
         if run.score == 0.0 and not asked.hidden and len(run.actions) > 2:
-            case = Case("testbed", run, 0, tuple(fixed), "because")
-            assert Case.of(json.loads(json.dumps(case.to_json()))) == case
+            case = Corrected("testbed", run, 0, tuple(fixed), "because")
+            assert Corrected.of(json.loads(json.dumps(case.to_json()))) == case
             [path] = export([case], tmp_path)
+            assert load(path.with_suffix(".json")) == case
             code: dict[str, Any] = {"__file__": str(path), "__name__": "exported"}
             exec(compile(path.read_text(), str(path), "exec"), code)
             for name in [n for n in code if n.startswith("test_")]:

@@ -21,7 +21,7 @@ from tracelab.environments.replay import ReplayEnvironment, one_chat
 from tracelab.environments.user import UserEnvironment
 from tracelab.sources import read
 from tracelab.studies.audit.recorded import recorded_run
-from tracelab.studies.audit.rerun import Chat
+from tracelab.studies.chat import Chat
 
 RUNS = failed_runs(4)
 FORMATS = sorted(set(WRITERS) - {"who-and-when"})

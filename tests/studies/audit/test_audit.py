@@ -2,103 +2,189 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import replace
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from benchmarks.audit import run as bench_audit
-from tests.studies.audit.audit_world import MODEL, Policy, auditor, world
-from tracelab.core.finding import Verdict
+from tests.studies.audit.audit_world import (
+    Driver,
+    TextTokens,
+    audited,
+    context,
+    decisive,
+    failures,
+    played,
+    policy_of,
+    rerun,
+    world,
+)
+from tracelab.core.errors import ConfigError, PlanError
+from tracelab.core.finding import Findings
+from tracelab.core.flow import Ask
+from tracelab.core.item import Item, Observation
 from tracelab.core.seam import EnvironmentFailure, RecordedRun, State
+from tracelab.core.trace import Trace, Turn
 from tracelab.environments.testbed import MarketWorld
-from tracelab.run.config import AuditConfig
-from tracelab.studies.audit.play import Played, play
-from tracelab.studies.audit.rerun import Launch, follows, same_messages
-from tracelab.studies.audit.subject import Audit, Subject
+from tracelab.studies.audit.case import AgentRun
+from tracelab.studies.audit.corrected import Corrected
+from tracelab.studies.audit.options import AuditOptions
+from tracelab.studies.audit.rerun import Launch, Reruns, follows, same_messages
+from tracelab.studies.audit.rows import RerunRow
+from tracelab.studies.audit.study import Audit
+from tracelab.studies.chat import Chat
+from tracelab.testbed.agent_runs import as_trace, planted
+from tracelab.testbed.agent_world import task
 
 TASKS = world(60, 5)
+RUNS = failures(TASKS, 60)
+EXECUTE = AuditOptions(environment="testbed")
 
 
-def failures(n: int, **more: Any) -> tuple[Audit, Policy, list[bench_audit.Case]]:
-    audit, policy = auditor(TASKS, **more)
-    chat, sampling = audit.rerunner.chat, audit.rerunner.sampling
-    played = play(TASKS, chat, MODEL, sampling, 5, policy.observe)
-    cases = [case for p in played if (case := bench_audit._case(p)) is not None][:n]
-    for i, c in enumerate(cases):
-        c.subject = Subject(str(i), c.played.run)
-    policy.drawn.clear()
-    return audit, policy, cases
-
-
-def audited(audit: Audit, cases: list[bench_audit.Case]) -> list[Verdict]:
-    return audit.examine([c.subject for c in cases if c.subject is not None])
+def driver(**more: Any) -> Driver:
+    return Driver(policy_of(TASKS), **more)
 
 
 def test_planted_steps_are_found() -> None:
-    audit, policy, cases = failures(16, config=AuditConfig(correct=True))
-    verdicts = audited(audit, cases)
-    pairs = [(c, v) for c, v in zip(cases, verdicts, strict=True) if c.kind == "planted"]
+    mine, runs = driver(), RUNS[:16]
+    found, told = audited(runs, mine)
+    assert len(found.verdicts) == len(runs)
+    pairs = [(run, v) for run, v in zip(runs, found.verdicts, strict=True) if decisive(run)]
     assert len(pairs) >= 8
     right = 0
-    for c, v in pairs:
-        assert c.action is not None
-        step = c.played.run.steps[c.action]
+    for run, v in pairs:
+        step = decisive(run)
         right += v.decisive_step == step
         if v.status == "localized" and v.decisive_step == step:
-            assert v.agent == c.played.run.agents[c.action]
+            assert v.agent == run.agents[run.steps.index(step)]
             assert step in v.credible_set and (v.posterior or 0) >= 0.9
-            assert v.correctable_step in (None, step)
     assert right / len(pairs) > 0.8
+    # An earlier action may have a correction too; mostly the decisive one is the first that has.
+    at_fault = [v.correctable_step in (None, decisive(run)) for run, v in pairs]
+    assert sum(at_fault) / len(pairs) > 0.8
     assert any(v.counterfactual for _, v in pairs)
-    assert len(policy.drawn) == len(set(policy.drawn)), "no sample is used twice"
-    assert policy.calls < 200, "one engine call serves many re-executions"
-    for c, v in zip(cases, verdicts, strict=True):
-        assert c.subject is not None
-        if c.kind == "impossible":
+    drawn = mine.model.drawn  # type: ignore[attr-defined]
+    assert len(drawn) == len(set(drawn)), "no sample is used twice"
+    for run, v in zip(runs, found.verdicts, strict=True):
+        if planted(run.task, run.actions)[0] == "impossible":
             assert v.status == "unidentifiable"
-        assert c.subject.planned.max() <= audit.config.rollouts
-        for s in audit.scores(c.subject):
-            own = s.unit_kind != "span"
-            assert s.unit_index in c.played.run.steps if own else s.evidence == "scored"
+    by_trace = {as_trace(run).trace_id: run for run in runs}
+    for s in found.scores:
+        own = s.unit_kind != "span"
+        assert s.unit_index in by_trace[s.trace_id].steps if own else s.evidence == "scored"
+    rows = [r for r in told.rows if isinstance(r, RerunRow)]
+    plain = [(r.trace_id, r.start_step) for r in rows if not r.forced]
+    assert max(map(plain.count, plain)) <= EXECUTE.rollouts
+    assert found.attempted == len(plain) and found.failed == 0
+    for v in found.verdicts:
+        mine_too = [r.position for r in rows if r.trace_id == v.trace_id]
+        assert mine_too == list(range(len(mine_too)))
+
+
+def test_what_helped_is_kept_for_a_regression_test() -> None:
+    found, _ = audited(RUNS[:16], driver())
+    corrected = [v for v in found.verdicts if v.correctable_step is not None]
+    assert corrected and len(found.exports) == len(corrected)
+    for kept, v in zip(found.exports, corrected, strict=True):
+        assert isinstance(kept, Corrected) and Corrected.of(kept.to_json()) == kept
+        assert kept.run.steps[kept.action] == v.correctable_step
+        assert kept.correction[0] == v.counterfactual and kept.reason == v.reason
+
+
+def same(a: Findings, b: Findings) -> None:
+    assert a.verdicts == b.verdicts
+    assert a.scores == b.scores
+    assert a.exports == b.exports
+    assert (a.attempted, a.failed) == (b.attempted, b.failed)
+
+
+@settings(max_examples=6, deadline=None)
+@given(st.integers(0, 1 << 32))
+def test_the_order_of_arrival_changes_nothing(seed: int) -> None:
+    first, rows = audited(RUNS[:3], driver())
+    again, other = audited(RUNS[:3], driver(shuffle=random.Random(seed)))
+    same(first, again)
+    assert sorted(map(repr, rows.rows)) == sorted(map(repr, other.rows))
+
+
+def test_how_many_live_at_one_time_changes_nothing() -> None:
+    few = AuditOptions(environment="testbed", max_live=2)
+    same(audited(RUNS[:3], driver())[0], audited(RUNS[:3], driver(), few)[0])
+
+
+def test_other_runs_change_only_the_prior() -> None:
+    """What is drawn for a run is its own, whoever is audited beside it."""
+    alone, together_ = driver(), driver()
+    audited(RUNS[:1], alone, AuditOptions(environment="testbed", rollouts=4, correct=False))
+    audited(RUNS[:3], together_, AuditOptions(environment="testbed", rollouts=4, correct=False))
+    assert set(alone.journal) <= set(together_.journal)
+
+
+def test_an_audit_that_is_driven_again_asks_for_nothing() -> None:
+    mine = driver()
+    first, _ = audited(RUNS[:2], mine)
+
+    class Gone(MarketWorld):
+        def __init__(self) -> None:
+            raise AssertionError("no environment is needed")
+
+    again = Driver(mine.model, journal=dict(mine.journal))
+    same(first, audited(RUNS[:2], again, make=Gone)[0])
+    assert again.asked == []
+    half = dict(list(mine.journal.items())[: len(mine.journal) // 2])
+    more = driver(journal=half)
+    same(first, audited(RUNS[:2], more)[0])
+    assert 0 < len(more.asked) < len(mine.asked)
 
 
 def test_a_random_environments_failure_is_not_reproduced() -> None:
     """The same actions in a world that does not spoil the reply: the record does not come back."""
-    audit, _, cases = failures(3)
-    run = cases[0].played.run
+    run = RUNS[0]
     spoilt = list(run.before[2])
     spoilt[-1] = {"role": "tool", "content": "Note: something else."}
     changed = replace(run, before=(*run.before[:2], tuple(spoilt), *run.before[3:]))
-    [verdict] = audit.examine([Subject("x", changed)])
+    mine = driver()
+    found, _ = audited([changed], mine)
+    [verdict] = found.verdicts
     assert (verdict.status, verdict.who) == ("nonreproducible", "environment")
     assert verdict.extra["differs_at"] == run.steps[1]
-    assert verdict.rollouts == 0, "nothing is sampled for it"
-
-
-def test_a_resumed_audit_asks_for_nothing_again() -> None:
-    audit, policy, cases = failures(2)
-    first = audited(audit, cases)
-    rows = audit.rerunner.rows()
-    again, quiet, cases2 = failures(2)
-    again.rerunner.adopt(rows)
-    assert audited(again, cases2) == first
-    assert quiet.drawn == []
-    more, rest, cases3 = failures(2)
-    more.rerunner.adopt(rows[: len(rows) // 2])
-    audited(more, cases3)
-    assert 0 < len(rest.drawn) < len(policy.drawn)
+    assert verdict.rollouts == 0 and set(mine.asked) == {"rerun", "act"}, "nothing is sampled"
 
 
 def test_a_rerun_that_repeats_the_record_is_a_sample_of_later_steps() -> None:
-    audit, _, cases = failures(4)
-    run = cases[0].played.run
-    made = audit.rerunner.run("x", [Launch(run, 0, k) for k in range(30)])
+    run = RUNS[0]
+    made = rerun([Launch(run, 0, k) for k in range(30)], driver())
     passed = [r for r in made if r.left > 0]
     assert passed, "the plan is mostly repeated"
     for r in made:
         assert r.actions[: r.left] == run.actions[: r.left]
         assert r.left == len(run.actions) or r.action == r.actions[r.left]
+
+
+def first_turn(launch: Launch) -> Item:
+    """The first request of the model that a re-execution makes."""
+    ctx, _ = context(EXECUTE)
+    flow = Reruns(ctx, Chat(ctx.tokenizer), "testbed", MarketWorld).rerun(launch).payload()
+    asked = next(flow)
+    while isinstance(asked, Ask) and not isinstance(item := asked.items[0], Item):
+        item.payload()
+        asked.take([Observation.of(item.key, 0, None)])
+        asked = next(flow)
+    flow.close()
+    assert isinstance(asked, Ask) and isinstance(item, Item)
+    return item
+
+
+def test_launches_from_one_place_are_replicates_of_one_request_and_of_no_other() -> None:
+    run, other = RUNS[0], replace(RUNS[0], name="the same again")
+    items = [first_turn(Launch(run, 1, k)) for k in range(3)]
+    assert len({i.key for i in items}) == 1
+    assert [i.first_replicate for i in items] == [0, 1, 2]
+    assert first_turn(Launch(other, 1, 0)).key != items[0].key
+    assert first_turn(Launch(run, 0, 0, forced=run.actions[0])).key != items[0].key
 
 
 class Breaking(MarketWorld):
@@ -119,22 +205,80 @@ class Unrestorable(MarketWorld):
 
 @pytest.mark.parametrize("make", [Breaking, Unrestorable])
 def test_an_environment_that_fails_gives_no_verdict_about_a_step(make: type[MarketWorld]) -> None:
-    audit, policy, cases = failures(2, make=make)
-    for verdict in audited(audit, cases):
+    mine = driver()
+    found, _ = audited(RUNS[:2], mine, make=make)
+    for verdict in found.verdicts:
         assert (verdict.status, verdict.who) == ("nonreproducible", "unknown")
         assert verdict.reason.endswith(
             "again: " + ("broken" if make is Breaking else "no way back")
         )
         assert verdict.decisive_step is None
-    assert policy.drawn == []
+    assert found.attempted == found.failed == 2
+    assert "generate" not in mine.asked
 
 
 def test_failed_reruns_are_excluded_and_counted() -> None:
-    audit, _, cases = failures(1)
-    run = cases[0].played.run
-    audit.rerunner.make = Breaking
-    made = audit.rerunner.run("x", [Launch(run, 0, 0)])
-    assert made[0].reward is None and made[0].error == "broken"
+    [made] = rerun([Launch(RUNS[0], 0, 0)], driver(), Breaking)
+    assert made.reward is None and made.error == "broken"
+    assert len(made.actions) == 3, "what was done until then is kept"
+
+
+def test_an_engine_that_fails_is_no_outcome_of_a_rerun() -> None:
+    def down(item: Item, replicate: int) -> Observation:
+        return Observation(item.key, replicate, finish_reason="error", error="engine: down")
+
+    mine = Driver(down)
+    [made] = rerun([Launch(RUNS[0], 0, 0)], mine)
+    assert (made.reward, made.error) == (None, "engine: down")
+    found, told = audited(RUNS[:1], Driver(down), AuditOptions(environment="testbed", rollouts=4))
+    [verdict] = found.verdicts
+    assert verdict.status == "unidentifiable" and "could be graded" in verdict.reason
+    assert 0 < found.failed == found.attempted
+    assert all(s.value is None for s in found.scores if s.method == "re-execute")
+    errors = {r.error for r in told.rows if isinstance(r, RerunRow)}
+    assert errors == {"engine: down"}
+
+
+def test_a_step_in_an_environment_that_was_lost_fails_the_rerun() -> None:
+    """Whoever carries a step out may fail too."""
+    ctx, _ = context(EXECUTE)
+    call = Reruns(ctx, Chat(ctx.tokenizer), "testbed", MarketWorld).rerun(Launch(RUNS[0], 0, 0))
+    flow = call.payload()
+    asked = next(flow)
+    assert isinstance(asked, Ask)
+    why = "environment: the thread was lost"
+    asked.take([Observation(asked.items[0].key, 0, finish_reason="error", error=why)])
+    with pytest.raises(StopIteration) as end:
+        next(flow)
+    assert end.value.value.value["error"] == why
+
+
+def test_an_environment_is_closed_when_the_flow_is() -> None:
+    closed: list[int] = []
+
+    class Watched(MarketWorld):
+        def close(self) -> None:
+            closed.append(1)
+
+    ctx, _ = context(EXECUTE, Watched)
+    call = Reruns(ctx, Chat(ctx.tokenizer), "testbed", Watched).rerun(Launch(RUNS[0], 0, 0))
+    flow = call.payload()
+    before = len(closed)
+    asked = next(flow)
+    assert isinstance(asked, Ask)
+    asked.items[0].payload()  # type: ignore[union-attr]
+    flow.close()
+    assert len(closed) == before + 2, "the one that was looked at for side effects, and this one"
+
+
+def test_side_effects_must_be_acknowledged_before_anything_is_executed() -> None:
+    class Effects(MarketWorld):
+        side_effects = True
+
+    with pytest.raises(ConfigError, match="has side effects"):
+        audited(RUNS[:1], driver(), make=Effects)
+    allowed = AuditOptions(environment="testbed", side_effects=True, rollouts=4, controls=1)
+    assert audited(RUNS[:1], driver(), allowed, make=Effects)[0].verdicts
 
 
 def test_replies_decide_whether_chats_are_the_same() -> None:
@@ -144,19 +288,65 @@ def test_replies_decide_whether_chats_are_the_same() -> None:
     assert not same_messages(said, [*other[:1], {"role": "tool", "content": "2"}])
 
 
-def test_a_random_case_needs_a_flake_before_any_fault() -> None:
-    _, _, cases = failures(60)
-    planted = next(c for c in cases if c.kind == "planted")
-    assert bench_audit._random_case(planted.played) is None
-    late = Played(planted.played.run, (planted.action or 0,))
-    assert bench_audit._random_case(late) is None
-
-
 def test_a_log_that_ends_before_the_last_reply_is_reproduced() -> None:
     """The limit of turns, or a crash: the last call has no result in the log."""
-    _, _, cases = failures(40)
-    run = next(c.played.run for c in cases if c.played.run.tools[-1] is None)
+    run = next(r for r in RUNS if r.tools[-1] is None)
     before = run.state_after(len(run.actions) - 1)
     more = State((*before, {"role": "tool", "content": "late"}))
     assert follows(more, run, len(run.actions) - 1)
     assert not follows(more, run, 0)
+
+
+def run_study(traces: list[Trace], options: AuditOptions) -> tuple[Findings, Any]:
+    ctx, told = context(options)
+    study = Audit()
+    cases = [case for t in traces for case in study.cases(t, ctx)]
+    return driver().drive(study.run(cases, ctx)), told
+
+
+def test_what_is_no_run_of_an_agent_is_refused() -> None:
+    trace = Trace((Turn("user", "q"), Turn("assistant", "a")), "t")
+    with pytest.raises(PlanError, match="is no run of an agent: it has no steps"):
+        run_study([trace], EXECUTE)
+
+
+def test_runs_that_succeeded_are_left_alone_and_odd_ones_are_rejects() -> None:
+    good = next(run for run in played(TASKS) if run.score == 1.0)
+    traces = [as_trace(good), *(as_trace(run) for run in RUNS[:2])]
+    unknown = replace(traces[1], extra={})
+    assert unknown.episode is not None
+    unknown = replace(unknown, name="who knows", line=7, episode=replace(
+        unknown.episode, success=None, reward=None))  # fmt: skip
+    options = AuditOptions(environment="testbed", rollouts=4, opinions=["first-step"])
+    found, _ = run_study([*traces, unknown], options)
+    executed = [v.trace_id for v in found.verdicts if v.evidence == "executed"]
+    assert executed == [t.trace_id for t in traces[1:]]
+    assert sum(v.evidence == "judged" for v in found.verdicts) == 3, "of the refused one too"
+    [reject] = found.rejects
+    assert (reject.line, reject.reason) == (
+        7, "who knows: the log does not say whether the run succeeded",
+    )  # fmt: skip
+
+
+def test_nothing_to_execute_is_said() -> None:
+    good = next(run for run in played(TASKS) if run.score == 1.0)
+    with pytest.raises(PlanError, match="no failed run that can be re-executed"):
+        run_study([as_trace(good)], EXECUTE)
+    with pytest.raises(PlanError, match="has 3 model steps|model steps, more than"):
+        run_study([as_trace(RUNS[0])], AuditOptions(environment="testbed", max_steps=1))
+    with pytest.raises(ConfigError, match="to execute, or audit.opinions, to guess"):
+        run_study([as_trace(RUNS[0])], AuditOptions())
+
+
+def test_the_testbeds_agents_play_first() -> None:
+    ctx, _ = context(EXECUTE)
+    asked = [task("evaluation", 3, i) for i in range(12)]
+    policy = type(policy_of([]))(asked)
+    traces = Driver(policy).drive(Audit().play(12, 3, ctx))
+    assert traces and all(t.episode is not None and t.episode.success is False for t in traces)
+    for trace in traces:
+        back = Trace.from_json(trace.to_json())
+        run = AgentRun.of(back).recorded(Chat(TextTokens()), most=99, context_length=1 << 20)  # type: ignore[arg-type]
+        assert list(run.steps) == [s.index for s in trace.episode.steps if s.kind == "llm"]
+        state = MarketWorld().restore(run, 0)
+        assert state.messages == run.before[0]

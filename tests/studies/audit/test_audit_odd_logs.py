@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tracelab.run.runs import run_config
 
 from tests.agent_files import failed_runs, messages_of, reference
 from tests.helpers import invoke, rows
 from tracelab.core.episode import Episode
 from tracelab.run.config import parse_config
-from tracelab.run.runs import run_config
 from tracelab.store.connect import open_reader
 from tracelab.store.home import Home
 from tracelab.store.query import check

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import asdict, dataclass
 from math import ceil, log2
 
 import pytest
@@ -11,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tracelab.core.episode import Episode, Step
-from tracelab.engines.chat import ChatReply
-from tracelab.studies.audit.opinions.judges import PROTOCOLS, JudgeOptions, Opinion, Prompt
+from tracelab.core.flow import drive
+from tracelab.core.item import Call, Observation
+from tracelab.studies.audit.opinions.judges import PROTOCOLS, JudgeOptions, Opinion, judged
 from tracelab.studies.audit.opinions.parse import parse_answer, parse_choice
 from tracelab.studies.audit.opinions.text import fit_log
 
@@ -28,21 +30,53 @@ def run(n: int, size: int = 20) -> Episode:
     return Episode("e", steps, "x", task="The task.", reference="The answer is 42.")
 
 
+REPLY_TOKENS, TEMPLATE_TOKENS = 64, 64
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What was asked."""
+
+    system: str
+    user: str
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What comes back."""
+
+    text: str | None
+    finish_reason: str = "stop"
+    error: str | None = None
+
+
 def options(budget: int = 10**6, reference: bool = False) -> JudgeOptions:
-    return JudgeOptions(lambda text: len(text) // 4 + 1, budget, reference)
+    """With `budget` tokens for a prompt."""
+    return JudgeOptions(
+        ["url", "m"], lambda text: len(text) // 4 + 1, budget + REPLY_TOKENS + TEMPLATE_TOKENS,
+        reply_tokens=REPLY_TOKENS, show_reference=reference, seed=5,
+    )  # fmt: skip
 
 
 def hold(method: str, episode: Episode, answer, **more) -> tuple[Opinion, list[Prompt]]:
-    """Play a protocol to its end with `answer(prompt) -> str | ChatReply`."""
-    talk, asked = PROTOCOLS[method](episode, options(**more)), []
-    try:
-        prompt = next(talk)
-        while True:
-            asked.append(prompt)
-            reply = answer(prompt)
-            prompt = talk.send(ChatReply(reply) if isinstance(reply, str) else reply)
-    except StopIteration as end:
-        return end.value, asked
+    """Play a protocol to its end with `answer(prompt) -> str | Reply`."""
+    asked: list[Prompt] = []
+
+    def answered(calls: list[Call]):
+        for call in calls:
+            c = call.content
+            assert (c["who"], c["seed"], c["temperature"]) == (["url", "m"], 5, 0.0)
+            assert c["max_tokens"] == REPLY_TOKENS
+            [[_, system], [_, user]] = c["messages"]
+            asked.append(Prompt(system, user))
+            said = answer(asked[-1])
+            r = Reply(said) if isinstance(said, str) else said
+            if r.text is None:
+                yield [Observation(call.key, 0, finish_reason="error", error=r.error)]
+            else:
+                yield [Observation.of(call.key, 0, asdict(r))]
+
+    return drive(judged(episode, method, options(**more)), answered), asked
 
 
 @pytest.mark.parametrize("method", ["all-at-once", "a2p"])
@@ -104,8 +138,16 @@ def test_binary_search_does_not_guess() -> None:
 
 @pytest.mark.parametrize("method", PROTOCOLS)
 def test_a_failed_call_is_no_answer(method: str) -> None:
-    opinion, _ = hold(method, run(4), lambda _: ChatReply(None, error="timeout: late"))
+    opinion, _ = hold(method, run(4), lambda _: Reply(None, error="timeout: late"))
     assert (opinion.status, opinion.error, opinion.step) == ("failed", "timeout: late", None)
+    opinion, _ = hold(method, run(4), lambda _: Reply(None, error="overlong: 9 tokens"))
+    assert (opinion.status, opinion.step) == ("overlong", None)
+
+
+@pytest.mark.parametrize("method", PROTOCOLS)
+def test_a_run_without_steps_is_not_asked_about(method: str) -> None:
+    opinion, asked = hold(method, Episode("e", (), "x"), lambda _: "Step: 0")
+    assert (opinion.status, opinion.step, asked) == ("failed", None, [])
 
 
 @pytest.mark.parametrize(

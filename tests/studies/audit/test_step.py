@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tracelab.stats.value_curve import Prior, fit, posterior
+from tracelab.studies.audit.rerun import Replay, Rerun
 from tracelab.studies.audit.step import (
     Falls,
-    Rerun,
     argmax_rescue,
     falls,
     first_round,
@@ -177,3 +177,16 @@ def test_scores_are_null_without_observations() -> None:
 def test_a_correction_must_restore_success(wins: float, n: int, restores: bool) -> None:
     assert Correction(1, "x", "rollout", wins, n).restores(0.5, 0.1, 0.15) is restores
     assert not Correction(1, "x", "rollout", wins, n).restores(0.5, 0.9, 0.15)
+
+
+def test_replays_that_could_not_be_done_are_counted_apart() -> None:
+    replays = [
+        Replay(True, None, "answer"), Replay(True, 2, "answer"), Replay(False, 2, "limit"),
+        Replay(error="broken"), Replay(False, 1, "limit"),
+    ]  # fmt: skip
+    control = Control.of(replays)
+    assert (control.replays, control.reproduced, control.same_score, control.failed) == (4, 1, 2, 1)
+    assert (control.differs, control.ended, control.error) == (2, "limit", "broken")
+    assert not control.reproducible
+    assert not Control.of([Replay(error="broken")]).reproducible
+    assert Control.of([Replay(True), Replay(False)]).reproducible

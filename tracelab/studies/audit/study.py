@@ -116,6 +116,10 @@ def _executed(
     """Re-execute what can be re-executed."""
     # Heavy: not to be paid for by whoever only lists studies.
 
+    # Heavy, and not to be paid for by whoever only lists studies.
+    from tracelab.stats.value_curve import fit
+    from tracelab.studies.audit.measure import Examiner
+
     chat = Chat(ctx.tokenizer)
     reruns = Reruns(ctx, chat, name, ctx.environment(name, ctx.options.timeout_s))
     examiner, found = Examiner(ctx, reruns, name), Findings()
