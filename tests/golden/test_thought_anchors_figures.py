@@ -7,7 +7,8 @@ from fractions import Fraction
 
 import pytest
 
-from tests.golden.anchors_data import HALF, needs_data, published
+from tests.golden.anchors_data import HALF, published
+from tests.shared import needs_shared
 from tracelab.studies.anchors.published.recipe import (
     GradedRollout,
     chunk_figures,
@@ -19,7 +20,7 @@ from tracelab.studies.anchors.published.recipe import (
     resampling_importances,
 )
 
-pytestmark = needs_data
+pytestmark = needs_shared
 
 
 def implied(chunk: dict[str, float], listed: int) -> int | None:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from tracelab.studies.audit.subject import Audit, Subject
 
 from benchmarks.audit import run as bench_audit
 from tests.studies.audit.audit_world import MODEL, Policy, auditor, world
@@ -15,7 +16,6 @@ from tracelab.environments.testbed import MarketWorld
 from tracelab.run.config import AuditConfig
 from tracelab.studies.audit.play import Played, play
 from tracelab.studies.audit.rerun import Launch, follows, same_messages
-from tracelab.studies.audit.subject import Audit, Subject
 
 TASKS = world(60, 5)
 
