@@ -49,6 +49,9 @@ demo: install ## install, resample the bundled model with vLLM under Ray, show w
 test: install ## the test suite, with real vLLM, Ray and DuckDB in it
 	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
+test-fast: install ## the tests without engines and long simulations, for the inner loop
+	@$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow and not engine" -q
+
 lint: install ## ruff, formatting and the purity of the core
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports
 
@@ -67,4 +70,4 @@ card: install ## measure every promise of the bundled model through vLLM, 8 minu
 clean: ## remove what was built and installed here (not tracelab-home)
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-.PHONY: help install demo test lint types bench testbed card clean
+.PHONY: help install demo test test-fast lint types bench testbed card clean

@@ -14,6 +14,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
 
+from tracelab.run.finish import Summary, run_row
+from tracelab.studies.anchors.inputs import sampling_of
+from tracelab.studies.audit.episodes import Episodes
+from tracelab.studies.audit.inputs import Source, grade_with, play_runs, read_runs, subjects_of
+from tracelab.studies.audit.results import Results, load
+from tracelab.studies.audit.subject import Audit
+
 from tracelab.core.errors import (
     ConfigError,
     ImportFormatError,
@@ -26,20 +33,14 @@ from tracelab.engines.http import BlockingPost
 from tracelab.environments import make_environment, require_safe
 from tracelab.grading.grader import Grader
 from tracelab.run.config import parse_config
-from tracelab.run.finish import Summary, run_row
 from tracelab.run.progress import RunProgress
 from tracelab.run.session import InterruptedRunError, Run
 from tracelab.sources.base import tell_rejects
 from tracelab.store.connect import open_writer
 from tracelab.store.journal import Journal
 from tracelab.store.load import load_run
-from tracelab.studies.anchors.inputs import sampling_of
-from tracelab.studies.audit.episodes import Episodes
-from tracelab.studies.audit.inputs import Source, grade_with, play_runs, read_runs, subjects_of
 from tracelab.studies.audit.opinions import known_opinions, opinions
 from tracelab.studies.audit.rerun import Chat, ChatTemplate, Rerunner
-from tracelab.studies.audit.results import Results, load
-from tracelab.studies.audit.subject import Audit
 
 RERUNS = "reruns.jsonl"
 

@@ -15,23 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from duckdb import DuckDBPyConnection
-
-from tracelab.core.errors import PlanError, TracelabError
-from tracelab.core.item import ModelRef
-from tracelab.core.rows import ItemRow
-from tracelab.engines.base import Tokenizer
-from tracelab.engines.http import BlockingPost
-from tracelab.grading.grader import Grader
-from tracelab.run.config import RunConfig, parse_config
 from tracelab.run.finish import Summary, finish, leave, run_row
-from tracelab.run.loader import Loader
-from tracelab.run.progress import RunProgress
-from tracelab.run.session import InterruptedRunError, Run
-from tracelab.sources.base import tell_rejects
-from tracelab.store.home import GRADES
-from tracelab.store.journal import Journal, deduplicated
-from tracelab.store.load import RejectRow, load_items, load_run, load_traces
-from tracelab.studies.anchors import force
 from tracelab.studies.anchors.estimates import annotator, estimate
 from tracelab.studies.anchors.inputs import (
     answer_questions,
@@ -41,9 +25,25 @@ from tracelab.studies.anchors.inputs import (
     score_traces,
 )
 from tracelab.studies.anchors.inside import asked, look_inside, merged, read
+from tracelab.studies.anchors.subject import FORCE, RolloutSink, Study
+
+from tracelab.core.errors import PlanError, TracelabError
+from tracelab.core.item import ModelRef
+from tracelab.core.rows import ItemRow
+from tracelab.engines.base import Tokenizer
+from tracelab.engines.http import BlockingPost
+from tracelab.grading.grader import Grader
+from tracelab.run.config import RunConfig, parse_config
+from tracelab.run.loader import Loader
+from tracelab.run.progress import RunProgress
+from tracelab.run.session import InterruptedRunError, Run
+from tracelab.sources.base import tell_rejects
+from tracelab.store.home import GRADES
+from tracelab.store.journal import Journal, deduplicated
+from tracelab.store.load import RejectRow, load_items, load_run, load_traces
+from tracelab.studies.anchors import force
 from tracelab.studies.anchors.resample import Planned
 from tracelab.studies.anchors.rounds import Rounds
-from tracelab.studies.anchors.subject import FORCE, RolloutSink, Study
 
 
 def rounds(config: RunConfig, studies: Sequence[Study], model: ModelRef) -> Rounds:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import duckdb
 import pytest
+from tracelab.studies.cite.parts import Cut
 
 from tests.view import world
 from tracelab.core.trace import Trace
@@ -15,7 +16,6 @@ from tracelab.sources import SOURCES, read
 from tracelab.sources.context import ContextRecord, read_contexts
 from tracelab.store.connect import open_reader, open_writer, sql_dir
 from tracelab.store.query import query
-from tracelab.studies.cite.parts import Cut
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"

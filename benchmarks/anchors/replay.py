@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
+from tracelab.studies.anchors.subject import Study
 
 from benchmarks.anchors.reference import Reference, consequential, is_filler
 from benchmarks.separation import auc
@@ -24,7 +25,6 @@ from tracelab.core.item import ModelRef, Rollout, Sampling
 from tracelab.run.config import ResampleConfig
 from tracelab.studies.anchors import pooled, resample
 from tracelab.studies.anchors.rounds import Rounds, count, fit_prior
-from tracelab.studies.anchors.subject import Study
 
 PUBLISHED = 100
 """Rollouts a boundary in the published recipe."""

@@ -10,6 +10,8 @@ from dataclasses import asdict
 from typing import Any
 
 import click
+from tracelab.studies.anchors.inputs import sampling_of
+from tracelab.studies.anchors.subject import Nowhere, RolloutSink, Study
 
 from benchmarks.anchors import reference, replay
 from benchmarks.anchors.replay import PUBLISHED, Curve, Pool
@@ -20,8 +22,6 @@ from tracelab.grading.grader import Grader
 from tracelab.run.config import RunConfig, parse_config
 from tracelab.store.home import Home
 from tracelab.store.journal import Journal, deduplicated
-from tracelab.studies.anchors.inputs import sampling_of
-from tracelab.studies.anchors.subject import Nowhere, RolloutSink, Study
 from tracelab.view.output import print_table
 
 RUN = "bench-anchors"

@@ -28,8 +28,9 @@ def context_scale(
       python -m benchmarks context-scale --part long
       python -m benchmarks context-scale --part batch --contexts 1000
     """
-    from benchmarks.cite.scale import batch, long_one
     from tracelab.run.runs import hush_transformers
+
+    from benchmarks.cite.scale import batch, long_one
 
     hush_transformers()
     if part == "long":

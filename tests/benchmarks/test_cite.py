@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from tracelab.studies.cite.ablate import attribute
 
 from benchmarks.__main__ import main
 from benchmarks.cite import cover, peer, quality, run, speed, truth
@@ -20,14 +21,8 @@ from tests.golden.peer_masks import published
 from tracelab.core.errors import ConfigError
 from tracelab.stats.lasso import context_cite
 from tracelab.stats.masks import bernoulli
-from tracelab.studies.cite.ablate import attribute
 from tracelab.testbed import problems
 from tracelab.testbed.chain import write
-
-needs_peer = pytest.mark.skipif(
-    importlib.util.find_spec("context_cite") is None,
-    reason=f"the package context-cite is not installed ({peer.INSTALL})",
-)
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +37,6 @@ def two_sentences(case: Case) -> list[tuple[int, int]]:
     return [(0, end), (0, len(case.response))]
 
 
-@needs_peer
 def test_the_package_and_tracelab_give_one_model_the_same_weights(worker: Worker) -> None:
     """End to end: their prompts, tokens, passes and solver against ours, on their masks."""
     (problem,) = problems(1, 71, missing=False, hinted=False)
@@ -66,7 +60,6 @@ def test_the_package_and_tracelab_give_one_model_the_same_weights(worker: Worker
     assert np.abs(theirs[1]).max() > 5
 
 
-@needs_peer
 def test_loading_the_package_leaves_no_stub_behind() -> None:
     made = peer.load()
     for name in ("nltk", "spacy", "spacy.lang.en", "datasets", "tqdm.auto", "context_cite"):
@@ -203,7 +196,6 @@ def test_a_method_that_is_behind_is_named() -> None:
     assert run._summary(same)["cells_behind_context_cite"] == []
 
 
-@needs_peer
 def test_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
     tiny = run.Sizes(1, 1, 0, 0, 1, 1, 0, {20: 1})
     monkeypatch.setattr(run, "QUICK", tiny)

@@ -23,8 +23,8 @@ from tracelab.store.connect import open_reader
 from tracelab.store.journal import read_observations
 from tracelab.store.query import check
 
-pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
-DEADLINE_S = 240
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(3600)]
+DEADLINE_S = 900  # a guard against waiting for ever, not a measure of speed
 CONFIG = """
 name = "chaos"
 source = "testbed"
@@ -52,7 +52,7 @@ def until(condition: Callable[[], object], what: str, deadline_s: float = DEADLI
     """Wait for a condition of the outside world."""
     end, pause = time.monotonic() + deadline_s, threading.Event()
     while not condition():
-        assert time.monotonic() < end, f"waited in vain for {what}"
+        assert time.monotonic() < end, f"{what}: not after {deadline_s:.0f} s"
         pause.wait(0.05)
 
 
@@ -141,7 +141,7 @@ def test_nothing_is_lost_or_doubled_and_nothing_is_left(start, home: Path) -> No
     assert first.named("raylet"), "a real Ray runs"
     os.kill(first.process.pid, signal.SIGKILL)
     first.process.communicate()
-    until(lambda: not first.left(), "the driver's processes to end", 60)
+    until(lambda: not first.left(), "the driver's processes to end")
     kept = durable(home)
     assert set(kept.values()) == {1}
 
@@ -151,7 +151,7 @@ def test_nothing_is_lost_or_doubled_and_nothing_is_left(start, home: Path) -> No
     engines = [p for p in worker.children(recursive=True) if "VLLM" in p.name()]
     assert engines
     worker.kill()
-    until(lambda: not any(p.is_running() for p in engines), "the dead worker's engine to end", 60)
+    until(lambda: not any(p.is_running() for p in engines), "the dead worker's engine to end")
     until(grown(second, home, 100), "rollouts after the Ray worker was killed")
     [engine] = second.named("VLLM::EngineCore")
     engine.kill()
@@ -160,7 +160,7 @@ def test_nothing_is_lost_or_doubled_and_nothing_is_left(start, home: Path) -> No
     assert second.process.returncode == 0, said
     assert said.count("an engine died") == 2
     assert "Traceback" not in said
-    until(lambda: not second.left(), "the run's processes to end", 60)
+    until(lambda: not second.left(), "the run's processes to end")
 
     done = durable(home)
     assert set(done.values()) == {1}
@@ -185,6 +185,6 @@ def test_the_first_interrupt_drains_and_the_same_command_continues(start, home: 
     assert first.process.returncode == 130, said
     assert "The same command continues" in said
     assert "Traceback" not in said
-    until(lambda: not first.left(), "the run's processes to end", 60)
+    until(lambda: not first.left(), "the run's processes to end")
     kept = durable(home)
     assert set(kept.values()) == {1}

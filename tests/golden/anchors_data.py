@@ -3,24 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import pytest
+from tests.shared import thought_anchors
 
-SHARED = Path(os.environ.get("TRACELAB_SHARED", Path(__file__).parents[2].parent / "shared"))
-FOLDERS = sorted(
-    p.parent
-    for p in (SHARED / "data/thought_anchors").rglob("base_solution.json")
-    if (p.parent / "problem.json").is_file()
-)
+FOLDERS = thought_anchors()
 # Exact counts below hold for the half that is present here; rates hold for any traces of the kind.
 HALF = len(FOLDERS) == 20 and {p.parts[-3] for p in FOLDERS} == {"deepseek-r1-distill-llama-8b"}
-
-needs_data = pytest.mark.skipif(not FOLDERS, reason="the published data is not on this machine")
 
 
 @dataclass(frozen=True)
@@ -38,6 +30,7 @@ class Published:
 def published() -> list[Published]:
     traces = []
     for folder in FOLDERS:
+        matrix = folder / "step_importance.json"
         resampled = _read(folder / "chunks_resampled.json")
         chunks = _read(folder / "chunks_labeled.json")
         traces.append(
@@ -47,7 +40,7 @@ def published() -> list[Published]:
                 base=_read(folder / "base_solution.json"),
                 chunks=chunks,
                 resampled=[resampled.get(str(c["chunk_idx"]), []) for c in chunks],
-                matrix=_read(folder / "step_importance.json"),
+                matrix=_read(matrix) if matrix.is_file() else None,
                 summary=_read(folder / "summary.json"),
             )
         )
@@ -55,4 +48,4 @@ def published() -> list[Published]:
 
 
 def _read(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    return json.loads(path.read_text(encoding="utf-8"))

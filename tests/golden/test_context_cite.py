@@ -16,15 +16,10 @@ from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
+from tracelab.studies.cite.ablate import TokenRange, attribute
 
 from tests.golden.peer_masks import published
 from tracelab.core.unit import Unit
-from tracelab.studies.cite.ablate import TokenRange, attribute
-
-pytestmark = pytest.mark.skipif(
-    importlib.util.find_spec("context_cite") is None,
-    reason="the package context-cite is not installed (pip install --no-deps context-cite==0.0.4)",
-)
 
 TOKENS, VOCABULARY = 12, 40
 

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from pathlib import Path
 
 import pytest
 
+from tests.shared import needs_shared, thought_anchors
 from tracelab.text.segment import reasoning_range, segment, thought_anchors_chunks
 
-SHARED = Path(os.environ.get("TRACELAB_SHARED", Path(__file__).parents[2].parent / "shared"))
-FOLDERS = sorted(p.parent for p in (SHARED / "data/thought_anchors").rglob("base_solution.json"))
+FOLDERS = thought_anchors()
 FORMULA = re.compile(
     r"\\\[.*?\\\]|\\\(.*?\\\)|\$\$.*?\$\$|(?<!\$)\$(?!\$)[^$\n]+\$|\\boxed\{[^{}]*\}", re.DOTALL
 )
 
-pytestmark = pytest.mark.skipif(not FOLDERS, reason="the published data is not on this machine")
+pytestmark = needs_shared
 
 
 def read(folder: Path) -> tuple[str, str, list[str]]:

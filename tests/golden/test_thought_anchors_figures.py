@@ -7,9 +7,10 @@ from fractions import Fraction
 
 import pytest
 
-from tests.golden.anchors_data import HALF, needs_data, published
+from tests.golden.anchors_data import HALF, published
 from tests.golden.published_grades import first_boxed, is_correct
 from tests.golden.published_summary import implied_rollouts
+from tests.shared import needs_shared
 from tracelab.studies.anchors.published.figures import (
     GradedRollout,
     chunk_figures,
@@ -18,7 +19,7 @@ from tracelab.studies.anchors.published.figures import (
     resampling_importances,
 )
 
-pytestmark = needs_data
+pytestmark = needs_shared
 
 
 def implied(chunk: dict[str, float], listed: int) -> int | None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.golden.anchors_data import HALF, needs_data, published
+from tests.golden.anchors_data import HALF, published
 from tests.golden.published_summary import converged_from, figure_means, summarize
+from tests.shared import needs_shared
 
-pytestmark = needs_data
+pytestmark = needs_shared
 
 
 def test_g5_summaries() -> None:

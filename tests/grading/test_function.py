@@ -132,8 +132,9 @@ def test_without_a_reference_its_answer_is_compared_with_its_own(grader: Grader)
 
 
 def test_hanging_or_dying_costs_one_grade(folder: Path) -> None:
-    with Grader(config(timeout_s=0.5, workers=1)) as grader:
-        assert grade(grader, "hang").detail == ("`user_outcomes:outcome` took longer than 0.5 s.")
+    # The limit holds for the calls that answer, too: generous for a busy machine.
+    with Grader(config(timeout_s=3, workers=1)) as grader:
+        assert grade(grader, "hang").detail == "`user_outcomes:outcome` took longer than 3 s."
         assert grade(grader, "trace", "mine").reward == 1
         assert grade(grader, "die").detail == "`user_outcomes:outcome` ended the grading process."
         assert grade(grader, "trace", "mine").reward == 1

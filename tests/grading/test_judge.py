@@ -296,7 +296,7 @@ def test_lasting_trouble_is_ungraded_and_counted(
 @pytest.mark.parametrize("step", [silence, drip])
 def test_a_slow_judge_is_a_timeout(server: Server, step: Any) -> None:
     server.script = [step, says(GOOD)]
-    with judge(server, timeout_s=0.3) as grader:
+    with judge(server, timeout_s=3) as grader:
         assert grade(grader).reward == 1
         assert grader.retried == {"timeout": 1}
 

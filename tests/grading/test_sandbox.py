@@ -16,7 +16,7 @@ import pytest
 
 from tracelab.grading.sandbox import BrokenTestsError, Limits, SandboxError, Verdict, run_tests
 
-LIMITS = Limits(wall_s=20, cpu_seconds=3, memory_mb=256, processes=4, disk_mb=4)
+LIMITS = Limits(wall_s=60, cpu_seconds=10, memory_mb=256, processes=4, disk_mb=4)
 RIGHT = "def f(x): return x * x"
 TESTS = "assert f(2) == 4"
 
@@ -86,7 +86,7 @@ def test_infinite_loop_ends_with_its_cpu_seconds() -> None:
 
 
 def test_sleeping_ends_with_the_wall_clock() -> None:
-    assert answer("import time; time.sleep(1e6)", limits=replace(LIMITS, wall_s=1.5)) == "timeout"
+    assert answer("import time; time.sleep(1e6)", limits=replace(LIMITS, wall_s=5)) == "timeout"
 
 
 def test_fork_bomb_is_bounded() -> None:
@@ -118,7 +118,7 @@ while True:
         pass
 """
     with ThreadPoolExecutor(1) as pool:
-        ended = pool.submit(answer, bomb, TESTS, replace(LIMITS, wall_s=3, cpu_seconds=9))
+        ended = pool.submit(answer, bomb, TESTS, replace(LIMITS, wall_s=6, cpu_seconds=30))
         most, tick = 0, threading.Event()
         while not ended.done():
             most = max(most, _running(mark))
@@ -206,7 +206,7 @@ def test_closing_every_descriptor() -> None:
     assert answer("import os; os.close(1)\n" + RIGHT) == "pass"
     assert answer("import os; os.closerange(0, 64)\n" + RIGHT) == "error:Exited"
     loop = "import os; os.closerange(0, 64)\nwhile True: pass"
-    assert answer(loop, limits=replace(LIMITS, wall_s=2)) == "timeout"
+    assert answer(loop, limits=replace(LIMITS, wall_s=5, cpu_seconds=30)) == "timeout"
 
 
 def test_no_network_not_even_our_own_ports(tmp_path: Path) -> None:
@@ -257,7 +257,7 @@ def test_a_sandbox_that_cannot_be_built_says_nothing_about_the_code() -> None:
 
 ORPHAN = """
 import os, signal, sys, threading
-from tracelab.outcomes.sandbox import Limits, run_tests
+from tracelab.grading.sandbox import Limits, run_tests
 wait = lambda: run_tests("import time; time.sleep(1e6)", "", Limits(wall_s=1e6))
 threading.Thread(target=wait, daemon=True).start()
 sys.stdin.read()

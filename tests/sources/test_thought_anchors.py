@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.shared import needs_shared, shared
 from tracelab.core.seam import Reject
 from tracelab.core.trace import Trace
 from tracelab.sources import read
 
-SHARED = Path(os.environ.get("TRACELAB_SHARED", Path(__file__).parents[2].parent / "shared"))
-DATA = SHARED / "data" / "thought_anchors"
-published = pytest.mark.skipif(
-    not DATA.is_dir(), reason="the published data is not on this machine"
-)
+DATA = shared("data/thought_anchors")
 
 BASE = {
     "prompt": "Solve 2 + 2.\n<think>\n",
@@ -135,7 +131,7 @@ def test_the_same_problem_twice(tmp_path: Path) -> None:
     assert "Duplicate of" in reject.reason
 
 
-@published
+@needs_shared
 def test_the_published_data() -> None:
     traces = [t for t in read(DATA) if isinstance(t, Trace)]
     assert len(traces) == 20
@@ -157,7 +153,7 @@ def test_the_published_data() -> None:
     assert corrupt == {"correct/problem_6596": 115, "incorrect/problem_4164": 162}
 
 
-@published
+@needs_shared
 def test_one_published_folder_is_the_same_trace_as_in_the_tree() -> None:
     everything = {t.name: t for t in read(DATA) if isinstance(t, Trace)}
     folder = DATA / "deepseek-r1-distill-llama-8b" / "correct_base_solution" / "problem_330"

@@ -347,8 +347,8 @@ def test_full_disk_keeps_what_was_there(path: Path) -> None:
     limit = path.stat().st_size + 300_000
     code = """
 import resource, sys
-from tracelab.warehouse import open_writer
-from tracelab.errors import WarehouseError
+from tracelab.store.connect import open_writer
+from tracelab.core.errors import WarehouseError
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]),) * 2)
 try:
     with open_writer(sys.argv[1]) as con:

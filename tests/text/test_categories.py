@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.golden.anchors_data import HALF, needs_data, published
+from tests.golden.anchors_data import HALF, published
+from tests.shared import needs_shared
 from tracelab.text.categories import (
     CATEGORIES,
     LABELS_SCHEMA,
@@ -60,7 +61,7 @@ def test_rules_have_names_of_their_own_and_known_categories() -> None:
     assert {r.category for r in RULES} == set(CATEGORIES) - {"unknown"}
 
 
-@needs_data
+@needs_shared
 def test_agreement_with_the_published_labels() -> None:
     pairs: list[tuple[str, str]] = []
     for trace in published():

@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 
 from tracelab.core.errors import PlanError
 from tracelab.core.messages import definitions, plain
-from tracelab.core.seam import ENDED, Environment, EnvironmentFailure, MakeEnvironment, State
+from tracelab.core.seam import ENDED, EnvironmentFailure, MakeEnvironment, State
 
 Grade = Callable[[str, str], float | None]
 """Reward of a final text, given the reference; None when it cannot be graded."""

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Sequence
 from math import isclose
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.shared import needs_shared, shared
 from tracelab.core.episode import Episode, Label, Step
 from tracelab.core.seam import Reject
 from tracelab.sources import read
 from tracelab.studies.audit.opinions.floors import FLOORS, Guess, error_rule
 from tracelab.studies.audit.opinions.scoring import score_guess, summarise
 
-SHARED = Path(os.environ.get("TRACELAB_SHARED", Path(__file__).parents[3].parent / "shared"))
-DATA = SHARED / "data/who_and_when"
-real = pytest.mark.skipif(not DATA.is_dir(), reason="the published data is not on this machine")
+DATA = shared("data/who_and_when")
+real = needs_shared
 
 
 def run(*steps: str, label: int | None = None) -> Episode:

@@ -14,6 +14,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tracelab.studies.cite.explain import Explained, explain
+from tracelab.studies.cite.explain import test as tested
+from tracelab.studies.cite.looker import Looker
+from tracelab.studies.cite.parts import Document, from_documents
+from tracelab.studies.cite.probes import ProbeSink
+from tracelab.studies.cite.subject import ContextStudy
 
 from tracelab.core.errors import PlanError
 from tracelab.core.item import Item, Observation
@@ -26,12 +32,6 @@ from tracelab.sources.context import ContextRecord, record_of
 from tracelab.sources.context_testbed import contexts
 from tracelab.stats.held_out import auc
 from tracelab.studies.cite.attribution import Attribution, cut_of
-from tracelab.studies.cite.explain import Explained, explain
-from tracelab.studies.cite.explain import test as tested
-from tracelab.studies.cite.looker import Looker
-from tracelab.studies.cite.parts import Document, from_documents
-from tracelab.studies.cite.probes import ProbeSink
-from tracelab.studies.cite.subject import ContextStudy
 from tracelab.studies.cite.targets import parse_targets
 
 tested.__test__ = False  # a function of the product, not one of pytest's
