@@ -23,7 +23,8 @@ from tracelab.run.config import load_config
 from tracelab.run.runs import run_config
 from tracelab.store.connect import open_reader
 from tracelab.store.home import Home
-from tracelab.view.output import clean, signed
+from tracelab.text.clean import clean
+from tracelab.view.output import signed
 
 RUN = "demo"
 
