@@ -57,7 +57,7 @@ COMMON = {
 
 _NAMES: Mapping[str, Names] = {
     "engine.kind": lambda: ENGINES,
-    "source_options.format": lambda: ["auto", *SOURCES, "questions"],
+    "source_options.format": lambda: ["auto", *SOURCES],
 }
 _LIMIT, _PROBLEMS = "source_options.limit", "source_options.problems"
 

@@ -17,9 +17,9 @@ from tracelab.view.report.selection import find_run
 AnyResult = sentences.AnchorsResult | spans.CiteResult | steps.AuditResult
 
 _OPEN: dict[str, Callable[[DuckDBPyConnection, str, Path], AnyResult]] = {
-    "thought_anchors": sentences.opened,
-    "context_attribution": spans.opened,
-    "failure_audit": steps.opened,
+    "anchors": sentences.opened,
+    "cite": spans.opened,
+    "audit": steps.opened,
 }
 
 
@@ -41,9 +41,9 @@ def open_run(run: str | None = None, home: str | Path | None = None) -> AnyResul
         if run_id is None:
             what = "no run yet" if run is None else f"no run {run!r}"
             raise QueryError(f"{at.database} has {what}: `tracelab query runs` lists them")
-        pipeline = con.execute(
-            "SELECT pipeline FROM run_provenance WHERE run_id = $run", {"run": run_id}
+        study = con.execute(
+            "SELECT study FROM run_provenance WHERE run_id = $run", {"run": run_id}
         ).fetchall()[0][0]
-        if pipeline not in _OPEN:
+        if study not in _OPEN:
             raise QueryError(f"run {run_id!r} is no study: it was made by `tracelab ingest`")
-        return _OPEN[pipeline](con, run_id, at.path)
+        return _OPEN[study](con, run_id, at.path)
