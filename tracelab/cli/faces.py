@@ -9,16 +9,18 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
 from tracelab.core.errors import ConfigError
 from tracelab.core.study import STUDIES
-from tracelab.run.config import RunConfig
-from tracelab.run.execute import Summary
 from tracelab.store.home import Home
 from tracelab.view.keys import replicating
+
+if TYPE_CHECKING:
+    from tracelab.run.config import RunConfig
+    from tracelab.run.execute import Summary
 
 _FEW = 3
 """Records that are shown one by one; more become a table."""

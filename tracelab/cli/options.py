@@ -24,11 +24,11 @@ from tracelab.view.keys import Key
 _UNITS = {"": 1, "k": 1_000, "m": 1_000_000, "g": 1_000_000_000}
 _BOUNDS = {"ge": ("min", False), "gt": ("min", True), "le": ("max", False), "lt": ("max", True)}
 _METAVARS = {
-    "model": "DIR", "engine": "NAME", "endpoint": "URL", "judge_endpoint": "URL",
-    "api_key_env": "VAR", "judge_api_key_env": "VAR", "environment": "SPEC", "format": "NAME",
+    "model": "DIR", "endpoint": "URL", "judge_endpoint": "URL", "api_key_env": "VAR",
+    "judge_api_key_env": "VAR", "environment": "SPEC",
 }  # fmt: skip
 _HELP_CHARS = 240
-_SHOWN_DEFAULT = re.compile(r"[\w.,/:+-]{1,32}")
+_WORD = re.compile(r"[\w.,/:+-]{1,32}")
 
 
 class Amount(click.ParamType[int]):
@@ -67,12 +67,13 @@ class Toml(click.ParamType[Any]):
 class KeyOption(click.Option):
     """An option that sets one key of a config."""
 
-    def __init__(self, key: Key, *, bare: bool = False) -> None:
+    def __init__(self, key: Key, *, bare: bool = False, otherwise: str = "") -> None:
         """Make it.
 
         Args:
             key: What it sets.
             bare: Without a default: something else says what holds when it is not given.
+            otherwise: What that is, in words.
         """
         self.key = key
         kind, many = _kind(key)
@@ -90,8 +91,8 @@ class KeyOption(click.Option):
             attrs["metavar"] = _METAVARS.get(key.keyword, "NAME" if key.names and many else None)
         super().__init__(
             [*names, key.keyword],
-            help=summary(key.info.description or "") + _listed(key),
-            show_default=False if bare else _shown(default, kind),
+            help=summary(key.info.description or "") + _listed(key) + _told(default, otherwise),
+            show_default=not _told(default, otherwise) and default not in (None, ()),
             required=key.required and not bare,
             **attrs,
         )
@@ -144,7 +145,7 @@ def summary(text: str) -> str:
         if len(shown) + len(sentence) >= _HELP_CHARS:
             break
         shown += f" {sentence}"
-    return shown if shown.endswith((".", ")")) else shown.rstrip(";") + "."
+    return shown if shown.endswith((".", ")", "?")) else shown.rstrip(";") + "."
 
 
 def _listed(key: Key) -> str:
@@ -154,13 +155,13 @@ def _listed(key: Key) -> str:
     return f" Repeatable: {', '.join(key.names())}."
 
 
-def _shown(default: Any, kind: Any) -> bool | str:
-    """How a default is shown: as click does, or as JSON where it is no word."""
-    if default is None or default == ():
-        return False
-    if kind is bool or not isinstance(default, str) or _SHOWN_DEFAULT.fullmatch(default):
-        return True
-    return json.dumps(default, ensure_ascii=False)
+def _told(default: Any, otherwise: str) -> str:
+    """A default in words, where click would not show it as it is typed."""
+    if otherwise:
+        return f" [default: {otherwise}]"
+    if isinstance(default, str) and not _WORD.fullmatch(default):
+        return f" [default: {json.dumps(default, ensure_ascii=False)}]"
+    return ""
 
 
 def given(ctx: click.Context) -> dict[str, Any]:
@@ -178,7 +179,7 @@ def given(ctx: click.Context) -> dict[str, Any]:
 def in_options(error: ConfigError, options: Iterable[click.Parameter]) -> ConfigError:
     """An error about config keys that tells of the options that set them."""
     flags: Mapping[str, str] = {
-        o.key.path: o.opts[0] for o in options if isinstance(o, KeyOption) and "_" not in o.opts[0]
+        o.key.path: o.opts[0] for o in options if isinstance(o, KeyOption)
     }
 
     def named(match: re.Match[str]) -> str:

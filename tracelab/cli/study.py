@@ -76,12 +76,15 @@ def command_of(study: str) -> click.Command:
                 raise in_options(e, ctx.command.params) from None
             sys.exit(do(config, home, options, shown=True))
 
-    own = {k.path for k in keys_of(study).values() if k.path.startswith(f"{study}.")}
-    keys = [KeyOption(k) for k in keys_of(study).values()]
-    mine: list[click.Parameter] = [o for o in keys if o.key.path in own]
-    common: list[click.Parameter] = [o for o in keys if o.key.path not in own]
+    name_is = manners_of(study).name_is
+    keys = [
+        KeyOption(k, otherwise=name_is if k.path == "name" else "") for k in keys_of(study).values()
+    ]
+    model = [o for o in keys if o.key.path == "model"]
+    own = [o for o in keys if o.key.path.startswith(f"{study}.")]
+    common = [o for o in keys if o not in own and o not in model]
     argument, *rest = command.params
-    command.params = [argument, *mine, *face.options(), *common, *rest]
+    command.params = [argument, *model, *own, *face.options(), *common, *rest]
     return command
 
 

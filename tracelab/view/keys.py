@@ -92,15 +92,15 @@ class Manners:
     Attributes:
         defaults: Config keys that begin with another value.
         aliases: Other keywords of config keys; one that every run has is then not offered.
-        besides: Config keys that are lists, and what is always in them.
         named: Name of a run over a file; None names it after all that determines its numbers.
+        name_is: That in words.
         in_process: Whether one small engine runs in this process rather than in a worker.
     """
 
     defaults: Mapping[str, Any] = field(default_factory=dict)
     aliases: Mapping[str, str] = field(default_factory=dict)
-    besides: Mapping[str, Sequence[str]] = field(default_factory=dict)
     named: Callable[[str], str] | None = None
+    name_is: str = "the study's, and a hash of what determines its numbers"
     in_process: bool = False
 
 
@@ -110,7 +110,7 @@ def _after_file(source: str) -> str:
 
 
 MANNERS: Mapping[str, Manners] = {
-    "anchors": Manners(named=_after_file),
+    "anchors": Manners(named=_after_file, name_is="the file's"),
     "cite": Manners(
         defaults={
             "engine.kind": "transformers",
@@ -118,7 +118,6 @@ MANNERS: Mapping[str, Manners] = {
             "sampling.temperature": 0.0,
             "cite.top_k": [1],
         },
-        besides={"cite.methods": ["ablate"]},
         in_process=True,
     ),
     "audit": Manners(
@@ -130,6 +129,7 @@ MANNERS: Mapping[str, Manners] = {
             "max_requests": "audit.judge.max_requests",
         },
         named=lambda source: "audit",
+        name_is="audit",
     ),
 }
 """By study; one that is not here has none."""
@@ -240,9 +240,6 @@ def config_of(
     """
     manners = manners_of(study)
     values = {**manners.defaults, **given}
-    for path, always in manners.besides.items():
-        if path in given:
-            values[path] = [*dict.fromkeys([*always, *given[path]])]
     if source == TESTBED and _LIMIT in values:
         values.setdefault(_PROBLEMS, values[_LIMIT])
     data: dict[str, Any] = {"study": study, "source": source}
