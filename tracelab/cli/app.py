@@ -108,7 +108,9 @@ def ingest(
     """
     from tracelab.run.ingest import ingest_paths
 
-    rejected = ingest_paths(paths, form, name, segmenter, Home.at(home))
+    rejected = ingest_paths(
+        paths, form, name, segmenter, Home.at(home), lambda line: click.echo(clean(line), err=True)
+    )
     sys.exit(EXIT_ERRORS if rejected > max_error_rate else 0)
 
 

@@ -25,7 +25,7 @@ _UNITS = {"": 1, "k": 1_000, "m": 1_000_000, "g": 1_000_000_000}
 _BOUNDS = {"ge": ("min", False), "gt": ("min", True), "le": ("max", False), "lt": ("max", True)}
 _METAVARS = {
     "model": "DIR", "endpoint": "URL", "judge_endpoint": "URL", "api_key_env": "VAR",
-    "judge_api_key_env": "VAR", "environment": "SPEC",
+    "judge_api_key_env": "VAR", "environment": "SPEC", "format": "NAME",
 }  # fmt: skip
 _HELP_CHARS = 240
 _WORD = re.compile(r"[\w.,/:+-]{1,32}")
@@ -150,9 +150,9 @@ def summary(text: str) -> str:
 
 def _listed(key: Key) -> str:
     """The names a key may have, where click does not list them itself."""
-    if key.names is None or not _kind(key)[1]:
+    if key.names is None or not (many := _kind(key)[1]) and key.keyword not in _METAVARS:
         return ""
-    return f" Repeatable: {', '.join(key.names())}."
+    return f" {'Repeatable' if many else 'One of'}: {', '.join(key.names())}."
 
 
 def _told(default: Any, otherwise: str) -> str:
@@ -178,9 +178,7 @@ def given(ctx: click.Context) -> dict[str, Any]:
 
 def in_options(error: ConfigError, options: Iterable[click.Parameter]) -> ConfigError:
     """An error about config keys that tells of the options that set them."""
-    flags: Mapping[str, str] = {
-        o.key.path: o.opts[0] for o in options if isinstance(o, KeyOption)
-    }
+    flags: Mapping[str, str] = {o.key.path: o.opts[0] for o in options if isinstance(o, KeyOption)}
 
     def named(match: re.Match[str]) -> str:
         flag = flags.get(match[1])

@@ -62,7 +62,7 @@ def command_of(study: str) -> click.Command:
     @home_option
     @click.pass_context
     @guarded
-    def command(ctx: click.Context, source: tuple[str, ...], **options: Any) -> None:
+    def command(ctx: click.Context, /, source: tuple[str, ...], **options: Any) -> None:
         values = face.refine(given(ctx), options)
         home = Home.at(options["home"])
         with _placed(source, study, home, keep=not options["dry_run"]) as (path, in_memory):
@@ -188,7 +188,7 @@ def run_command(study: str | None = None) -> click.Command:
     @home_option
     @click.pass_context
     @guarded
-    def run(ctx: click.Context, config: Path, **options: Any) -> None:
+    def run(ctx: click.Context, /, config: Path, **options: Any) -> None:
         from tracelab.run.config import load_config
 
         try:

@@ -314,7 +314,7 @@ def speaks(study: str) -> Callable[[F], F]:
         )
         vars(function)["__signature__"] = inspect.Signature([*plain, *added])
         function.__doc__ = (function.__doc__ or "").replace(
-            "{options}", textwrap.indent(described, " " * 8).strip()
+            "{options}", textwrap.indent(described, " " * 12).strip()
         )
         return function
 

@@ -196,7 +196,8 @@ def cite(
         retry_errors: Ask again for what failed.
         quiet: No progress on stderr.
         home: Where results live; default `TRACELAB_HOME` or `./tracelab-home`.
-        {options}
+        options: The study's own options, and what every run can be asked:
+            {options}
 
     Raises:
         TracelabError: An option, the model or all of the data cannot be used, or the engine cannot

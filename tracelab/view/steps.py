@@ -113,7 +113,8 @@ def audit(
         retry_errors: Ask again for what failed.
         quiet: No progress on stderr.
         home: Where results live; default `TRACELAB_HOME` or `./tracelab-home`.
-        {options}
+        options: The study's own options, and what every run can be asked:
+            {options}
 
     Raises:
         TracelabError: There is neither an environment nor an opinion, something given cannot be
