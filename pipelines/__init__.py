@@ -1,1 +1,1 @@
-"""Recipes: each wires sources, a method and the warehouse into one study."""
+"""Recipes: `python -m pipelines.NAME CONFIG` runs a config of one study."""

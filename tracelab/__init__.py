@@ -5,8 +5,9 @@
     found = tracelab.anchors({"prompt": "…", "response": "…"}, model="DIR")
     found.to_df()
 
-`anchors`, `cite` and `audit` do what the commands of these names do; `open_run` opens what an
-earlier run found. They are imported when they are used: `import tracelab` stays light.
+`anchors`, `cite` and `audit` do what the commands of these names do, `run_config` what `tracelab
+run` does (`tracelab.run` is a package); `open_run` opens what an earlier run found. They are
+imported when they are used: `import tracelab` stays light.
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tracelab.core.errors import TracelabError
-    from tracelab.view.api import anchors, audit, cite, open_run
+    from tracelab.view.api import anchors, audit, cite, open_run, run_config
 
 __version__ = "0.1.0"
 
-__all__ = ["TracelabError", "__version__", "anchors", "audit", "cite", "open_run"]
+__all__ = ["TracelabError", "__version__", "anchors", "audit", "cite", "open_run", "run_config"]
 
 
 def __getattr__(name: str) -> Any:

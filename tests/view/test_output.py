@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.helpers import invoke
-from tracelab.view.output import clean, print_arrow, print_table
+from tracelab.text.clean import clean
+from tracelab.view.output import print_arrow, print_table
 
 HOSTILE = "a\x1b[31mred\x07\x9b2J\u202eevil\u2066\x7f\r\nforged\u2028line\x00end"
 """Colours, a bell, an 8-bit control sequence, reversed text, forged lines."""

@@ -12,20 +12,44 @@ from pathlib import Path
 import click
 
 from tracelab import __version__
-from tracelab.cli.anchors import anchors
-from tracelab.cli.audit_run import audit
-from tracelab.cli.completion import completion, config_names, query_names
-from tracelab.cli.context import cite, grounding
+from tracelab.cli.completion import completion, query_names
+from tracelab.cli.grounding import grounding
 from tracelab.cli.label import label
 from tracelab.cli.report import report, show
 from tracelab.cli.score_judges import score_judges
 from tracelab.cli.support import EXIT_ERRORS, format_options, guarded, home_option
 from tracelab.store.home import Home
+from tracelab.text.clean import clean
 
 HELP = ["-h", "--help"]
 
 
-@click.group(context_settings={"help_option_names": HELP})
+class _Verbs(click.Group):
+    """All commands; those of studies, and `run`, are made when somebody asks for them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Every command, also those of studies of other packages."""
+        from tracelab.core.study import STUDIES
+
+        return sorted({*super().list_commands(ctx), "run", *STUDIES})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of a name."""
+        if (known := super().get_command(ctx, cmd_name)) is not None:
+            return known
+        from tracelab.core.study import STUDIES
+
+        if cmd_name != "run" and cmd_name not in STUDIES:
+            return None
+        from tracelab.cli.study import command_of, run_command
+
+        command = run_command() if cmd_name == "run" else command_of(cmd_name)
+        command.context_settings.setdefault("help_option_names", HELP)
+        self.add_command(command)
+        return command
+
+
+@click.group(cls=_Verbs, context_settings={"help_option_names": HELP})
 @click.version_option(__version__, prog_name="tracelab")
 def main() -> None:
     """Which sentence, span or step made the model say that? Measured, with an error bar.
@@ -59,59 +83,6 @@ def demo(home: str | None, fresh: bool, quiet: bool) -> None:
 
 
 @main.command()
-@click.argument("config", type=click.Path(path_type=Path), shell_complete=config_names)
-@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a value.")
-@click.option("--dry-run", is_flag=True, help="Say what it would cost; write nothing.")
-@click.option("--json", "as_json", is_flag=True, help="With --dry-run: one JSON object.")
-@click.option("--fresh", is_flag=True, help="Forget what this run has done and start over.")
-@click.option("--retry-errors", is_flag=True, help="Ask again for rollouts that failed.")
-@click.option("--max-error-rate", type=click.FloatRange(0, 1), help="See runtime.max_error_rate.")
-@click.option("--wait", type=click.FloatRange(min=0), default=30.0, show_default=True,
-              help="Seconds to wait for the database if another process holds it.")  # fmt: skip
-@click.option("--quiet", is_flag=True, help="No progress.")
-@home_option
-@guarded
-def run(
-    config: Path,
-    overrides: tuple[str, ...],
-    dry_run: bool,
-    as_json: bool,
-    fresh: bool,
-    retry_errors: bool,
-    max_error_rate: float | None,
-    wait: float,
-    quiet: bool,
-    home: str | None,
-) -> None:
-    """Run a study, or finish one: what is done already is never done again.
-
-    CONFIG is a TOML file, or the name of a bundled one, such as demo.
-
-    \b
-    Examples:
-      tracelab run demo --dry-run
-      tracelab run my.toml --set source=my.jsonl --set resample.rollouts=50
-    """
-    from tracelab.run.config import load_config
-
-    if as_json and not dry_run:
-        raise click.UsageError("--json goes with --dry-run; a run's data is what `query` shows")
-    if max_error_rate is not None:
-        overrides = (*overrides, f"runtime.max_error_rate={max_error_rate}")
-    loaded, place = load_config(config, overrides), Home.at(home)
-    if dry_run:
-        from tracelab.run.forecast import forecast, show
-
-        show(forecast(loaded, place, fresh=fresh, retry_errors=retry_errors), as_json=as_json)
-        return
-    from tracelab.run.runs import run_study
-
-    sys.exit(
-        run_study(loaded, place, fresh=fresh, retry_errors=retry_errors, wait_s=wait, quiet=quiet)
-    )
-
-
-@main.command()
 @click.argument("paths", nargs=-1, required=True)
 @click.option("--format", "form", default="auto", show_default=True,
               help="auto, jsonl, thought-anchors, openai-chat, otel, inspect, atif, "
@@ -137,7 +108,9 @@ def ingest(
     """
     from tracelab.run.ingest import ingest_paths
 
-    rejected = ingest_paths(paths, form, name, segmenter, Home.at(home))
+    rejected = ingest_paths(
+        paths, form, name, segmenter, Home.at(home), lambda line: click.echo(clean(line), err=True)
+    )
     sys.exit(EXIT_ERRORS if rejected > max_error_rate else 0)
 
 
@@ -231,9 +204,9 @@ def rebuild(runs: tuple[str, ...], home: str | None) -> None:
     Example:
       tracelab rebuild demo
     """
-    from tracelab.run.runs import rebuild_runs
+    from tracelab.run.execute import rebuild_runs
 
-    rebuild_runs(runs, Home.at(home))
+    rebuild_runs(Home.at(home), runs, lambda line: click.echo(clean(line), err=True))
 
 
 @main.command()
@@ -251,7 +224,7 @@ def doctor(home: str | None) -> None:
     sys.exit(checkup.report(Home.at(home)))
 
 
-for command in (anchors, cite, grounding, audit, report, show, label, score_judges, completion):
+for command in (grounding, report, show, label, score_judges, completion):
     main.add_command(command)
 
 
@@ -266,6 +239,10 @@ def _short_help(group: click.Group) -> None:
 _short_help(main)
 
 
-def run_module() -> None:
-    """`python -m pipelines.NAME CONFIG [options]`: the same as `tracelab run`."""
-    run.main(standalone_mode=True)
+def run_module(study: str) -> None:
+    """`python -m pipelines.NAME CONFIG [options]`: `tracelab run` of a config of one study."""
+    from tracelab.cli.study import run_command
+
+    command = run_command(study)
+    command.context_settings.setdefault("help_option_names", HELP)
+    command.main(standalone_mode=True)

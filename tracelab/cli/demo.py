@@ -1,6 +1,6 @@
 """`tracelab demo`: a real run on the bundled model, then its result, told briefly.
 
-Nothing here computes: the run is that of `configs/thought_anchors/demo.toml`, and every number
+Nothing here computes: the run is that of `configs/anchors/demo.toml`, and every number
 shown comes from the SQL printed above it.
 """
 
@@ -20,10 +20,11 @@ from rich.text import Text
 from tracelab.core.errors import WarehouseError
 from tracelab.core.resources import resource_dir
 from tracelab.run.config import load_config
-from tracelab.run.runs import run_config
+from tracelab.run.execute import run_config
 from tracelab.store.connect import open_reader
 from tracelab.store.home import Home
-from tracelab.view.output import clean, signed
+from tracelab.text.clean import clean
+from tracelab.view.output import signed
 
 RUN = "demo"
 
@@ -70,7 +71,7 @@ class Story:
 def run_demo(home: Home, *, fresh: bool = False, quiet: bool = False) -> None:
     """Run the demo study and show the three most important sentences of one trace."""
     began = time.monotonic()
-    config = load_config(resource_dir("configs") / "thought_anchors" / "demo.toml")
+    config = load_config(resource_dir("configs") / "anchors" / "demo.toml")
     run_config(config, home, fresh=fresh, quiet=quiet)
     seconds = time.monotonic() - began
     with open_reader(home.database) as con:

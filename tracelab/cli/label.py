@@ -35,14 +35,14 @@ def label(
     Example:
       tracelab label demo --model my-model --endpoint http://localhost:8000/v1
     """
+    from tracelab.run.judges import JudgeSetup
     from tracelab.run.labelling import label_run
-    from tracelab.studies.audit.judging import JudgeSetup
 
     setup = JudgeSetup(
-        model=model, endpoint=endpoint, api_key_env=api_key_env, engine=engine, context=context,
-        seed=seed,
+        model=model, endpoint=endpoint, api_key_env=api_key_env, engine=engine,
+        **({} if context is None else {"context": context}),
     )  # fmt: skip
-    found, labeller = label_run(Home.at(home), run, setup, reply_tokens=reply_tokens)
+    found, labeller = label_run(Home.at(home), run, setup, seed=seed, reply_tokens=reply_tokens)
     total = sum(len(f.labels) for f in found)
     given = sum(label is not None for f in found for label in f.labels)
     failed = [f for f in found if f.error is not None]

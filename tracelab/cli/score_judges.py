@@ -75,8 +75,8 @@ def score_judges(
     """
     from tracelab.run.score_judges import score
     from tracelab.studies.audit.judging import JudgeSetup
+    from tracelab.text.clean import clean
     from tracelab.view.judge_scores import print_scores
-    from tracelab.view.output import clean
 
     setup = JudgeSetup(
         model=model,

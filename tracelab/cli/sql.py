@@ -16,7 +16,8 @@ from tracelab.store.export import Format as FileFormat
 from tracelab.store.export import export, snapshot
 from tracelab.store.home import Home
 from tracelab.store.query import check, named_queries, query, schema, schema_markdown
-from tracelab.view.output import Format, clean, default_format, print_arrow
+from tracelab.text.clean import clean
+from tracelab.view.output import Format, default_format, print_arrow
 
 
 def run_query(sql: str | None, params: tuple[str, ...], form: str | None, home: Home) -> None:

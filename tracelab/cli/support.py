@@ -58,7 +58,7 @@ def guarded(command: F) -> F:
 
 def complain(text: str) -> None:
     """One sentence to stderr; it may quote a trace."""
-    from tracelab.view.output import clean
+    from tracelab.text.clean import clean
 
     click.echo(f"tracelab: {clean(text)}", err=True)
 

@@ -6,6 +6,7 @@ docstring under a field is its help) and the keywords of the Python API.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Mapping
 from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict
@@ -21,3 +22,5 @@ class Section(BaseModel):
     other numbers from the same observations."""
     grows: ClassVar[tuple[str, ...]] = ()
     """Those of them that only grow: a run that is continued with less keeps what it has."""
+    names: ClassVar[Mapping[str, Callable[[], Iterable[str]]]] = {}
+    """For keys whose values are names of a registry: who knows them, for help and completion."""

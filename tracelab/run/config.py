@@ -142,7 +142,9 @@ def _full() -> type[RunConfig]:
     return create_model("RunConfig", __base__=RunConfig, **sections)
 
 
-def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
+def load_config(
+    path: Path, overrides: Sequence[str] = (), given: Mapping[str, Any] | None = None
+) -> RunConfig:
     """Read a TOML config.
 
     Args:
@@ -150,6 +152,7 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
             paths inside it are taken from the current directory, like every other path on the
             command line.
         overrides: `section.key=value`, values in TOML syntax (a bare word is a string).
+        given: Values by key, `section.key`; overrides win.
 
     Raises:
         ConfigError: One sentence naming the file and the field.
@@ -168,6 +171,8 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
     except OSError as e:
         raise ConfigError(f"{path}: cannot be read ({e.strerror})") from None
     data = _renamed(data)
+    for key, value in (given or {}).items():
+        assign(data, key, value)
     for item in overrides:
         override(data, item)
     return parse_config(data, str(path))

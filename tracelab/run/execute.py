@@ -100,6 +100,7 @@ class Summary:
         failed: Those that failed.
         scores: Numbers, links not counted.
         insufficient: Those that could not be measured.
+        exports: What the study can write to files besides; see `Findings`.
     """
 
     run_id: str
@@ -109,6 +110,7 @@ class Summary:
     failed: int
     scores: int
     insufficient: int
+    exports: Sequence[Any] = ()
 
     @property
     def error_rate(self) -> float:
@@ -385,6 +387,7 @@ def _finish(
         failed=findings.failed,
         scores=len(findings.scores),
         insufficient=sum(s.status == "insufficient" for s in findings.scores),
+        exports=findings.exports,
     )
 
 

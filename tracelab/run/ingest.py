@@ -30,6 +30,7 @@ from tracelab.store.connect import open_writer, transaction
 from tracelab.store.home import Home
 from tracelab.store.load import RejectRow, RunRow, load_rejects, load_run, load_traces
 from tracelab.studies.anchors.case import begin
+from tracelab.text.clean import clean
 from tracelab.text.segment import segment
 
 STUDY = "ingest"

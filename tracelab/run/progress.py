@@ -18,7 +18,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
 from tracelab.core.item import Observation
-from tracelab.view.output import clean
+from tracelab.text.clean import clean
 
 _PLAIN_SECONDS = 10.0
 _NARROW = 100  # columns below which the bar gives way to the figures

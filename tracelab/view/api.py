@@ -1,6 +1,6 @@
 """The Python API: the three studies as functions, their results as typed values.
 
-    data in memory, or a path ─► the command's own config and pipeline ─► warehouse ─► Result
+    data in memory, or a path ─► the config of the command ─► its run ─► warehouse ─► Result
 
 Contract: a call does what the command of its name does, with the same options, and keeps what it
 measured in the same home, so that SQL, the report and a later session find it there; asking again
@@ -9,7 +9,7 @@ notebook. Whatever goes wrong on purpose is a `TracelabError` of one sentence; a
 be used is in the result's `rejects`. It knows nothing about terminals.
 """
 
-from tracelab.view.opening import open_run
+from tracelab.view.opening import Number, NumbersResult, open_run, run_config
 from tracelab.view.result import Costs, Rejected, Result
 from tracelab.view.sentences import Anchor, AnchorsResult, anchors
 from tracelab.view.spans import CiteResult, Effect, Statement, cite
@@ -22,6 +22,8 @@ __all__ = [
     "CiteResult",
     "Costs",
     "Effect",
+    "Number",
+    "NumbersResult",
     "Rejected",
     "Result",
     "Statement",
@@ -31,4 +33,5 @@ __all__ = [
     "audit",
     "cite",
     "open_run",
+    "run_config",
 ]

@@ -1,4 +1,4 @@
-"""What a caller hands over becomes a file that the pipelines read.
+"""What a caller hands over becomes a file that runs read.
 
 Data in memory are written to `inputs/` in the home, under a name that is their content's hash: the
 same data are the same source, so that asking twice resumes a run instead of starting another.
@@ -15,19 +15,15 @@ from typing import Any
 
 from tracelab.core.errors import ConfigError
 from tracelab.core.hashing import content_hash
-from tracelab.run.config import RunConfig, assign, override, parse_config
 from tracelab.store.home import Home
 
 Record = Mapping[str, Any]
 Data = str | Path | Record | Sequence[Record] | Sequence[str] | Sequence[Path]
 """A path (or several, for agent logs), `testbed`, JSON text, a record, or a list of records."""
 
-Overrides = Mapping[str, Any] | Sequence[str]
-"""Any config keys: `{"resample.delta": 0.05}`, or as `--set` takes them."""
-
 
 def place(data: Data, home: Home, *, documents: bool = False) -> tuple[str, bool]:
-    """Where the pipelines find some data.
+    """Where a run finds some data.
 
     Args:
         data: What the caller gave.
@@ -58,32 +54,29 @@ def place(data: Data, home: Home, *, documents: bool = False) -> tuple[str, bool
     return _keep([_record(i, d) for i, d in enumerate(data)], home, documents), True
 
 
-def configured(
-    config: Mapping[str, Any], overrides: Overrides, where: str, *, stem: str | None = None
-) -> RunConfig:
-    """A checked config.
+def keep_text(text: str, home: Home, *, documents: bool = False) -> str:
+    """Write JSON text, one object over any lines or one a line, where the runs find it.
 
     Args:
-        config: As in a config file.
-        overrides: Keys to set in it.
-        where: Who is asking, for messages.
-        stem: The run is named after it and everything that determines its numbers, unless an
-            override names it.
+        text: The text.
+        home: Where it is kept.
+        documents: Each record is a document of its own (agent logs) rather than a line.
+
+    Returns:
+        The source.
 
     Raises:
-        ConfigError: One sentence that names the key.
+        ConfigError: It holds no JSON objects.
     """
-    data: dict[str, Any] = json.loads(json.dumps(config))
-    if isinstance(overrides, Mapping):
-        for key, value in overrides.items():
-            assign(data, key, value)
-    else:
-        for item in overrides:
-            override(data, item)
-    if stem is None or "name" in data:
-        return parse_config(data, where)
-    parsed = parse_config(data | {"name": stem}, where)
-    return parse_config(data | {"name": f"{stem}-{parsed.digest[:8]}"}, where)
+    if not (records := _parsed(text.strip())):
+        raise ConfigError("there is no record in it")
+    return _keep(records, home, documents)
+
+
+def with_target(source: str, target: Any, home: Home) -> str:
+    """The same records, all with one `target`."""
+    lines = Path(source).read_text(encoding="utf-8").splitlines()
+    return _keep([json.loads(line) | {"target": target} for line in lines], home, False)
 
 
 def _record(i: int, value: object) -> Record:

@@ -11,9 +11,7 @@ import csv
 import io
 import json
 import math
-import re
 import sys
-import unicodedata
 from collections.abc import Collection, Iterable, Iterator
 from decimal import Decimal
 from typing import Any, Literal
@@ -23,26 +21,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from tracelab.text.clean import SUSPECT, clean
+
 Format = Literal["table", "json", "nl", "csv"]
 _CELL_CHARS = 160
 _FOLDED_CHARS = 12
 _PROSE_CHARS = 24
-_SUSPECT = re.compile(r"[^\x20-\x7e]")
-
-
-def clean(text: str) -> str:
-    """One line without anything a terminal could act on.
-
-    Line breaks, tabs and unusual spaces become a space; other control, formatting (bidirectional
-    overrides, zero-width) and unassigned characters become U+FFFD.
-    """
-    return _SUSPECT.sub(lambda m: _harmless(m.group()), text)
-
-
-def _harmless(char: str) -> str:
-    if char in "\n\r\t" or unicodedata.category(char).startswith("Z"):
-        return " "
-    return char if char.isprintable() else "\ufffd"
 
 
 def signed(value: float | None, digits: int = 2) -> str:
@@ -84,7 +68,7 @@ def _print_json(names: list[str], rows: list[tuple[Any, ...]], *, lines: bool) -
     records = [json.dumps(dict(zip(_distinct(names), map(_plain, row), strict=True)),
                           ensure_ascii=False, allow_nan=False) for row in rows]  # fmt: skip
     # What JSON does not escape by itself: DEL, C1, bidirectional overrides, ...
-    records = [_SUSPECT.sub(lambda m: _escaped(m.group()), r) for r in records]
+    records = [SUSPECT.sub(lambda m: _escaped(m.group()), r) for r in records]
     if lines:
         sys.stdout.writelines(r + "\n" for r in records)
     else:

@@ -6,7 +6,7 @@ rollout included, is in the warehouse under `run_id`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,12 +15,16 @@ from typing import Any, ClassVar, Generic, TypeVar
 import pyarrow as pa
 from duckdb import DuckDBPyConnection
 
+from tracelab.core.errors import ConfigError
+from tracelab.core.study import STUDIES
 from tracelab.run.config import RunConfig
-from tracelab.run.runs import run_config
+from tracelab.run.execute import Summary, run_config
 from tracelab.store.connect import open_reader
 from tracelab.store.home import Home
 from tracelab.store.query import named_queries, query
 from tracelab.view import frames
+from tracelab.view.data import Data, place, with_target
+from tracelab.view.keys import Overrides, asked, config_of
 
 Row = TypeVar("Row")
 
@@ -124,13 +128,60 @@ class Result(Generic[Row]):
         return out
 
 
-def measure(config: RunConfig, home: Home, *, fresh: bool, quiet: bool) -> None:
-    """Run a study, or finish one, into the warehouse.
+def measure(
+    study: str,
+    data: Data,
+    model: str | Path | None,
+    *,
+    name: str | None = None,
+    overrides: Overrides = (),
+    fresh: bool = False,
+    retry_errors: bool = False,
+    quiet: bool = False,
+    home: str | Path | None = None,
+    prepare: Callable[[dict[str, Any]], dict[str, Any]] = dict,
+    check: Callable[[RunConfig], object] = bool,
+    each_target: Any = None,
+    **options: Any,
+) -> tuple[RunConfig, Home, Summary]:
+    """Run a study, or finish one, into the warehouse; the arguments are those of its function.
+
+    Args:
+        study: Which.
+        data: What is studied.
+        model: With which model; None leaves it to the study.
+        name: Of the run.
+        overrides: Config keys that have no keyword.
+        fresh: Forget what this run has done.
+        retry_errors: Ask again for what failed.
+        quiet: No progress.
+        home: Where results live.
+        prepare: Changes what was asked, as values by config key.
+        check: Refuses a config.
+        each_target: `target` of every record in memory.
+        options: What else was asked, by keyword.
 
     Raises:
-        TracelabError: It cannot go on.
+        TracelabError: Something given cannot be used, or the engine cannot go on; one sentence.
     """
-    run_config(config, home, fresh=fresh, quiet=quiet, in_process=True)
+    where, at = f"tracelab.{study}", Home.at(home)
+    wanted = {"model": None if model is None else str(model), "name": name, **options}
+    given = prepare(asked(study, wanted, where))
+    source, in_memory = place(data, at, documents=documents(study))
+    if each_target is not None:
+        if not in_memory:
+            raise ConfigError("target needs data in memory; in a file, each record has its own")
+        source = with_target(source, each_target, at)
+    config = config_of(study, source, given, overrides, in_memory=in_memory, where=where)
+    check(config)
+    return config, at, run_config(
+        config, at, fresh=fresh, retry_errors=retry_errors, quiet=quiet, in_process=True
+    )  # fmt: skip
+
+
+def documents(study: str) -> bool:
+    """Whether a record of a study's data is a document of its own: a run of agents is."""
+    return bool(STUDIES.named(study).testbed == "agents")
 
 
 def common(con: DuckDBPyConnection, run_id: str) -> tuple[Costs, tuple[Rejected, ...]]:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from duckdb import DuckDBPyConnection
 
 from tracelab.store.connect import open_reader
-from tracelab.store.home import Home
 from tracelab.view import frames
-from tracelab.view.data import Data, Overrides, configured, place
+from tracelab.view.data import Data
+from tracelab.view.keys import Overrides, replicating, speaks
 from tracelab.view.result import Result, common, measure
 
 
@@ -82,25 +81,19 @@ class AnchorsResult(Result[Anchor]):
         return of_anchors(self)
 
 
+@speaks("anchors")
 def anchors(
     data: Data,
     model: str | Path,
     *,
     name: str | None = None,
-    target_halfwidth: float | None = None,
-    budget_tokens: int | None = None,
-    rollouts: int | None = None,
-    methods: Sequence[str] = (),
     compat: Literal["thought-anchors"] | None = None,
-    temperature: float | None = None,
-    top_p: float | None = None,
-    max_tokens: int | None = None,
-    engine: str = "vllm",
-    dtype: str | None = None,
     overrides: Overrides = (),
     fresh: bool = False,
+    retry_errors: bool = False,
     quiet: bool = False,
     home: str | Path | None = None,
+    **options: Any,
 ) -> AnchorsResult:
     """Measure which sentences decided the answers of reasoning traces; `tracelab anchors`.
 
@@ -110,42 +103,26 @@ def anchors(
         model: `testbed`, a directory or a hub id: the model that wrote the traces.
         name: The run's name; by default from the file's, or from the data and all that
             determines the numbers, so that the same call continues the same run.
-        target_halfwidth: A sentence is decided at this half-width (default 0.1).
-        budget_tokens: Generated tokens to stop at.
-        rollouts: Most from one boundary.
-        methods: `resample`, `counterfactual`, `links`, `force`, `attend`, `suppress`.
         compat: Also the published numbers, from the published sampling.
-        temperature: As the traces were made; so are the next two.
-        top_p: Nucleus mass.
-        max_tokens: Longest continuation.
-        engine: `vllm`, `transformers` or `scripted`.
-        dtype: Precision of weights and arithmetic.
         overrides: Any other config keys.
         fresh: Forget what this run has done and start over.
+        retry_errors: Ask again for what failed.
         quiet: No progress on stderr.
         home: Where results live; default `TRACELAB_HOME` or `./tracelab-home`.
+        options: The study's own options, and what every run can be asked:
+            {options}
 
     Raises:
         TracelabError: An option, the model or all of the data cannot be used, or the engine cannot
             go on; one sentence.
     """
-    from tracelab.cli.anchors import config_of
-
-    at = Home.at(home)
-    source, in_memory = place(data, at)
-    config = config_of(
-        source, model=str(model), name=name, target_halfwidth=target_halfwidth,
-        budget_tokens=budget_tokens, rollouts=rollouts, methods=tuple(methods), compat=compat,
-        temperature=temperature, top_p=top_p, max_tokens=max_tokens, engine=engine, dtype=dtype,
+    config, at, _ = measure(
+        "anchors", data, model, name=name, overrides=overrides, fresh=fresh,
+        retry_errors=retry_errors, quiet=quiet, home=home,
+        prepare=dict if compat is None else replicating, **options,
     )  # fmt: skip
-    if in_memory and name is None:
-        del config["name"]
-    parsed = configured(
-        config, overrides, "tracelab.anchors", stem="anchors" if in_memory else None
-    )
-    measure(parsed, at, fresh=fresh, quiet=quiet)
     with open_reader(at.database) as con:
-        return opened(con, parsed.name, at.path)
+        return opened(con, config.name, at.path)
 
 
 def opened(con: DuckDBPyConnection, run_id: str, home: Path) -> AnchorsResult:

@@ -20,7 +20,8 @@ from rich.text import Text
 
 from tracelab.core.errors import QueryError
 from tracelab.text.categories import categorize
-from tracelab.view.output import clean, signed
+from tracelab.text.clean import clean
+from tracelab.view.output import signed
 from tracelab.view.report.page import require_views
 from tracelab.view.report.runs import preferred, rows
 from tracelab.view.report.selection import TraceKey, find_run, find_trace

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 from duckdb import DuckDBPyConnection
 
-from tracelab.core.errors import ConfigError
 from tracelab.store.connect import open_reader
-from tracelab.store.home import Home
 from tracelab.view import frames
-from tracelab.view.data import Data, Overrides, configured, place
+from tracelab.view.data import Data
+from tracelab.view.keys import Overrides, speaks
 from tracelab.view.result import Result, common, measure
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,15 +67,98 @@ class Statement:
     logprob_empty: float | None
     lds: float | None
     ablations: int
+    rather_than: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A part of a context that can be left out; a row of the table `units`."""
+
+    trace_id: str
+    unit_index: int
+    text: str
+    role: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What a method besides the effects says of a span and a statement; a row of `scores`.
+
+    `extra` is JSON: what else the method reports.
+    """
+
+    trace_id: str
+    method: str
+    metric: str
+    target: str
+    unit_index: int
+    value: float | None
+    lo: float | None
+    hi: float | None
+    status: str
+    extra: str
+
+
+@dataclass(frozen=True, slots=True)
+class Tested:
+    """How well a method's scores foretell what was not used for them; a row of `faithfulness`."""
+
+    trace_id: str
+    method: str
+    target: str
+    metric: str
+    value: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Pruned:
+    """A context answered again from its top spans; a row of the table `pruned`."""
+
+    trace_id: str
+    k: int
+    kept: tuple[int, ...]
+    n_spans: int
+    tokens: int
+    tokens_left: int | None
+    response: str | None
+    same: bool | None
+    logprob_change: float | None
+    status: str
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A response that was explained: its trace, what stood for an ablated span, and a remark."""
+
+    trace_id: str
+    trace_name: str | None
+    response: str
+    ablation: str
+    note: str | None
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class CiteResult(Result[Effect]):
-    """Effects, strongest first within a statement; one row a span, statement and method."""
+    """Effects, strongest first within a statement; one row a span, statement and method.
+
+    Attributes:
+        statements: What was explained, and how it is labelled.
+        answers: The responses.
+        spans: What could be left out.
+        said: What methods besides the effects say.
+        tests: How far the effects can be trusted.
+        pruned: Answers from the top spans alone.
+    """
 
     row: ClassVar[type[Effect]] = Effect
 
     statements: tuple[Statement, ...] = ()
+    answers: tuple[Answered, ...] = ()
+    spans: tuple[Span, ...] = ()
+    said: tuple[Said, ...] = ()
+    tests: tuple[Tested, ...] = ()
+    pruned: tuple[Pruned, ...] = ()
 
     def _repr_html_(self) -> str:
         from tracelab.view.html import of_cite
@@ -84,97 +166,107 @@ class CiteResult(Result[Effect]):
         return of_cite(self)
 
 
+@speaks("cite")
 def cite(
     data: Data,
     model: str | Path,
     *,
     name: str | None = None,
-    ablations: int = 64,
-    unit: str = "sentence",
-    mode: str = "delete",
     target: Any = None,
-    methods: Sequence[str] = (),
-    engine: str = "transformers",
-    endpoint: str | None = None,
-    served: str | None = None,
-    api_key_env: str | None = None,
-    dtype: str = "float32",
-    seed: int = 0,
-    max_tokens: int = 512,
     overrides: Overrides = (),
     fresh: bool = False,
+    retry_errors: bool = False,
     quiet: bool = False,
     home: str | Path | None = None,
+    **options: Any,
 ) -> CiteResult:
-    """Attribute responses to their contexts; `tracelab cite`, kept in the warehouse.
+    """Attribute responses to their contexts; `tracelab cite`.
 
     Args:
         data: `{"context", "query", "response"?}` or `{"messages": […]}`, a list of such records,
-            JSON text of them, the path of a JSONL file, or `testbed`. Without a response the model
+            JSON text of them, a path of any format, or `testbed`. Without a response the model
             writes it first.
         model: `testbed`, a directory or a hub id.
         name: The run's name; by default from the data and all that determines the numbers, so that
             the same call continues the same run.
-        ablations: Masks a context.
-        unit: `word`, `sentence`, `paragraph`, `document` or `message`.
-        mode: What stands in the place of an ablated span: `delete`, `placeholder`, `resample`.
-        target: A text of the response, or what else a record's `target` can be; needs data in
-            memory.
-        methods: `shapley`, `sufficient`, `pairs`, `attention`, `at2`, `llm-cites`, besides
-            the effects.
-        engine: `transformers`, `vllm` or `openai`.
-        endpoint: For `openai`: the server, up to and without `/completions`.
-        served: Its name for the model; default: `model`.
-        api_key_env: Environment variable that holds its key.
-        dtype: Precision of weights and arithmetic.
-        seed: Of the masks, and of a response that the model writes.
-        max_tokens: Longest response that the model writes.
+        target: A text of the response, or: sentences, response, action. For data in memory also
+            whatever else a record's `target` can be.
         overrides: Any other config keys.
         fresh: Forget what this run has done and start over.
+        retry_errors: Ask again for what failed.
         quiet: No progress on stderr.
         home: Where results live; default `TRACELAB_HOME` or `./tracelab-home`.
+        options: The study's own options, and what every run can be asked:
+            {options}
 
     Raises:
         TracelabError: An option, the model or all of the data cannot be used, or the engine cannot
             go on; one sentence.
     """
-    from tracelab.cli.cite_work import CiteOptions, config_of
-
-    at = Home.at(home)
-    options = CiteOptions(
-        model=str(model), engine=engine, ablations=ablations, unit=unit, mode=mode, seed=seed,
-        dtype=dtype, max_tokens=max_tokens, methods=tuple(methods),
-        endpoint=endpoint, served=served, api_key_env=api_key_env,
+    text = target if isinstance(target, str) else None
+    config, at, _ = measure(
+        "cite", data, model, name=name, overrides=overrides, fresh=fresh,
+        retry_errors=retry_errors, quiet=quiet, home=home,
+        each_target=None if text is not None else target, target=text, **options,
     )  # fmt: skip
-    config = config_of(options).model_dump(mode="json")
-    del config["name"]
-    source, in_memory = place(data, at)
-    if target is not None:
-        if not in_memory:
-            raise ConfigError("target needs data in memory; in a file, each record has its own")
-        source, _ = place([r | {"target": target} for r in _records(source)], at)
-    config |= {"source": source} | ({} if name is None else {"name": name})
-    parsed = configured(config, overrides, "tracelab.cite", stem="cite")
-    measure(parsed, at, fresh=fresh, quiet=quiet)
     with open_reader(at.database) as con:
-        return opened(con, parsed.name, at.path)
-
-
-def _records(source: str) -> list[dict[str, Any]]:
-    text = Path(source).read_text(encoding="utf-8")
-    return [json.loads(line) for line in text.splitlines()]
+        return opened(con, config.name, at.path)
 
 
 def opened(con: DuckDBPyConnection, run_id: str, home: Path) -> CiteResult:
     """The result of a run that is in the warehouse."""
-    rows = frames.read(
-        con, Effect,
+
+    def read(row: type[T], sql: str) -> tuple[T, ...]:
+        return frames.read(con, row, sql, run=run_id)
+
+    rows = read(
+        Effect,
         "FROM context_effects WHERE run_id = $run ORDER BY trace_name, trace_id, method, "
-        "position, rank NULLS LAST, unit_index", run=run_id,
+        "position, rank NULLS LAST, unit_index",
+    )
+    statements = read(
+        Statement,
+        "FROM (SELECT g.*, t.rather_than FROM grounding AS g INNER JOIN targets AS t "
+        "USING (run_id, trace_id, target)) WHERE run_id = $run "
+        "ORDER BY trace_name, trace_id, position, method",
+    )
+    common_, answers = common(con, run_id), read(Answered, _ANSWERED)
+    spans = read(
+        Span,
+        "FROM units WHERE run_id = $run AND unit_kind = 'span' ORDER BY trace_id, unit_index",
+    )
+    said = read(
+        Said,
+        "FROM scores WHERE run_id = $run AND unit_kind = 'span' AND method NOT IN "
+        f"{ABLATING} ORDER BY trace_id, target, "
+        "list_position(['attention', 'at2', 'llm-cites'], method) NULLS LAST, method, metric, "
+        "unit_index",
+    )
+    tests = read(
+        Tested,
+        "FROM faithfulness WHERE run_id = $run ORDER BY trace_id, target, method != 'ablate', "
+        "method, metric",
+    )
+    pruned = read(Pruned, "FROM pruned WHERE run_id = $run ORDER BY trace_id, k")
+    return CiteResult(
+        run_id, home, rows, *common_, statements, answers, spans, said, tests, pruned
     )  # fmt: skip
-    statements = frames.read(
-        con, Statement,
-        "FROM grounding WHERE run_id = $run ORDER BY trace_name, trace_id, position, method",
-        run=run_id,
-    )  # fmt: skip
-    return CiteResult(run_id, home, rows, *common(con, run_id), statements)
+
+
+ABLATING = ("ablate", "context-cite", "leave-one-out")
+"""Methods whose scores are effects of leaving spans out."""
+
+_ANSWERED = """
+FROM (
+    SELECT t.trace_id, t.name AS trace_name, w.text AS response, t.extra ->> 'ablation' AS note,
+        CASE WHEN t.extra ->> 'ablation' IS NULL
+            THEN coalesce(r.config -> 'cite' ->> 'mode', 'delete') ELSE 'placeholder'
+        END AS ablation
+    FROM traces AS t
+    INNER JOIN runs AS r ON t.run_id = r.run_id
+    INNER JOIN turns AS w ON t.run_id = w.run_id AND t.trace_id = w.trace_id
+    WHERE t.run_id = $run
+    QUALIFY row_number() OVER (PARTITION BY t.trace_id ORDER BY w.turn_index DESC) = 1
+)
+ORDER BY trace_name, trace_id
+"""

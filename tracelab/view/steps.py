@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from duckdb import DuckDBPyConnection
 
+from tracelab.core.errors import ConfigError
+from tracelab.run.config import RunConfig
 from tracelab.store.connect import open_reader
-from tracelab.store.home import Home
+from tracelab.store.query import query
 from tracelab.view import frames
-from tracelab.view.data import Data, Overrides, configured, place
+from tracelab.view.data import Data
+from tracelab.view.keys import Overrides, speaks
 from tracelab.view.result import Result, common, measure
 
 
@@ -79,87 +83,97 @@ class AuditResult(Result[Verdict]):
         return of_audit(self)
 
 
+@speaks("audit")
 def audit(
     data: Data,
-    model: str | Path = "testbed",
+    model: str | Path | None = None,
     *,
     name: str | None = None,
-    environment: str | None = None,
-    side_effects: bool = False,
-    opinions: Sequence[str] = (),
-    judge_model: str | None = None,
-    endpoint: str | None = None,
-    api_key_env: str | None = None,
-    max_requests: int | None = None,
-    source_format: str = "auto",
-    limit: int | None = None,
-    engine: str = "vllm",
-    dtype: str = "bfloat16",
-    temperature: float = 1.0,
-    max_tokens: int = 512,
-    rollouts: int = 16,
-    seed: int = 0,
+    source_format: str | None = None,
     export_tests: str | Path | None = None,
     overrides: Overrides = (),
     fresh: bool = False,
+    retry_errors: bool = False,
     quiet: bool = False,
     home: str | Path | None = None,
+    **options: Any,
 ) -> AuditResult:
     """Say which step decided that runs of agents failed; `tracelab audit`.
 
     Args:
         data: Agent logs: a path or several, a record of any format that `tracelab ingest` reads, a
             list of such records, JSON text of one, or `testbed`.
-        model: `testbed`, a directory or a hub id: the model whose runs these are.
+        model: `testbed` (the default), a directory or a hub id: the model whose runs these are.
         name: The run's name; by default `audit`, or for data in memory from them and all that
             determines the numbers, so that the same call continues the same run.
-        environment: `testbed`, `replay`, `module:Class` or `command: PROGRAM ARGUMENTS`.
-        side_effects: Execute steps although they change something.
-        opinions: Judges or rules that guess without executing.
-        judge_model: Model of the judges at `endpoint`; by default `model`, here.
-        endpoint: OpenAI-compatible, up to /chat/completions.
-        api_key_env: Environment variable that holds its key.
-        max_requests: Cap on requests to judges.
-        source_format: As for `tracelab ingest`.
-        limit: Most runs.
-        engine: `vllm` or `transformers`.
-        dtype: Precision of weights and arithmetic.
-        temperature: As the runs were made.
-        max_tokens: Of one turn.
-        rollouts: Most re-executions from before one step.
-        seed: Of every sample.
+        source_format: The same as `format`.
         export_tests: Folder for a pytest file of each correction that helped.
         overrides: Any other config keys.
         fresh: Forget what this run has done and start over.
+        retry_errors: Ask again for what failed.
         quiet: No progress on stderr.
         home: Where results live; default `TRACELAB_HOME` or `./tracelab-home`.
+        options: The study's own options, and what every run can be asked:
+            {options}
 
     Raises:
         TracelabError: There is neither an environment nor an opinion, something given cannot be
             used, or the engine cannot go on; one sentence.
     """
-    from tracelab.cli.audit_work import AuditOptions, config_of, results_of
+    if source_format is not None:
+        options["format"] = source_format
+    config, at, summary = measure(
+        "audit", data, model, name=name, overrides=overrides, fresh=fresh,
+        retry_errors=retry_errors, quiet=quiet, home=home, check=answerable, **options,
+    )  # fmt: skip
+    if export_tests is not None:
+        write_tests(summary.exports, Path(export_tests))
+    with open_reader(at.database) as con:
+        return opened(con, config.name, at.path)
+
+
+def answerable(config: RunConfig) -> None:
+    """Refuse an audit in which nobody could answer.
+
+    Raises:
+        ConfigError: There is neither an environment nor an opinion, or a judge's endpoint is known
+            and its model is not.
+    """
+    options: Any = config.options
+    if options.environment is None and not options.opinions:
+        raise ConfigError(
+            "give --environment to execute the runs again, or --opinion (error-rule, a2p, ...) to "
+            "guess without executing"
+        )
+    if (options.judge.endpoint is None) != (options.judge.model is None):
+        raise ConfigError("a judge at an endpoint needs both --endpoint and --judge")
+
+
+def write_tests(cases: Sequence[Any], folder: Path) -> int:
+    """Write a pytest file for each correction that helped; says how many there are."""
     from tracelab.environments.case import export
 
-    at = Home.at(home)
-    source, in_memory = place(data, at, documents=True)
-    options = AuditOptions(
-        paths=(source,), model=str(model), environment=environment, side_effects=side_effects,
-        opinions=tuple(opinions), judge_model=judge_model, endpoint=endpoint,
-        api_key_env=api_key_env, max_requests=max_requests, source_format=source_format,
-        limit=limit, engine=engine, dtype=dtype, temperature=temperature, max_tokens=max_tokens,
-        rollouts=rollouts, name=name or "audit", seed=seed,
-    )  # fmt: skip
-    config = config_of(options).model_dump(mode="json")
-    if in_memory and name is None:
-        del config["name"]
-    parsed = configured(config, overrides, "tracelab.audit", stem="audit" if in_memory else None)
-    measure(parsed, at, fresh=fresh, quiet=quiet)
-    if export_tests is not None:
-        export(results_of(parsed, at).cases, Path(export_tests))
-    with open_reader(at.database) as con:
-        return opened(con, parsed.name, at.path)
+    return len(export(cases, folder))
 
+
+def write_back(con: DuckDBPyConnection, run_id: str) -> Iterator[dict[str, Any]]:
+    """One JSON object a verdict, for whatever keeps the traces."""
+    found = query(con, _WRITTEN_BACK, {"run": run_id}).to_pylist()
+    for row in found:
+        for name in ("credible_set", "extra"):
+            row[name] = json.loads(row[name])
+        yield row
+
+
+_WRITTEN_BACK = """
+SELECT t.name AS trace, e.task_id, e.version, v.* EXCLUDE (run_id)
+FROM verdicts AS v
+INNER JOIN traces AS t ON v.run_id = t.run_id AND v.trace_id = t.trace_id
+LEFT JOIN episodes AS e ON v.run_id = e.run_id AND v.trace_id = e.trace_id
+WHERE v.run_id = $run
+ORDER BY list_position(['executed', 'replayed', 'scored', 'judged'], v.evidence), v.method, t.name,
+    v.trace_id
+"""
 
 _VERDICTS = """
 FROM (

@@ -7,7 +7,7 @@ WITH picked AS (
     FROM runs
     WHERE
         CASE
-            WHEN $run IS NULL THEN pipeline = 'failure_audit'
+            WHEN $run IS NULL THEN study = 'audit'
             ELSE CAST($run AS VARCHAR) IN (run_id, name)
         END
     ORDER BY started_at DESC

@@ -8,7 +8,7 @@ WITH picked AS (
     FROM runs
     WHERE
         CASE
-            WHEN $run IS NULL THEN pipeline = 'context_attribution'
+            WHEN $run IS NULL THEN study = 'cite'
             ELSE CAST($run AS VARCHAR) IN (run_id, name)
         END
     ORDER BY started_at DESC

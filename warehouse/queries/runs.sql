@@ -3,7 +3,7 @@
 SELECT
     r.run_id,
     r.name,
-    r.pipeline,
+    r.study,
     r.engine,
     r.status,
     r.started_at,

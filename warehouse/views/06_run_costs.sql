@@ -65,7 +65,7 @@ refused AS (
 SELECT
     r.run_id,
     r.name,
-    r.pipeline,
+    r.study,
     r.engine,
     r.model,
     r.status,
@@ -96,7 +96,7 @@ ORDER BY r.started_at, r.run_id;
 COMMENT ON VIEW run_costs IS 'One row per run: what it cost and what it bought. Key: (run_id).';
 COMMENT ON COLUMN run_costs.run_id IS 'The run.';
 COMMENT ON COLUMN run_costs.name IS 'What the user calls it.';
-COMMENT ON COLUMN run_costs.pipeline IS 'The recipe.';
+COMMENT ON COLUMN run_costs.study IS 'What was studied: anchors, cite, audit, ...; or ingest.';
 COMMENT ON COLUMN run_costs.engine IS 'What sampled.';
 COMMENT ON COLUMN run_costs.model IS 'Name or path of the model.';
 COMMENT ON COLUMN run_costs.status IS 'As in runs.';

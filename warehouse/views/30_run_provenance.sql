@@ -2,7 +2,7 @@ CREATE OR REPLACE VIEW run_provenance AS
 SELECT
     run_id,
     name,
-    pipeline,
+    study,
     engine,
     model,
     model_revision,
@@ -21,7 +21,7 @@ ORDER BY started_at, run_id;
 COMMENT ON VIEW run_provenance IS 'One row per run: what its numbers come from. Key: (run_id).';
 COMMENT ON COLUMN run_provenance.run_id IS 'The run.';
 COMMENT ON COLUMN run_provenance.name IS 'What the user calls it.';
-COMMENT ON COLUMN run_provenance.pipeline IS 'The recipe.';
+COMMENT ON COLUMN run_provenance.study IS 'What was studied: anchors, cite, audit, ...; or ingest.';
 COMMENT ON COLUMN run_provenance.engine IS 'What sampled.';
 COMMENT ON COLUMN run_provenance.model IS 'Name or path of the model; NULL when the run used none.';
 COMMENT ON COLUMN run_provenance.model_revision IS 'Hash of its weights, or the revision asked for.';

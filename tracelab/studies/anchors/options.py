@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Callable, Iterable, Mapping
+from typing import ClassVar, Literal
 
 from pydantic import Field, field_validator
 
@@ -13,6 +14,8 @@ from tracelab.studies.anchors.methods import METHODS
 
 class AnchorsOptions(Section):
     """Thought anchors: which numbers, how the reasoning is cut, and how many rollouts they get."""
+
+    names: ClassVar[Mapping[str, Callable[[], Iterable[str]]]] = {"methods": lambda: METHODS}
 
     methods: list[str] = ["resample", "counterfactual", "links"]
     """What is computed. `counterfactual` and `links` reuse the rollouts of `resample`; `force`

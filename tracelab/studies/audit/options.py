@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Mapping
 from typing import ClassVar
 
 from pydantic import Field
@@ -42,6 +43,13 @@ class JudgingConfig(Section):
     """Price of a million reply tokens."""
 
 
+def _opinions() -> Iterable[str]:
+    from tracelab.studies.audit.opinions.floors import FLOORS
+    from tracelab.studies.audit.opinions.judges import PROTOCOLS
+
+    return [*FLOORS, *PROTOCOLS]
+
+
 class AuditOptions(Section):
     """Failure audits: what failed runs are re-executed in, and how much.
 
@@ -56,6 +64,8 @@ class AuditOptions(Section):
         "max_live",
         "timeout_s",
     )
+
+    names: ClassVar[Mapping[str, Callable[[], Iterable[str]]]] = {"opinions": _opinions}
 
     environment: str | None = None
     """`testbed`, `replay` (recorded tool results), `module:Class`, `command: PROGRAM ARGUMENTS`;

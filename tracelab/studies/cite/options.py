@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Callable, Iterable, Mapping
+from typing import ClassVar, Literal
 
 from pydantic import Field, field_validator
 
@@ -12,8 +13,16 @@ from tracelab.studies.cite.context import PLACEHOLDER, Mode
 from tracelab.studies.cite.cut import TEMPLATE, Grain
 
 
+def _methods() -> Iterable[str]:
+    from tracelab.studies.cite.methods.registry import METHODS
+
+    return METHODS
+
+
 class CiteOptions(Section):
     """Context attribution: which spans of the context a response is made of."""
+
+    names: ClassVar[Mapping[str, Callable[[], Iterable[str]]]] = {"methods": _methods}
 
     unit: Grain = "sentence"
     """How finely the context is cut; `message` is for chats."""
