@@ -210,7 +210,7 @@ class Work:
         Raises:
             TracelabError: A grader, or what compares sentences, is not there.
         """
-        self.config, self.study = config, STUDIES.named(config.study, "study")
+        self.config, self.study = config, STUDIES.named(config.study, "study")()
         self._wired, self._journal, self._progress = wired, journal, progress
         self._opened = contextlib.ExitStack()
         self._grader = self._opened.enter_context(

@@ -15,6 +15,12 @@ from tracelab.studies.anchors.methods import METHODS
 class AnchorsOptions(Section):
     """Thought anchors: which numbers, how the reasoning is cut, and how many rollouts they get."""
 
+    may_change: ClassVar[tuple[str, ...]] = (
+        "rollouts", "target_halfwidth", "budget_tokens", "methods", "pooled", "level",
+        "similarity", "threshold",
+    )  # fmt: skip
+    grows: ClassVar[tuple[str, ...]] = ("rollouts",)
+
     names: ClassVar[Mapping[str, Callable[[], Iterable[str]]]] = {"methods": lambda: METHODS}
 
     methods: list[str] = ["resample", "counterfactual", "links"]
@@ -67,10 +73,3 @@ class AnchorsOptions(Section):
                 raise ValueError(str(e)) from None
         return methods
 
-
-MAY_CHANGE = (
-    "rollouts", "target_halfwidth", "budget_tokens", "methods", "pooled", "level", "similarity",
-    "threshold",
-)  # fmt: skip
-"""Options that ask for more of the same run, or only for other estimates: a run goes on with them
-changed."""

@@ -9,7 +9,7 @@ model) asks for it beside them. Pure.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -48,6 +48,7 @@ class Anchors:
     Options: ClassVar[type[Section]] = AnchorsOptions
     metrics = _Metrics()
     estimator_version: ClassVar[str] = "3"
+    testbed: ClassVar[Literal["questions"]] = "questions"
 
     def cases(self, trace: Trace, ctx: StudyContext[AnchorsOptions]) -> Iterator[Reasoning]:
         """The trace, cut into sentences.
