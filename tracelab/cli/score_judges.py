@@ -73,29 +73,21 @@ def score_judges(
       tracelab score-judges who_and_when/ --method a2p --method floors \\
         --endpoint http://localhost:8000/v1 --model my-judge --json
     """
+    from tracelab.run.judges import JudgeSetup
     from tracelab.run.score_judges import score
-    from tracelab.studies.audit.judging import JudgeSetup
     from tracelab.text.clean import clean
     from tracelab.view.judge_scores import print_scores
 
     setup = JudgeSetup(
-        model=model,
-        endpoint=endpoint,
-        api_key_env=api_key_env,
-        engine=engine,
-        context=context,
-        reply_tokens=reply_tokens,
-        concurrency=concurrency,
-        max_requests=max_requests,
-        max_tokens=max_tokens,
-        max_cost=max_cost,
-        prices=price,
-        show_reference=with_ground_truth,
-        seed=seed,
-    )
+        model=model, endpoint=endpoint, api_key_env=api_key_env, engine=engine,
+        **({} if context is None else {"context": context}), concurrency=concurrency,
+        max_requests=max_requests, max_tokens=max_tokens, max_cost=max_cost,
+        input_price=price[0], output_price=price[1],
+    )  # fmt: skip
     rows, failed = score(
         path, methods, predictions, setup, level=level,
-        tell=lambda line: click.echo(clean(line), err=True),
+        tell=lambda line: click.echo(clean(line), err=True), reply_tokens=reply_tokens,
+        show_reference=with_ground_truth, seed=seed,
     )  # fmt: skip
     print_scores(rows, form)
     sys.exit(EXIT_ERRORS if failed > max_error_rate else 0)

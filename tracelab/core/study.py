@@ -159,4 +159,4 @@ class Forecasting(Protocol[C]):
 
 
 STUDIES: Registry[Any] = Registry("study", package="tracelab.studies", group="tracelab.studies")
-"""All studies by name, as classes: folders of `tracelab/studies`, and other packages' entry points."""
+"""All studies by name, as classes: folders of `tracelab/studies`, and of other packages."""

@@ -74,6 +74,10 @@ class WhiteBox(Protocol):
         """Answer calls of `tracelab.core.look`, in order; it never raises for one call."""
         ...
 
+    def close(self) -> None:
+        """Release memory. Idempotent."""
+        ...
+
 
 def failed(item: Item, kind: str, why: str) -> list[Observation]:
     """One error observation for each replicate of an item that could not be served."""

@@ -16,7 +16,7 @@ from contextlib import nullcontext
 from copy import copy
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any, Protocol, TypeAlias, TypeVar
+from typing import Any, Protocol, TypeAlias, TypeVar, cast
 
 import fsspec
 from duckdb import DuckDBPyConnection
@@ -37,7 +37,6 @@ from tracelab.run.answering import Acting, Chatting, LocalChat, Looking
 from tracelab.run.config import RunConfig, parse_config
 from tracelab.run.grades import JournalOutcomes
 from tracelab.run.inputs import (
-    TESTBED,
     Inputs,
     Preparing,
     Source,
@@ -61,6 +60,7 @@ from tracelab.run.wiring import (
     wire_recorded,
 )
 from tracelab.sources.base import tell_rejects
+from tracelab.sources.testbed import NAME as TESTBED
 from tracelab.store.connect import open_writer, transaction
 from tracelab.store.home import Home
 from tracelab.store.journal import Journal
@@ -283,8 +283,8 @@ class Work:
             return Loop(self._journal, watcher, {})
         spec, options = self._wired.spec, self.config.options
         answering: dict[str, Callable[[], Answering]] = {
-            "generate": watcher.pool,
-            "score": watcher.pool,
+            "generate": lambda: cast(Answering, watcher.pool()),
+            "score": lambda: cast(Answering, watcher.pool()),
             "look": lambda: self._looking(watcher),
             "act": self._acting,
         }

@@ -83,11 +83,13 @@ class Forecast:
         """All stages as one, where there are several."""
         if len(self.stages) < 2:
             return None
-        counts = (
-            sum(getattr(s, k) for s in self.stages)
-            for k in ("requests", "rollouts", "prompt_tokens")
+        return Stage(
+            "all",
+            sum(s.requests for s in self.stages),
+            sum(s.rollouts for s in self.stages),
+            sum(s.prompt_tokens for s in self.stages),
+            *self.generated,
         )
-        return Stage("all", *counts, *self.generated)
 
     def to_json(self) -> dict[str, Any]:
         """As an object for programs; `None` is unknown."""

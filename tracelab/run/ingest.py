@@ -28,9 +28,9 @@ from tracelab.sources import read
 from tracelab.sources.base import tell_rejects
 from tracelab.store.connect import open_writer, transaction
 from tracelab.store.home import Home
-from tracelab.store.load import RejectRow, RunRow, load_rejects, load_run, load_traces
+from tracelab.store.load import load_rejects, load_run, load_traces
+from tracelab.store.rows import RejectRow, RunRow
 from tracelab.studies.anchors.case import begin
-from tracelab.text.clean import clean
 from tracelab.text.segment import segment
 
 STUDY = "ingest"

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import chain
-from typing import Any, cast, overload
+from typing import Any, overload
 
 from tracelab.core.errors import ImportFormatError, PlanError
 from tracelab.core.flow import Flow
@@ -267,8 +267,7 @@ class _Spooled(Sequence[Case]):
 
 def loaded(case: Case) -> LoadedTrace:
     """A case as rows of `traces`, `turns` and `units`."""
-    categories = cast(list[str | None], case.categories)
-    return LoadedTrace(case.tokens, case.units, case.segmenter, categories)
+    return LoadedTrace(case.tokens, case.units, case.segmenter, case.categories)
 
 
 def refuse_empty(inputs: Inputs, source: str) -> None:

@@ -1,6 +1,6 @@
 """Models that are asked for opinions: at a chat endpoint, or an engine of ours.
 
-`drive_chats` runs a flow of `chat` calls with such a model, outside any run or in a run's journal.
+`asked` opens such a model, to drive flows of `chat` calls outside any run or in a run's journal.
 """
 
 from __future__ import annotations
@@ -9,18 +9,15 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
-from typing import Any, TypeVar
+from typing import Any, cast
 
 from tracelab.core.errors import ConfigError
-from tracelab.core.flow import Flow
 from tracelab.engines.chat import Budget, HttpChat
 from tracelab.run.answering import Chatting, LocalChat
 from tracelab.run.config import parse_config
-from tracelab.run.loop import Loop, Unwatched
+from tracelab.run.loop import Answering, Loop, Unwatched
 from tracelab.run.wiring import wire
 from tracelab.store.journal import Journal, Peek
-
-T = TypeVar("T")
 
 ENDPOINT_CONTEXT = 32_768
 """Tokens that the model of an endpoint is taken to hold, where nothing is said."""
@@ -134,15 +131,10 @@ def asked(setup: JudgeSetup, journal: Journal | None = None) -> Iterator[Asked]:
     pool = wired.make_pool()
     try:
         local = LocalChat(tokenizer, spec.model, spec.context_length, budget)
-        loop = Loop(kept, Unwatched(), {"generate": lambda: pool}, {"chat": local})
+        loop = Loop(kept, Unwatched(), {"generate": lambda: cast(Answering, pool)}, {"chat": local})
         yield Asked(
             spec.model.name, spec.model.key(), spec.context_length,
             lambda text: len(tokenizer.encode_text(text)), budget, loop,
         )  # fmt: skip
     finally:
         pool.close()
-
-
-def drive_chats(flow: Flow[T], by: Asked) -> T:
-    """Run a flow of `chat` calls to its end."""
-    return by.loop.drive(flow)

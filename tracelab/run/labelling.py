@@ -87,10 +87,11 @@ def label_run(
     there = (home.runs / run).is_dir()
     journal = Journal(str(home.runs), run) if there else Peek("memory://labels", run, empty=True)
     with journal, asked(setup, journal) as by:
-        how = {"who": by.who, "reply_tokens": reply_tokens, "seed": seed}
-        found = by.loop.drive(label(traces, **how))
+        asking = label(traces, who=by.who, reply_tokens=reply_tokens, seed=seed)
+        found = by.loop.drive(asking)
         if there and (record := journal.read_json("run.json")) is not None:
-            journal.write_json("run.json", record | {RECORD: how | {"name": by.name}})
+            how = {"who": by.who, "reply_tokens": reply_tokens, "seed": seed, "name": by.name}
+            journal.write_json("run.json", record | {RECORD: how})
         labeller = by.name
     with open_writer(home.database, wait_s=30.0) as con, transaction(con):
         for f in found:

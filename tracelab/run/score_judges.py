@@ -12,16 +12,15 @@ import numpy as np
 
 from tracelab.core.episode import Episode
 from tracelab.core.errors import ConfigError, ImportFormatError
+from tracelab.core.flow import together
 from tracelab.core.seam import Reject
-from tracelab.engines import aio
-from tracelab.engines.chat import ChatClient
+from tracelab.run.judges import JudgeSetup, asked
 from tracelab.sources import read
 from tracelab.sources.agent_json import BadRecordError, parse_json
 from tracelab.sources.base import tell_rejects
 from tracelab.sources.lines import read_lines
-from tracelab.studies.audit.judging import JudgeSetup, judge_all, open_client
 from tracelab.studies.audit.opinions.floors import FLOORS
-from tracelab.studies.audit.opinions.judges import PROTOCOLS
+from tracelab.studies.audit.opinions.judges import PROTOCOLS, JudgeOptions, judged
 from tracelab.studies.audit.opinions.scoring import (
     CaseScore,
     best_floor,
@@ -32,6 +31,9 @@ from tracelab.studies.audit.opinions.scoring import (
     summarise,
 )
 
+_AT_ONCE = 64
+"""Runs judged at one time; an endpoint has fewer requests in flight."""
+
 
 def score(
     path: Path,
@@ -41,6 +43,9 @@ def score(
     *,
     level: float,
     tell: Callable[[str], None],
+    reply_tokens: int = 1024,
+    show_reference: bool = False,
+    seed: int = 0,
 ) -> tuple[list[dict[str, Any]], float]:
     """Score every method on every subset of the labelled runs.
 
@@ -51,6 +56,9 @@ def score(
         setup: How judges are asked.
         level: Coverage of the intervals.
         tell: Gets lines about what could not be used; they may quote a log.
+        reply_tokens: Room for each reply of a judge.
+        show_reference: Show judges the correct answer, where it is known.
+        seed: Sent with each request, and of the bootstraps.
 
     Returns:
         One row a subset and method, and the share of judge calls that failed.
@@ -65,9 +73,9 @@ def score(
     subsets = labelled(path, tell)
     given = None if predictions is None else _predictions(predictions)
     rows: list[dict[str, Any]] = []
-    failed = asked = 0
+    failed = calls = 0
     with ExitStack() as stack:
-        client = stack.enter_context(open_client(setup)) if judges else None
+        by = stack.enter_context(asked(setup)) if judges else None
         for subset, episodes in subsets.items():
             scores, kinds = floor_scores(episodes), dict.fromkeys(FLOORS, "floor")
             if given is not None:
@@ -76,15 +84,24 @@ def score(
                 ]
                 kinds["predictions"] = "predictions"
             for name in judges:
-                assert client is not None
-                scores[name] = aio.run(_judged(episodes, name, client, setup))
+                assert by is not None
+                options = JudgeOptions(
+                    by.who, by.count, by.context_length, reply_tokens=reply_tokens,
+                    show_reference=show_reference, seed=seed,
+                )  # fmt: skip
+                opinions = by.loop.drive(
+                    together((judged(e, name, options) for e in episodes), most=_AT_ONCE)
+                )
+                scores[name] = [
+                    score_opinion(o, e) for o, e in zip(opinions, episodes, strict=True)
+                ]
                 kinds[name] = "judge"
                 failed += sum(s.failed for s in scores[name])
-                asked += len(episodes)
+                calls += len(episodes)
             shown = _shown(methods, scores)
-            rows += table(subset, scores, kinds, shown, level=level, seed=setup.seed,
-                          reference_shown=setup.show_reference)  # fmt: skip
-    return rows, failed / asked if asked else 0.0
+            rows += table(subset, scores, kinds, shown, level=level, seed=seed,
+                          reference_shown=show_reference)  # fmt: skip
+    return rows, failed / calls if calls else 0.0
 
 
 def chosen(methods: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -194,26 +211,6 @@ def table(
 def _shown(methods: Sequence[str], scores: dict[str, list[CaseScore]]) -> list[str]:
     floors, judges = chosen(methods)
     return [*floors, *(n for n in scores if n == "predictions"), *judges]
-
-
-async def _judged(
-    episodes: Sequence[Episode], name: str, client: ChatClient, setup: JudgeSetup
-) -> list[CaseScore]:
-    try:
-        return [
-            score_opinion(opinion, episode)
-            async for episode, opinion in judge_all(
-                episodes,
-                name,
-                client,
-                in_flight=2 * setup.concurrency,
-                show_reference=setup.show_reference,
-                reply_tokens=setup.reply_tokens,
-                seed=setup.seed,
-            )
-        ]
-    finally:
-        await client.close()
 
 
 def _predictions(path: Path) -> dict[str, tuple[object, str | None]]:

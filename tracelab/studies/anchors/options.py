@@ -72,4 +72,3 @@ class AnchorsOptions(Section):
             except ConfigError as e:
                 raise ValueError(str(e)) from None
         return methods
-
