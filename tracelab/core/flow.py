@@ -79,6 +79,29 @@ def together(flows: Iterable[Flow[T]], most: int | None = None) -> Flow[list[T]]
     return results
 
 
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """Payload of a call that is answered by a flow of its own: call it for that flow.
+
+    Attributes:
+        flow: Makes the flow; it returns the observation that answers the call.
+        requests: Token requests that it is expected to make.
+        prompt_tokens: Tokens that these are expected to read.
+        output_tokens: Tokens that they are expected to write.
+        assumed: The answer that a forecast may go on with; None where there is none to guess.
+    """
+
+    flow: Callable[[], Flow[Observation]]
+    requests: int = 0
+    prompt_tokens: int = 0
+    output_tokens: int = 0
+    assumed: Any = None
+
+    def __call__(self) -> Flow[Observation]:
+        """See `flow`."""
+        return self.flow()
+
+
 def drive(flow: Flow[T], answer: Answer) -> T:
     """Run a flow to its end in this thread, asking `answer` for the requests of all who wait.
 

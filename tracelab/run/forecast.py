@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from tracelab.core.errors import WarehouseError
-from tracelab.core.flow import Ask, Tasks
+from tracelab.core.flow import Ask, Execution, Tasks
 from tracelab.core.item import AnyItem, Call, Item, Observation, parts
 from tracelab.core.seam import Reject
 from tracelab.core.study import Stage
@@ -209,7 +209,10 @@ class _Counter:
             base = isinstance(item, Item) and item.intervention == BASE
             self._count(ask.stage, item, replicates, expected.get(key))
             self.unanswered += base
-            if item.kind == "generate" and not base:
+            does = item.payload if isinstance(item, Call) else None
+            if isinstance(does, Execution) and does.assumed is not None:
+                tasks.hear([Observation.of(key, r, does.assumed) for r in sorted(replicates)])
+            elif isinstance(does, Execution) or (item.kind == "generate" and not base):
                 open_.append(key)
             else:
                 tasks.hear(_failures(item, replicates))
@@ -221,8 +224,15 @@ class _Counter:
         total = self._sums.setdefault(stage, _Sum())
         for part in parts(item, fresh):
             if isinstance(part, Call):
-                total.requests += part.replicates
-                total.rollouts += part.replicates if part.kind == "rerun" else 0
+                n, does = part.replicates, part.payload
+                if not isinstance(does, Execution):
+                    total.requests += n
+                elif does.requests:
+                    total.requests += n * does.requests
+                    total.rollouts += n
+                    total.prompt += n * does.prompt_tokens
+                    total.low += int(n * does.output_tokens * SHORTEST)
+                    total.high += int(n * does.output_tokens * LONGEST)
                 continue
             if overlong(part, self._context):
                 continue  # it cannot fit and is not sent

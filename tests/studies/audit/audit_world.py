@@ -88,13 +88,15 @@ class Driver:
         journal: Observations by key and replicate.
         shuffle: Answers in any order, and in batches of any size.
         asked: Kinds of what the journal did not have.
+        pool: Engines that answer instead of `model`.
     """
 
-    model: Model
+    model: Model | None = None
     chat: Callable[[Call], Observation] | None = None
     journal: dict[tuple[str, int], Observation] = field(default_factory=dict)
     shuffle: random.Random | None = None
     asked: list[str] = field(default_factory=list)
+    pool: Any = None
 
     def drive(self, flow: Flow[Any]) -> Any:
         return drive(flow, self.answer)
@@ -108,8 +110,15 @@ class Driver:
         if self.shuffle is not None:
             self.shuffle.shuffle(owed)
         reruns = [i for i, _ in owed if i.kind == "rerun"]
+        if self.pool is not None:
+            self.pool.submit([i.at(r, 1) for i, r in owed if isinstance(i, Item)])
+            while self.pool.owed:
+                yield [self._kept(o) for o in self.pool.ready(1.0)]
         for item, r in owed:
             if isinstance(item, Item):
+                if self.pool is not None:
+                    continue
+                assert self.model is not None
                 yield [self._kept(self.model(item, r))]
             elif item.kind == "act":
                 item.payload()

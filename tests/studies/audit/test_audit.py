@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from tests.studies.audit.audit_world import (
     Driver,
+    Policy,
     TextTokens,
     audited,
     context,
@@ -29,6 +30,8 @@ from tracelab.core.item import Item, Observation
 from tracelab.core.seam import EnvironmentFailure, RecordedRun, State
 from tracelab.core.trace import Trace, Turn
 from tracelab.environments.testbed import MarketWorld
+from tracelab.run.config import parse_config
+from tracelab.run.wiring import local_pool, wire
 from tracelab.studies.audit.case import AgentRun
 from tracelab.studies.audit.corrected import Corrected
 from tracelab.studies.audit.options import AuditOptions
@@ -48,9 +51,18 @@ def driver(**more: Any) -> Driver:
     return Driver(policy_of(TASKS), **more)
 
 
-def test_planted_steps_are_found() -> None:
+Audited = tuple[list[RecordedRun], Driver, Findings, Any]
+
+
+@pytest.fixture(scope="module")
+def sixteen() -> Audited:
+    """Sixteen failures, audited."""
     mine, runs = driver(), RUNS[:16]
-    found, told = audited(runs, mine)
+    return runs, mine, *audited(runs, mine)
+
+
+def test_planted_steps_are_found(sixteen: Audited) -> None:
+    runs, mine, found, told = sixteen
     assert len(found.verdicts) == len(runs)
     pairs = [(run, v) for run, v in zip(runs, found.verdicts, strict=True) if decisive(run)]
     assert len(pairs) >= 8
@@ -66,7 +78,8 @@ def test_planted_steps_are_found() -> None:
     at_fault = [v.correctable_step in (None, decisive(run)) for run, v in pairs]
     assert sum(at_fault) / len(pairs) > 0.8
     assert any(v.counterfactual for _, v in pairs)
-    drawn = mine.model.drawn  # type: ignore[attr-defined]
+    assert isinstance(mine.model, Policy)
+    drawn = mine.model.drawn
     assert len(drawn) == len(set(drawn)), "no sample is used twice"
     for run, v in zip(runs, found.verdicts, strict=True):
         if planted(run.task, run.actions)[0] == "impossible":
@@ -84,8 +97,8 @@ def test_planted_steps_are_found() -> None:
         assert mine_too == list(range(len(mine_too)))
 
 
-def test_what_helped_is_kept_for_a_regression_test() -> None:
-    found, _ = audited(RUNS[:16], driver())
+def test_what_helped_is_kept_for_a_regression_test(sixteen: Audited) -> None:
+    _, _, found, _ = sixteen
     corrected = [v for v in found.verdicts if v.correctable_step is not None]
     assert corrected and len(found.exports) == len(corrected)
     for kept, v in zip(found.exports, corrected, strict=True):
@@ -101,7 +114,7 @@ def same(a: Findings, b: Findings) -> None:
     assert (a.attempted, a.failed) == (b.attempted, b.failed)
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=4, deadline=None)
 @given(st.integers(0, 1 << 32))
 def test_the_order_of_arrival_changes_nothing(seed: int) -> None:
     first, rows = audited(RUNS[:3], driver())
@@ -350,3 +363,41 @@ def test_the_testbeds_agents_play_first() -> None:
         assert list(run.steps) == [s.index for s in trace.episode.steps if s.kind == "llm"]
         state = MarketWorld().restore(run, 0)
         assert state.messages == run.before[0]
+
+
+@pytest.mark.engine
+@pytest.mark.timeout(600)
+def test_the_bundled_model_is_audited_from_play_to_verdict() -> None:
+    """The whole study on an engine: it plays, fails, and is told where."""
+    wired = wire(parse_config({
+        "name": "t", "study": "audit", "source": "testbed", "model": "testbed",
+        "engine": {"kind": "transformers", "dtype": "float32", "max_model_len": 512},
+    }, "t"))  # fmt: skip
+    pool = local_pool(wired.spec, 64)
+    options = AuditOptions(environment="testbed", initial=2, rollouts=2, controls=1, confirm=2,
+                           ablations=8, opinions=["error-rule", "all-at-once"])  # fmt: skip
+    ctx, told = context(
+        options, tokenizer=wired.tokenizer, model=wired.spec.model, context_length=512
+    )
+    silent = Driver(pool=pool)
+    try:
+        traces = silent.drive(Audit().play(5, 3, ctx))
+        cases = [case for t in traces[:1] for case in Audit().cases(t, ctx)]
+        found = silent.drive(Audit().run(cases, ctx))
+        again = Driver(journal=dict(silent.journal))
+        same(found, again.drive(Audit().run(cases, ctx)))
+    finally:
+        pool.close()
+    assert cases and again.asked == []
+    executed = [v for v in found.verdicts if v.evidence == "executed"]
+    assert [v.trace_id for v in executed] == [c.trace_id for c in cases]
+    assert all(v.status != "nonreproducible" for v in executed)
+    judged = [v for v in found.verdicts if v.method == "judge:all-at-once"]
+    assert [v.extra["opinion"] for v in judged] == ["overlong"], "the log does not fit 512 tokens"
+    for case, v in zip(cases, executed, strict=True):
+        label = case.episode.label
+        if v.status == "localized" and label is not None and label.step is not None:
+            assert v.decisive_step == label.step
+    exact = [s for s in found.scores if s.metric == "delta_value"]
+    assert all(0 <= s.extra["keep"] <= 1 for s in exact) and any(s.extra["keep"] for s in exact)
+    assert "1 answers name no step (1 overlong)" in told.warnings[0]

@@ -28,7 +28,7 @@ from functools import partial
 from typing import Any
 
 from tracelab.core.errors import ConfigError, PlanError
-from tracelab.core.flow import Ask, Flow
+from tracelab.core.flow import Ask, Execution, Flow
 from tracelab.core.hashing import content_hash
 from tracelab.core.item import Call, Item, Observation
 from tracelab.core.seam import (
@@ -126,29 +126,6 @@ class Launch:
     def seed(self) -> str:
         """What seeds its environment, with the run's seed."""
         return content_hash([self.run.name, self.start, self.ordinal, self.forced], size=12)
-
-
-@dataclass(frozen=True, slots=True)
-class Execution:
-    """How a call of kind `rerun` is carried out: call it for the flow that does.
-
-    Attributes:
-        flow: Makes the flow.
-        requests: Turns of the model that it takes if it goes as the record did.
-        prompt_tokens: What they are given, likewise.
-        output_tokens: What they write, likewise.
-        assumed: The answer that a forecast may go on with; None where there is none to guess.
-    """
-
-    flow: Callable[[], Flow[Observation]]
-    requests: int = 0
-    prompt_tokens: int = 0
-    output_tokens: int = 0
-    assumed: Any = None
-
-    def __call__(self) -> Flow[Observation]:
-        """The flow; it returns the observation that answers the call."""
-        return self.flow()
 
 
 @dataclass(frozen=True, slots=True)

@@ -260,7 +260,7 @@ def scores(
     out = []
     raw_lo, raw_hi = wilson(counts.total, np.maximum(counts.n, 1), level)
     value, lo, hi = fitted.values(level)
-    pooled = METHOD + "-pooled"
+    pooled, observed = METHOD + "-pooled", bool(counts.left_n.sum())
     for i, step in enumerate(steps):
         n = int(counts.n[i])
         enough = n >= MIN_RERUNS
@@ -280,7 +280,7 @@ def scores(
             out.append(
                 Score.of(
                     trace_id, kind, step, pooled, metric, float(center), level=level,
-                    n=int(counts.n[i] + counts.n[i + 1]), evidence=evidence,
+                    n=int(counts.n[i] + counts.n[i + 1]), observed=observed, evidence=evidence,
                     interval=None
                     if ends is None
                     else (float(min(ends[0], center)), float(max(ends[1], center))),

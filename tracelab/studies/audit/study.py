@@ -19,7 +19,7 @@ from tracelab.core.finding import Findings, Metric
 from tracelab.core.flow import Flow, together
 from tracelab.core.item import Call, Observation
 from tracelab.core.seam import RecordedRun, Reject
-from tracelab.core.study import STUDIES, StudyContext
+from tracelab.core.study import STUDIES, Stage, StudyContext
 from tracelab.core.trace import Trace
 from tracelab.studies.audit.case import AgentRun
 from tracelab.studies.audit.opinions.collect import known_opinions, opinions
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 PRIOR_RUNS = 48
 """Runs from which the prior of the value curve is estimated; more change it little."""
+_LONGEST = 2
+"""How often as long as the record a re-execution may be, in forecasts."""
 
 
 @STUDIES.register("audit", order=3)
@@ -82,6 +84,28 @@ class Audit:
                 found.attempted = len(said.verdicts)
             found.add(said)
         return found
+
+    def outlook(
+        self, cases: Sequence[AgentRun], ctx: StudyContext[AuditOptions], asked: int
+    ) -> Iterable[Stage]:
+        """The re-executions after the first round, where all steps stay open to the last.
+
+        Args:
+            cases: The runs.
+            ctx: The study's.
+            asked: Not used: what is asked of models is asked by re-executions.
+        """
+        o = ctx.options
+        if o.environment is None:
+            return
+        chat, tokens = Chat(ctx.tokenizer), 0
+        for _, run in _executable(cases, chat, ctx, []):
+            wrote = [len(chat.written(b, a)) for b, a in zip(run.before, run.actions, strict=True)]
+            # Action k is written again by the re-executions from every action up to it.
+            tokens += sum((k + 1) * n for k, n in enumerate(wrote))
+        most = max(0, o.rollouts - o.initial) * tokens * _LONGEST
+        if most:
+            yield Stage("re-executions, later rounds at most", generated_tokens_max=most)
 
     def reruns(self, ctx: StudyContext[AuditOptions]) -> Callable[[Call], Flow[Observation]]:
         """What answers calls of kind `rerun`: flows of their own."""

@@ -125,7 +125,7 @@ def opinions(cases: Sequence[AgentRun], ctx: StudyContext[AuditOptions]) -> Flow
         for (trace_id, e), guess in zip(slim, guesses, strict=True):
             out.add(trace_id, e, f"floor:{name}", _rule(guess))
     if out.found.failed or out.unusable:
-        kinds = ", ".join(f"{n} {k}" for k, n in sorted(out.unusable.items()))
+        kinds = ", ".join(f"{n} {k}" for k, n in out.unusable.most_common())
         ctx.warn(
             f"opinions: {out.found.failed} calls failed, {out.unusable.total()} answers name no "
             f"step{f' ({kinds})' if kinds else ''}; they are excluded from all statistics"
