@@ -57,7 +57,7 @@ def guarded(command: F) -> F:
 
 
 def complain(text: str) -> None:
-    """One sentence to stderr; it may quote a trace."""
+    """One sentence to stderr; cleaned of control characters, for it may quote a trace."""
     from tracelab.text.clean import clean
 
     click.echo(f"tracelab: {clean(text)}", err=True)

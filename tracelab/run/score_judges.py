@@ -17,7 +17,7 @@ from tracelab.engines import aio
 from tracelab.engines.chat import ChatClient
 from tracelab.sources import read
 from tracelab.sources.agent_json import BadRecordError, parse_json
-from tracelab.sources.base import tell_rejects
+from tracelab.sources.base import report_rejects
 from tracelab.sources.lines import read_lines
 from tracelab.studies.audit.judging import JudgeSetup, judge_all, open_client
 from tracelab.studies.audit.opinions.floors import FLOORS
@@ -127,7 +127,7 @@ def labelled(path: Path, tell: Callable[[str], None]) -> dict[str, list[Episode]
         else:
             subset = str(episode.meta.get("subset", episode.format))
             subsets.setdefault(subset, []).append(episode)
-    tell_rejects(rejects, tell)
+    report_rejects(rejects, tell)
     if unlabelled:
         tell(f"{unlabelled} runs have no label and are left out")
     if not subsets:

@@ -128,7 +128,7 @@ def opinions(cases: Sequence[AgentRun], ctx: StudyContext[AuditOptions]) -> Flow
         kinds = ", ".join(f"{n} {k}" for k, n in sorted(out.unusable.items()))
         ctx.warn(
             f"opinions: {out.found.failed} calls failed, {out.unusable.total()} answers name no "
-            f"step{f' ({kinds})' if kinds else ''}; they count for nobody"
+            f"step{f' ({kinds})' if kinds else ''}; they are excluded from all statistics"
         )
     return out.found
 
