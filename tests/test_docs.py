@@ -13,7 +13,6 @@ from tracelab.studies.cite.parts import Cut
 from tests.view import world
 from tracelab.core.trace import Trace
 from tracelab.sources import SOURCES, read
-from tracelab.sources.context import ContextRecord, read_contexts
 from tracelab.store.connect import open_reader, open_writer, sql_dir
 from tracelab.store.query import query
 
@@ -77,20 +76,18 @@ def test_every_example_is_read(tmp_path: Path, name: str, form: str, text: str) 
     if form == "thought-anchors":  # its other files may be absent only where nothing is labelled
         (file.parent / "problem.json").write_text('{"gt_answer": "4"}')
         (file.parent / "chunks_labeled.json").write_text("[]")
-    if form == "questions":
+    if form == "questions":  # they look like plain JSONL whose responses are missing
         assert [q.answered for q in read(file, "questions") if isinstance(q, Trace)] == [False]
-    elif form == "contexts":
-        assert [type(c) for c in read_contexts(file, Cut())] == [ContextRecord]
-    else:
-        auto, told = ([*read(tmp_path, f)] for f in ("auto", form))
-        assert [type(t) for t in auto] == [Trace], auto
-        assert auto == told
-        agents = form not in ("jsonl", "thought-anchors")
-        assert (auto[0].episode is not None) == agents
+        return
+    auto, told = ([*read(tmp_path, f)] for f in ("auto", form))
+    assert [type(t) for t in auto] == [Trace], auto
+    assert auto == told
+    agents = form not in ("jsonl", "thought-anchors", "contexts")
+    assert (auto[0].episode is not None) == agents
 
 
 def test_every_format_has_an_example() -> None:
-    assert {form for _, form, _ in EXAMPLES} == {*SOURCES, "contexts"}
+    assert {form for _, form, _ in EXAMPLES} == set(SOURCES)
 
 
 PYTHON = blocks("python.md", "python")

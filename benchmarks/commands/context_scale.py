@@ -28,11 +28,11 @@ def context_scale(
       python -m benchmarks context-scale --part long
       python -m benchmarks context-scale --part batch --contexts 1000
     """
-    from tracelab.run.runs import hush_transformers
+    from tracelab.run.runs import quiet_transformers
 
     from benchmarks.cite.scale import batch, long_one
 
-    hush_transformers()
+    quiet_transformers()
     if part == "long":
         return Figures(long_one(engine or "transformers", documents))
     return Figures(batch(engine or "vllm", contexts, seed))

@@ -115,7 +115,7 @@ def test_the_table_is_for_reading(data: Path) -> None:
         (["--method", "all-at-one"], "no method 'all-at-one'; the nearest is 'all-at-once'"),
         (["--method", "a2p"], "is a judge: give its --model"),
         (["--method", "a2p", "--model", "m", "--endpoint", "http://x", "--api-key-env", "NO_SUCH"],
-         "NO_SUCH does not hold a key"),
+         "NO_SUCH is not set"),
         (["--predictions", __file__], "Not valid JSON"),
     ],
 )  # fmt: skip

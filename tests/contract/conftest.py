@@ -36,7 +36,10 @@ class Subject:
 
     def ask(self, *items: Item) -> list[Observation]:
         """Observations in item, then replicate order."""
-        found = [o for batch in self.pool.run(items) for o in batch]
+        self.pool.submit(items)
+        found = []
+        while self.pool.owed:
+            found += self.pool.ready(60)
         order = {item.key: k for k, item in reversed(list(enumerate(items)))}
         return sorted(found, key=lambda o: (order[o.key], o.replicate))
 

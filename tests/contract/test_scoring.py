@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tracelab.studies.cite.parts import Cut
 
 from tests.contract.conftest import Subject
 from tracelab.core.item import Item
 from tracelab.engines.transformers import scoring
-from tracelab.sources.context_testbed import contexts
-from tracelab.studies.cite.context import ablate
+from tracelab.testbed import Problem, problems
 
 RESPONSE = "We need the bill. I will add the two prices. Kale costs 4."
+
+
+def without(problem: Problem, mask: np.ndarray) -> str:
+    """The prompt with only the facts that a mask keeps."""
+    text = problem.prompt
+    for fact, kept in reversed(list(zip(problem.facts, mask, strict=True))):
+        if not kept:
+            text = text[: fact.start].rstrip() + text[fact.end :]
+    return text
 
 
 def ablations(subject: Subject, seed: int = 3) -> list[Item]:
@@ -21,12 +28,12 @@ def ablations(subject: Subject, seed: int = 3) -> list[Item]:
     tok = subject.tokenizer
     target = tok.encode_text(RESPONSE)
     items = []
-    for record in contexts(2, Cut(), seed=4):
-        n = len(record.context.sources)
+    for problem in problems(2, seed=4, missing=False, hinted=False):
+        n = len(problem.facts)
         masks = [*(rng.random((20, n)) < 0.5), *~np.eye(n, dtype=bool), np.ones(n, bool)]
         for mask in masks:
-            messages = [m.for_template() for m in ablate(record.context, mask)]
-            prompt = tok.encode_prompt(tok.chat_text(messages, "chat"), "chat")
+            message = {"role": "user", "content": without(problem, mask)}
+            prompt = tok.encode_prompt(tok.chat_text([message], "chat"), "chat")
             items.append(subject.probe(prompt, target))
     return list({i.key: i for i in items}.values())
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import threading
 import time
 from collections.abc import Callable
@@ -11,17 +10,11 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from tracelab.studies.audit.judging import judge, judge_all
 
 from tests.judge_server import Request, judge_server
-from tracelab.core.episode import Episode, Step
 from tracelab.core.seam import EndpointError
-from tracelab.engines.base import EngineSpec
 from tracelab.engines.chat import Budget, ChatReply, ChatRequest, HttpChat
-from tracelab.engines.chat_local import EngineChat
 from tracelab.engines.http import BlockingPost, retry_after
-from tracelab.engines.scripted import ScriptTokenizer
-from tracelab.run.pool import LocalPool
 
 ASK = ChatRequest((("system", "s"), ("user", "u")), max_tokens=20)
 
@@ -153,111 +146,6 @@ def test_retry_after() -> None:
     assert retry_after("3") == 3.0
     assert retry_after("Thu, 01 Jan 1970 00:00:00 GMT") < 0  # type: ignore[operator]
     assert [retry_after(h) for h in (None, "", "soon", "9" * 400, "-1", "١")][:3] == [None] * 3
-
-
-def run(n: int = 3) -> Episode:
-    steps = tuple(Step(i, "llm", agent="Ann", content=f"text {i}") for i in range(n))
-    return Episode(f"e{n}", steps, "x", task="t")
-
-
-def test_runs_come_back_in_order_and_few_are_held() -> None:
-    held: list[int] = []
-    done: list[str] = []
-
-    def many() -> Any:
-        for i in range(1, 41):
-            held.append(i - len(done))
-            yield run(i)
-
-    def respond(r: Request) -> None:
-        n = json.dumps(r.body).count("[step ")
-        r.say(f"Agent: Ann\nStep: {n - 1}")
-
-    async def go(url: str) -> list[int | None]:
-        client, steps = HttpChat(url, "m"), []
-        async for episode, opinion in judge_all(many(), "all-at-once", client, in_flight=5):
-            done.append(episode.name)
-            steps.append(opinion.step)
-        await client.close()
-        return steps
-
-    with judge_server(respond) as server:
-        assert asyncio.run(go(server.url)) == list(range(40))
-    assert done == [f"e{i}" for i in range(1, 41)]
-    assert max(held) <= 5
-
-
-def local(spec: EngineSpec, tokenizer: Any, **more: Any) -> EngineChat:
-    return EngineChat(LocalPool(spec), tokenizer, spec.model, spec.context_length, **more)
-
-
-@pytest.fixture
-def scripted(script_spec: Any, script_tokenizer: ScriptTokenizer) -> EngineChat:
-    return local(script_spec(), script_tokenizer)
-
-
-def test_a_local_engine(scripted: EngineChat) -> None:
-    different = [ChatRequest((("user", f"question {i}"),), 50) for i in range(5)]
-
-    async def go() -> list[ChatReply]:
-        return await asyncio.gather(*(scripted.ask(r) for r in [*different, different[0]]))
-
-    replies = asyncio.run(go())
-    assert all(r.text and r.error is None for r in replies)
-    assert replies[0].text == replies[5].text  # the same request, asked once
-    assert asyncio.run(scripted.ask(ChatRequest((("user", "again"),), 50))).text  # another loop
-
-
-def test_a_local_engine_fails_softly(script_spec: Any, script_tokenizer: Any) -> None:
-    class Broken:
-        def run(self, items: Any) -> Any:
-            raise RuntimeError("no more memory")
-            yield
-
-    spec = script_spec()
-    chat = EngineChat(Broken(), script_tokenizer, spec.model, 4096)  # type: ignore[arg-type]
-    reply = asyncio.run(chat.ask(ASK))
-    assert reply.error == "engine: RuntimeError: no more memory"
-    small = EngineChat(LocalPool(spec), script_tokenizer, spec.model, 1)
-    assert asyncio.run(small.ask(ASK)).error == "overlong: 2 tokens, but the context holds 1" or (
-        small.failures["overlong"] == 1
-    )
-    capped = local(spec, script_tokenizer, budget=Budget(max_requests=0))
-    assert asyncio.run(capped.ask(ASK)).error == "budget: the cap of 0 requests is reached"
-
-
-@pytest.mark.parametrize("method", ["all-at-once", "step-by-step", "binary-search", "a2p"])
-def test_judging_through_the_scripted_engine(method: str, scripted: EngineChat) -> None:
-    opinion = asyncio.run(judge(run(4), method, scripted, reply_tokens=8))
-    assert opinion.status in ("unparsed", "overlong"), opinion
-
-
-@pytest.mark.parametrize("method", ["all-at-once", "step-by-step", "binary-search"])
-def test_judging_through_the_transformers_engine(method: str) -> None:
-    """The bundled model cannot judge; the path from run to opinion must hold all the same."""
-    chat = bundled()
-    opinion = asyncio.run(judge(run(2), method, chat, reply_tokens=8))
-    assert opinion.status in ("unparsed", "ok"), opinion
-    assert opinion.calls >= 1 and opinion.parse_failures
-    if method != "step-by-step":  # which begins with logs that fit
-        long = asyncio.run(judge(run(200), method, chat, reply_tokens=8))
-        assert long.status == "overlong" and long.calls == 0
-
-
-_CHAT: list[EngineChat] = []
-
-
-def bundled() -> EngineChat:
-    if not _CHAT:
-        from tracelab.run.config import parse_config
-        from tracelab.run.wiring import wire
-
-        engine = {"kind": "transformers", "dtype": "float32", "device": "cpu"}
-        config = {"name": "judge", "source": "testbed", "model": "testbed", "engine": engine}
-        wired = wire(parse_config(config, "judge"))
-        spec = wired.spec
-        _CHAT.append(EngineChat(LocalPool(spec), wired.tokenizer, spec.model, spec.context_length))
-    return _CHAT[0]
 
 
 def test_threads_share_one_client_and_closing_ends_their_waiting() -> None:

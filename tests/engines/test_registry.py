@@ -83,7 +83,8 @@ def test_an_engine_of_ones_own(echo: None) -> None:
     pool = wired.make_pool()
     assert isinstance(pool, LocalPool)  # it computes nothing here, so it needs no workers
     item = Item(wired.spec.model, (1, 2), Sampling(), replicates=3)
-    assert [o.text for batch in pool.run([item]) for o in batch] == ["hello"] * 3
+    pool.submit([item])
+    assert [o.text for o in pool.ready(60)] == ["hello"] * 3
     pool.close()
 
 

@@ -17,11 +17,17 @@ from tracelab.cli.grounding import grounding
 from tracelab.cli.label import label
 from tracelab.cli.report import report, show
 from tracelab.cli.score_judges import score_judges
-from tracelab.cli.support import EXIT_ERRORS, format_options, guarded, home_option
+from tracelab.cli.support import EXIT_ERRORS, Names, format_options, guarded, home_option
 from tracelab.store.home import Home
 from tracelab.text.clean import clean
 
 HELP = ["-h", "--help"]
+
+
+def _formats() -> list[str]:
+    from tracelab.sources import AUTO, SOURCES
+
+    return [AUTO, *SOURCES]
 
 
 class _Verbs(click.Group):
@@ -84,9 +90,8 @@ def demo(home: str | None, fresh: bool, quiet: bool) -> None:
 
 @main.command()
 @click.argument("paths", nargs=-1, required=True)
-@click.option("--format", "form", default="auto", show_default=True,
-              help="auto, jsonl, thought-anchors, openai-chat, otel, inspect, atif, "
-              "who-and-when.")  # fmt: skip
+@click.option("--format", "form", type=Names(_formats), default="auto", show_default=True,
+              help="What the files are; auto tells by what they hold.")  # fmt: skip
 @click.option("--name", default="ingest", show_default=True, help="Run that the traces belong to.")
 @click.option("--segmenter", default="reasoning-v1", show_default=True)
 @click.option("--max-error-rate", type=click.FloatRange(0, 1), default=0.05, show_default=True,

@@ -59,6 +59,7 @@ def _rows(home: Home) -> Iterator[Row]:
         version = _version(name)
         yield name, version or "-", "" if version else f"MISSING: {use}"
     yield from _multimodal()
+    yield from _plug_ins()
     yield _model()
     yield _home(home)
     yield _disk(home)
@@ -83,6 +84,27 @@ def _multimodal() -> Iterator[Row]:
         if version and "+cpu" in torch and "+cpu" not in version:
             note = f"MISSING: a CPU build; this one breaks transformers: pip uninstall {name}"
             yield name, version, note
+
+
+def _plug_ins() -> Iterator[Row]:
+    """What can be named in a config and on the command line, whoever brought it."""
+    from tracelab.core.study import STUDIES
+    from tracelab.engines.registry import ENGINES
+    from tracelab.environments.registry import ENVIRONMENTS
+    from tracelab.grading.registry import OUTCOMES
+    from tracelab.sources.registry import SOURCES
+
+    environments = [kind.usage for kind in ENVIRONMENTS.values()]
+    for what, names, registry in (
+        ("studies", [*STUDIES], STUDIES),
+        ("engines", [*ENGINES], ENGINES),
+        ("formats", [*SOURCES], SOURCES),
+        ("environments", environments, ENVIRONMENTS),
+        ("outcomes", [*OUTCOMES], OUTCOMES),
+    ):
+        yield what, ", ".join(names), ""
+        for who, why in registry.broken.items():
+            yield what, who, f"left out, it cannot be imported: {why}"
 
 
 def _model() -> Row:

@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from tracelab.cli.support import EXIT_ERRORS, guarded, home_option
+from tracelab.cli.support import EXIT_ERRORS, Names, engine_names, guarded, home_option
 from tracelab.store.home import Home
 
 
@@ -15,7 +15,7 @@ from tracelab.store.home import Home
 @click.option("--model", required=True, help="A directory, a hub id, or its name at the endpoint.")
 @click.option("--endpoint", metavar="URL", help="OpenAI-compatible, up to /chat/completions.")
 @click.option("--api-key-env", metavar="VAR", help="Environment variable that holds its key.")
-@click.option("--engine", type=click.Choice(["vllm", "transformers", "scripted"]), default="vllm",
+@click.option("--engine", type=Names(engine_names), default="vllm",
               show_default=True, help="Without --endpoint; only vllm constrains it.")  # fmt: skip
 @click.option("--context", type=click.IntRange(min=256), help="Context length in tokens.")
 @click.option("--reply-tokens", type=click.IntRange(min=16), default=4096, show_default=True)

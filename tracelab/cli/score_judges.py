@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from tracelab.cli.support import EXIT_ERRORS, format_options, guarded
+from tracelab.cli.support import EXIT_ERRORS, Names, engine_names, format_options, guarded
 
 JUDGES = ("all-at-once", "step-by-step", "binary-search", "a2p")
 
@@ -22,7 +22,7 @@ JUDGES = ("all-at-once", "step-by-step", "binary-search", "a2p")
 @click.option("--model", help="For judges: a directory, a hub id, or the endpoint's name for it.")
 @click.option("--endpoint", metavar="URL", help="OpenAI-compatible, up to /chat/completions.")
 @click.option("--api-key-env", metavar="VAR", help="Environment variable that holds its key.")
-@click.option("--engine", type=click.Choice(["vllm", "transformers", "scripted"]), default="vllm",
+@click.option("--engine", type=Names(engine_names), default="vllm",
               show_default=True, help="For judges without --endpoint.")  # fmt: skip
 @click.option("--context", type=click.IntRange(min=256), help="Context length in tokens.")
 @click.option("--reply-tokens", type=click.IntRange(min=16), default=1024, show_default=True)

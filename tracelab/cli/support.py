@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from functools import wraps
 from typing import Any, TypeVar
 
@@ -57,10 +57,31 @@ def guarded(command: F) -> F:
 
 
 def complain(text: str) -> None:
-    """One sentence to stderr; it may quote a trace."""
+    """One sentence to stderr; cleaned of control characters, for it may quote a trace."""
     from tracelab.text.clean import clean
 
     click.echo(f"tracelab: {clean(text)}", err=True)
+
+
+class Names(click.Choice[str]):
+    """One of some names that are looked up when they are needed, not when a command is defined."""
+
+    def __init__(self, names: Callable[[], Iterable[str]]) -> None:
+        """Take what lists them."""
+        self._names = names
+        self.case_sensitive = True
+
+    @property
+    def choices(self) -> Sequence[str]:  # type: ignore[override]
+        """The names."""
+        return [*self._names()]
+
+
+def engine_names() -> Iterable[str]:
+    """Every engine there is."""
+    from tracelab.engines.registry import ENGINES
+
+    return ENGINES
 
 
 def home_option(command: F) -> F:

@@ -6,7 +6,7 @@ A client never raises for one request: what cannot be had is a reply with `error
     engine         the local engine failed                 and the kinds of `tracelab.engines.http`
 
 The kinds are those of `tracelab.grading.judge`, which grades outcomes with the same API.
-`tracelab.engines.chat_local` is the client of a local engine.
+A local engine is asked through `tracelab.run.answering.LocalChat`.
 """
 
 from __future__ import annotations

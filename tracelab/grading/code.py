@@ -117,7 +117,6 @@ class CodeRule(WaitingRule):
                 run_tests("raise SystemExit", self.tests, self._limits)
             except SandboxError as e:
                 raise GradingError(f"grading.code.tests_file: {e}") from None
-        self.inputs = self.tests or ""
 
     def reward_kind(self, reference: str | None, own_answer: str | None) -> RewardKind | None:
         """See `Rule.reward_kind`: without tests there is nothing to decide."""

@@ -59,7 +59,6 @@ class FunctionRule(WaitingRule):
         assert config.function is not None
         self._function = FunctionGrader(config.function, config.timeout_s, config.workers)
         self._cache = setup.cache
-        self.inputs = self._function.source_hash
 
     @classmethod
     def check(cls, config: GradingConfig) -> None:

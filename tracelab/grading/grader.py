@@ -22,7 +22,6 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Literal, Self
 
-from tracelab.core.hashing import content_hash
 from tracelab.core.item import UNANSWERED, FinishReason, Outcome
 from tracelab.core.seam import Connect, GradeRequest, RewardKind
 from tracelab.core.trace import Trace
@@ -56,7 +55,7 @@ class Grader:
             config: What to grade by.
             cache: Where kinds that wait for others keep their first results, so that a resumed or
                 rebuilt run reads the same ones; None keeps them in memory.
-            connect: Prepares the endpoint of a judge; None where nothing outside may be asked.
+            connect: Prepares the endpoint of a judge; without it there is no judge.
 
         Raises:
             GradingError: The function, the tests, the key or the sandbox is not there.
@@ -103,12 +102,6 @@ class Grader:
     def retried(self) -> Mapping[str, int]:
         """Attempts that failed and were made again, by kind; for a judge, else empty."""
         return self._rule.retried if isinstance(self._rule, WaitingRule) else {}
-
-    @property
-    def fingerprint(self) -> str:
-        """Hash of all that decides outcomes, contents of the tests file and function included."""
-        inputs = self._rule.inputs if isinstance(self._rule, WaitingRule) else ""
-        return content_hash([self.config.model_dump(mode="json"), inputs])
 
     def reward_kind(self, reference: str | None, own_answer: str | None) -> RewardKind | None:
         """Tell what the reward compares with; None when there is nothing to compare with.

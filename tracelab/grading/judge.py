@@ -56,7 +56,7 @@ class JudgeRule(WaitingRule):
         """
         super().__init__(config, setup)
         if setup.connect is None:
-            raise GradingError("kind `judge` cannot be used here: nothing outside may be asked")
+            raise GradingError("kind `judge` needs a connection, and none was given")
         judge = self._judge = config.judge
         try:
             key = api_key(judge.api_key_env, "grading.judge.api_key_env")

@@ -35,7 +35,7 @@ class Setup:
 
     Attributes:
         cache: Where first results are kept.
-        connect: Prepares endpoints; None where nothing outside may be asked.
+        connect: Prepares endpoints; None where there is none.
     """
 
     cache: OutcomeCache = field(default_factory=MemoryOutcomes)
@@ -100,8 +100,6 @@ class TextRule(Rule, ABC):
 class WaitingRule(Rule, ABC):
     """Decides by itself, waiting for another process or machine; several at once. Thread-safe."""
 
-    inputs: str = ""
-    """What else decides outcomes, besides the config: contents of files."""
 
     @property
     def failures(self) -> Mapping[str, int]:

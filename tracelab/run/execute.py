@@ -52,14 +52,14 @@ from tracelab.run.progress import RunProgress
 from tracelab.run.session import Session, disk_error
 from tracelab.run.wiring import (
     Wired,
-    hush_transformers,
     local_pool,
+    quiet_transformers,
     versions,
     white_box,
     wire,
     wire_recorded,
 )
-from tracelab.sources.base import tell_rejects
+from tracelab.sources.base import report_rejects
 from tracelab.sources.testbed import NAME as TESTBED
 from tracelab.store.connect import open_writer, transaction
 from tracelab.store.home import Home
@@ -149,7 +149,7 @@ def run_config(
     """
     wired = wire(config)
     if in_process and _alone(config):
-        hush_transformers()
+        quiet_transformers()
         wired = replace(
             wired, make_pool=lambda: local_pool(wired.spec, config.runtime.batch_rollouts)
         )
@@ -266,9 +266,9 @@ class Work:
         inputs = yield from preparing.prepare(source, attempts=options.attempts, keep=options.keep)
         prepared(inputs)
         refuse_empty(inputs, config.source)
-        tell_rejects(inputs.rejects, self._progress.warn)
+        report_rejects(inputs.rejects, self._progress.warn)
         findings: Findings = yield from self.study.run(inputs.cases, self.ctx)
-        tell_rejects(findings.rejects, self._progress.warn)
+        report_rejects(findings.rejects, self._progress.warn)
         return inputs, findings
 
     def restored(self, load: Callable[[Sequence[LoadedTrace]], None]) -> Flow[Done]:

@@ -25,7 +25,7 @@ from tracelab.core.trace import TokenizedTrace, Trace
 from tracelab.run.config import RUN_NAME
 from tracelab.run.inputs import loaded
 from tracelab.sources import read
-from tracelab.sources.base import tell_rejects
+from tracelab.sources.base import report_rejects
 from tracelab.store.connect import open_writer, transaction
 from tracelab.store.home import Home
 from tracelab.store.load import load_rejects, load_run, load_traces
@@ -102,7 +102,7 @@ def ingest_paths(
             row = replace(row, finished_at=datetime.now(UTC))
         # Of all files ever ingested under this name, not only of these.
         load_run(con, replace(row, status="complete_with_errors" if after[1] else "complete"))
-    tell_rejects(rejects, say)
+    report_rejects(rejects, say)
     say(
         f"{name}: {total} traces read ({after[0]} in the run), {len(rejects)} records rejected; "
         f"in {home.database}"

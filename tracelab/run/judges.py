@@ -5,12 +5,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from typing import Any, cast
 
+from tracelab.core.api_key import api_key
 from tracelab.core.errors import ConfigError
 from tracelab.engines.chat import Budget, HttpChat
 from tracelab.run.answering import Chatting, LocalChat
@@ -63,11 +63,7 @@ def client_of(judge: JudgeSetup, budget: Budget | None = None) -> HttpChat:
     """
     if judge.endpoint is None or judge.model is None:
         raise ConfigError("a judge at an endpoint needs the endpoint and its name for a model")
-    key = None
-    if judge.api_key_env is not None:
-        key = os.environ.get(judge.api_key_env, "").strip()
-        if not key or not key.isascii() or not key.isprintable():
-            raise ConfigError(f"the environment variable {judge.api_key_env} does not hold a key")
+    key = api_key(judge.api_key_env, "api_key_env")
     return HttpChat(
         judge.endpoint, judge.model, judge.context, key, timeout_s=judge.timeout_s,
         attempts=judge.attempts, concurrency=judge.concurrency,

@@ -17,7 +17,7 @@ from tracelab.core.seam import Reject
 from tracelab.run.judges import JudgeSetup, asked
 from tracelab.sources import read
 from tracelab.sources.agent_json import BadRecordError, parse_json
-from tracelab.sources.base import tell_rejects
+from tracelab.sources.base import report_rejects
 from tracelab.sources.lines import read_lines
 from tracelab.studies.audit.opinions.floors import FLOORS
 from tracelab.studies.audit.opinions.judges import PROTOCOLS, JudgeOptions, judged
@@ -144,7 +144,7 @@ def labelled(path: Path, tell: Callable[[str], None]) -> dict[str, list[Episode]
         else:
             subset = str(episode.meta.get("subset", episode.format))
             subsets.setdefault(subset, []).append(episode)
-    tell_rejects(rejects, tell)
+    report_rejects(rejects, tell)
     if unlabelled:
         tell(f"{unlabelled} runs have no label and are left out")
     if not subsets:

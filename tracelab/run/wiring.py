@@ -129,7 +129,7 @@ def white_box(config: RunConfig) -> WhiteBox:
     return cast(WhiteBox, build(wire(config.model_copy(update={"engine": own})).spec))
 
 
-def hush_transformers() -> None:
+def quiet_transformers() -> None:
     """No progress bars of weights that load in a moment, no warnings about what is checked here."""
     from transformers.utils import logging
 

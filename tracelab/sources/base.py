@@ -92,7 +92,7 @@ class Source(ABC):
         return (cls.__doc__ or "").strip().partition("\n")[0]
 
 
-def tell_rejects(rejects: Sequence[Reject], say: Callable[[str], object], most: int = 5) -> None:
+def report_rejects(rejects: Sequence[Reject], say: Callable[[str], object], most: int = 5) -> None:
     """Say what was rejected and why, in a few lines however many they are."""
     for reject in rejects[:most]:
         say(f"rejected: {reject}")

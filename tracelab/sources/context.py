@@ -14,17 +14,20 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tracelab.core.errors import ImportFormatError, PlanError
 from tracelab.core.messages import as_turn
 from tracelab.core.seam import Reject
 from tracelab.core.trace import Trace, Turn
-from tracelab.sources.base import Seen, excerpt
+from tracelab.sources.base import Seen, Source, excerpt
 from tracelab.sources.jsonl import parse_object
 from tracelab.sources.lines import MAX_LINE_BYTES, first_bytes, read_lines
-from tracelab.studies.cite.cut import TEMPLATE, Document, around, joined
-from tracelab.studies.cite.targets import parse_targets
+from tracelab.sources.registry import GENERIC, SOURCES
+from tracelab.sources.sniff import LINES, Head
+
+if TYPE_CHECKING:
+    from tracelab.studies.cite.cut import Document
 
 _ROLES = ("system", "user", "assistant", "tool")
 _MESSAGE_KEYS = {"role", "content"}
@@ -80,6 +83,8 @@ def trace_of(
     Raises:
         PlanError: One sentence that names the field at fault.
     """
+    from tracelab.studies.cite.targets import parse_targets  # a study: not only to list formats
+
     both = [k for k in ("context", "messages") if value.get(k) is not None]
     if len(both) != 1:
         raise PlanError(
@@ -122,6 +127,8 @@ def trace_of(
 
 def _documents_turn(value: Mapping[str, Any]) -> tuple[list[Turn], dict[str, Any]]:
     """Documents and query as one message, and where the documents stand in it."""
+    from tracelab.studies.cite.cut import TEMPLATE, around, joined
+
     query, template = _text(value, "query") or "", _text(value, "template")
     text, places = joined(_documents(value["context"]))
     ranges = _ranges(value, "sources") if value.get("sources") is not None else None
@@ -148,6 +155,8 @@ def _text(value: Mapping[str, Any], key: str) -> str | None:
 
 
 def _documents(value: object) -> list[Document]:
+    from tracelab.studies.cite.cut import Document
+
     if isinstance(value, str):
         return [Document(value)]
     if not isinstance(value, list):
@@ -228,3 +237,20 @@ def read_one(text: str) -> Trace:
     if isinstance(found, Reject):
         raise ImportFormatError(found.reason)
     return found
+
+
+@SOURCES.register("contexts", order=GENERIC + 5)
+class Contexts(Source):
+    """JSONL of contexts: documents or messages, a question, and the response to explain."""
+
+    suffixes = LINES
+    read = staticmethod(read_contexts)
+
+    @staticmethod
+    def sniff(head: Head) -> bool:
+        """See `Source.sniff`; a record of messages alone is plain JSONL too."""
+        return (
+            head.by_line
+            and "prompt" not in head.record
+            and (head.record.get("context") is not None or head.record.get("target") is not None)
+        )

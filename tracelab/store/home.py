@@ -12,7 +12,6 @@ from tracelab.core.errors import ConfigError, TracelabError
 
 ENVIRONMENT = "TRACELAB_HOME"
 DEFAULT = "tracelab-home"
-GRADES = "grades"
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 """What the system says when there is no room."""
 
@@ -28,12 +27,12 @@ class Home:
         """The given folder, else `TRACELAB_HOME`, else `./tracelab-home`.
 
         Raises:
-            ConfigError: It starts with the `~` of nobody.
+            ConfigError: It starts with `~` and the name of an unknown user.
         """
         chosen = path or os.environ.get(ENVIRONMENT) or DEFAULT
         try:
             return cls(Path(chosen).expanduser().absolute())
-        except RuntimeError as e:  # ~name of nobody here
+        except RuntimeError as e:  # ~name of an unknown user
             raise ConfigError(f"home {str(chosen)!r}: {str(e)[:1].lower()}{str(e)[1:]}") from None
 
     @property
@@ -45,11 +44,6 @@ class Home:
     def runs(self) -> Path:
         """Where journals live unless a config says otherwise."""
         return self.path / "runs"
-
-    @property
-    def grades(self) -> Path:
-        """What judges, programs and functions said about rollouts, so that nobody asks twice."""
-        return self.path / GRADES
 
     def require_writable(self) -> None:
         """Make sure results can be kept here, before any work is done.

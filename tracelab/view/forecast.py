@@ -7,7 +7,7 @@ import json
 import click
 
 from tracelab.run.forecast import Forecast
-from tracelab.sources.base import tell_rejects
+from tracelab.sources.base import report_rejects
 from tracelab.text.clean import clean
 from tracelab.view.output import print_table
 
@@ -38,7 +38,7 @@ def show_forecast(found: Forecast, *, as_json: bool = False) -> None:
 
 def _remarks(found: Forecast) -> list[str]:
     lines: list[str] = []
-    tell_rejects(found.rejects, lines.append)
+    report_rejects(found.rejects, lines.append)
     if found.base_traces_missing:
         lines.append(
             f"{found.base_traces_missing} base traces do not exist yet; what is asked about them "
