@@ -49,7 +49,7 @@ NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
 RUN = RunRow(
     run_id="r1",
     name="demo",
-    pipeline="thought_anchors",
+    study="anchors",
     engine="scripted",
     config={"seed": 0},
     config_digest="d",

@@ -159,7 +159,7 @@ def load_world(con: duckdb.DuckDBPyConnection) -> None:
         RunRow(
             run_id="r1",
             name="demo",
-            pipeline="thought_anchors",
+            study="anchors",
             engine="scripted",
             config={},
             config_digest="d",

@@ -23,7 +23,7 @@ LONG = "x" * 100_000
 
 _PLAIN: dict[str, dict[str, Any]] = {
     "runs": {
-        "name": "study", "pipeline": "thought_anchors", "engine": "scripted", "model": "m",
+        "name": "study", "study": "anchors", "engine": "scripted", "model": "m",
         "model_revision": "abc", "dtype": "float32", "config": '{"name": "study"}',
         "config_digest": "d1", "tracelab_version": "0", "seed": 0, "status": "complete",
         "started_at": WHEN, "finished_at": WHEN, "versions": '{"python": "3.11"}',

@@ -69,7 +69,7 @@ def command_of(study: str) -> click.Command:
             try:
                 config = config_of(
                     study, path, values, options["overrides"], in_memory=in_memory,
-                    where=f"tracelab {study}",
+                    where=study,
                 )  # fmt: skip
                 face.check(config)
             except ConfigError as e:

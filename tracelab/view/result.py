@@ -181,7 +181,7 @@ def measure(
 
 def documents(study: str) -> bool:
     """Whether a record of a study's data is a document of its own: a run of agents is."""
-    return bool(STUDIES.named(study).testbed == "agents")
+    return getattr(STUDIES.named(study), "testbed", None) == "agents"
 
 
 def common(con: DuckDBPyConnection, run_id: str) -> tuple[Costs, tuple[Rejected, ...]]:
