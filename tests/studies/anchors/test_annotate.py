@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from tracelab.studies.anchors.subject import Found
 
 from tests.helpers import sentences
 from tests.studies.context import world
@@ -12,7 +11,11 @@ from tracelab.core.trace import Trace, Turn
 from tracelab.engines.scripted import Line, Script, ScriptTokenizer
 from tracelab.engines.similarity import load
 from tracelab.studies.anchors import links
-from tracelab.studies.anchors.annotate import Annotator
+from tracelab.studies.anchors.annotate import Annotator, Found
+from tracelab.studies.anchors.case import Reasoning
+from tracelab.studies.anchors.cohort import Cohort
+from tracelab.studies.anchors.grouping import boundary_tokens
+from tracelab.studies.anchors.options import AnchorsOptions
 
 FILLER, PLAN, END = " This is a small sum.", " I will add the two prices.", " So it is \\boxed{7}."
 STOP = 256
