@@ -17,11 +17,12 @@ from typing import Any
 import numpy as np
 from tokenizers import Tokenizer
 from tqdm import tqdm
+from transformers import Qwen3ForCausalLM
 
 from benchmarks.testbed import tokenizer
 from benchmarks.testbed.bars import ContextEffect, FillerEffect, Measured
 from benchmarks.testbed.figures import Count, agent_figures, reasoning_figures
-from benchmarks.testbed.net import Net, load_net
+from benchmarks.testbed.net import load_net
 from benchmarks.testbed.sampler import END, tally
 from tracelab.testbed.agent_labels import Episode, read
 from tracelab.testbed.agent_world import MarketEnvironment, tasks
@@ -192,7 +193,12 @@ def context_effects(
 
 
 def value_at(
-    net: Net, tok: Tokenizer, problem: Problem, text: str, n: int, rng: np.random.Generator
+    net: Qwen3ForCausalLM,
+    tok: Tokenizer,
+    problem: Problem,
+    text: str,
+    n: int,
+    rng: np.random.Generator,
 ) -> int:
     """How many of `n` rollouts after a prefix of a response answer rightly."""
     ids = tok.encode(prompt_of(problem) + text).ids

@@ -145,8 +145,8 @@ class Reference:
         def scored(chat: str) -> np.ndarray:
             ids = self.tok.encode(chat).ids + reply
             with torch.inference_mode():
-                hidden = self.net(torch.tensor([ids]))[0, -len(reply) - 1 : -1]
-                logp = self.net.logits(hidden).log_softmax(-1)
+                out = self.net(torch.tensor([ids]), logits_to_keep=len(reply) + 1, use_cache=False)
+                logp = out.logits[0, :-1].log_softmax(-1)
                 own = logp[torch.arange(len(reply)), torch.tensor(reply)].double().numpy()
             return np.add.reduceat(own, starts)
 

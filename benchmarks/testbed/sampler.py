@@ -1,4 +1,4 @@
-"""Thousands of rollouts of one prefix, fast, in plain torch: what the reference values rest on.
+"""Thousands of rollouts of one prefix, fast: what the reference values rest on.
 
 `tally` returns exact, independent samples at temperature 1 from the whole distribution in float32,
 as the engines draw them; only the work is shared. The prefix is computed once, and rollouts that
@@ -15,15 +15,19 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
-
-from benchmarks.testbed.net import HEADS, LAYERS, SIZE, WIDTH, Net, rotate
+from transformers import Qwen3ForCausalLM
+from transformers.models.qwen3.modeling_qwen3 import apply_rotary_pos_emb
 
 END = 2
 LONGEST = 200
 
 
 def tally(
-    net: Net, prefix: Sequence[int], n: int, rng: np.random.Generator, longest: int = LONGEST
+    net: Qwen3ForCausalLM,
+    prefix: Sequence[int],
+    n: int,
+    rng: np.random.Generator,
+    longest: int = LONGEST,
 ) -> list[tuple[list[int], int]]:
     """Sample `n` continuations of a prefix; return the distinct ones and how often each came.
 
@@ -58,7 +62,7 @@ def tally(
 
 @torch.inference_mode()
 def tally_guess(
-    net: Net,
+    net: Qwen3ForCausalLM,
     prefix: Sequence[int],
     guess: Sequence[int],
     n: int,
@@ -72,7 +76,7 @@ def tally_guess(
     if not guess or guess[-1] != END or len(guess) > longest:
         raise ValueError("a guess is a whole continuation, end mark included")
     ids = torch.tensor([[*prefix, *guess[:-1]]])
-    logits = net.logits(net(ids)[0, len(prefix) - 1 :])
+    logits = net(ids, use_cache=False).logits[0, len(prefix) - 1 :]
     found: list[tuple[list[int], int]] = []
     for i, expected in enumerate(guess):
         drawn = _draw(logits[i : i + 1], np.zeros(n, dtype=np.int64), rng)
@@ -118,22 +122,31 @@ def _draw(logits: Tensor, owner: NDArray[np.int64], rng: np.random.Generator) ->
 
 
 class _Rows:
-    """The network's state for the rows of a tree: a shared prefix, and each row's own tokens."""
+    """The network's state for the rows of a tree: a shared prefix, and each row's own tokens.
 
-    def __init__(self, net: Net, prefix: Sequence[int]) -> None:
+    The prefix's pass is transformers'. Its caches would hold the prefix once a row and make a
+    token cost 1.6 to 2 times as much, so a token's pass is written out here.
+    """
+
+    def __init__(self, net: Qwen3ForCausalLM, prefix: Sequence[int]) -> None:
         self.net, self.past = net, len(prefix)
-        self.own = torch.empty(2, LAYERS, 16, HEADS, 32, SIZE)  # keys and values by row and token
+        self.heads, self.size = net.config.num_attention_heads, net.config.head_dim
+        # Keys and values by row and token.
+        self.own = torch.empty(2, net.config.num_hidden_layers, 16, self.heads, 32, self.size)
         with torch.inference_mode():
-            cache = net.new_cache(1, self.past)
-            self.logits = net.logits(net(torch.tensor([list(prefix)]), cache)[:, -1])
-            self.keys = [k[0].transpose(1, 2).contiguous() for k, _ in cache]
-            self.values = [v[0] for _, v in cache]
+            out = net(torch.tensor([list(prefix)]), use_cache=True, logits_to_keep=1)
+            self.logits = out.logits[:, -1]
+            held = [(x.keys[0], x.values[0]) for x in out.past_key_values.layers]
+            self.keys = [k.transpose(1, 2).contiguous() for k, _ in held]
+            self.values = [v for _, v in held]
+            positions = torch.arange(net.config.max_position_embeddings)[None]
+            self.cos, self.sin = (t[0] for t in net.model.rotary_emb(self.logits, positions))
             self.packed = [
                 (
                     torch.cat([getattr(a, f"{p}_proj").weight for p in "qkv"]),
-                    torch.cat([m["gate_proj"].weight, m["up_proj"].weight]),
+                    torch.cat([m.gate_proj.weight, m.up_proj.weight]),
                 )
-                for a, m in ((layer.self_attn, layer.mlp) for layer in net.model["layers"])
+                for a, m in ((layer.self_attn, layer.mlp) for layer in net.model.layers)
             ]
 
     def move(self, source: NDArray[np.int64], target: NDArray[np.int64], length: int) -> None:
@@ -142,7 +155,7 @@ class _Rows:
         if len(target) > rows or length >= longest:
             rows = max(rows, int(len(target) * 1.5))
             longest += 32 * (length >= longest)
-            grown = torch.empty(2, LAYERS, rows, HEADS, longest, SIZE)
+            grown = torch.empty(2, self.own.shape[1], rows, self.heads, longest, self.size)
             held = self.own.shape[2]
             grown[:, :, :held, :, :length] = self.own[:, :, :, :, :length]
             self.own = grown
@@ -154,27 +167,33 @@ class _Rows:
     @torch.inference_mode()
     def step(self, token: Tensor, t: int) -> Tensor:
         """Logits [row, word] after each row's token number t."""
-        n, net, position = len(token), self.net, self.past + t
-        turn = net.cos[position], net.sin[position]
-        x = F.embedding(token, net.model["embed_tokens"].weight)
-        for i, layer in enumerate(net.model["layers"]):
+        n, heads, size, position = len(token), self.heads, self.size, self.past + t
+        turn = self.cos[position : position + 1], self.sin[position : position + 1]
+        model, eps = self.net.model, self.net.config.rms_norm_eps
+
+        def norm(x: Tensor, weight: Tensor) -> Tensor:
+            return F.rms_norm(x, weight.shape, weight, eps)
+
+        x = F.embedding(token, model.embed_tokens.weight)
+        for i, layer in enumerate(model.layers):
             project, widen = self.packed[i]
-            h = F.rms_norm(x, (WIDTH,), layer.input_layernorm.weight, 1e-6)
-            q, k, v = F.linear(h, project).view(n, 3, HEADS, SIZE).unbind(1)
-            q = F.rms_norm(q, (SIZE,), layer.self_attn.q_norm.weight, 1e-6)
-            k = F.rms_norm(k, (SIZE,), layer.self_attn.k_norm.weight, 1e-6)
-            q = rotate(q, turn) * SIZE**-0.5
+            attention = layer.self_attn
+            h = F.linear(norm(x, layer.input_layernorm.weight), project)
+            q, k, v = h.view(n, 3, heads, size).unbind(1)
+            q, k = norm(q, attention.q_norm.weight), norm(k, attention.k_norm.weight)
+            q, k = apply_rotary_pos_emb(q, k, *turn)
             keys, values = self.own[0, i], self.own[1, i]
-            keys[:n, :, t], values[:n, :, t] = rotate(k, turn), v
-            keys, values = (c.flatten(0, 1)[: n * HEADS, : t + 1] for c in (keys, values))
+            keys[:n, :, t], values[:n, :, t] = k, v
+            keys, values = (c.flatten(0, 1)[: n * heads, : t + 1] for c in (keys, values))
+            q = q * attention.scaling
             common = (q.transpose(0, 1) @ self.keys[i]).transpose(0, 1)
-            own = torch.bmm(q.reshape(n * HEADS, 1, SIZE), keys.mT).view(n, HEADS, t + 1)
+            own = torch.bmm(q.reshape(n * heads, 1, size), keys.mT).view(n, heads, t + 1)
             weight = torch.cat([common, own], -1).softmax(-1)
             mixed = (weight[..., : self.past].transpose(0, 1) @ self.values[i]).transpose(0, 1)
-            own = torch.bmm(weight[..., self.past :].reshape(n * HEADS, 1, t + 1), values)
-            mixed = mixed.reshape(n, WIDTH) + own.view(n, WIDTH)
-            x = x + F.linear(mixed, layer.self_attn.o_proj.weight)
-            h = F.rms_norm(x, (WIDTH,), layer.post_attention_layernorm.weight, 1e-6)
+            own = torch.bmm(weight[..., self.past :].reshape(n * heads, 1, t + 1), values)
+            mixed = (mixed + own.view(n, heads, size)).reshape(n, heads * size)
+            x = x + F.linear(mixed, attention.o_proj.weight)
+            h = norm(x, layer.post_attention_layernorm.weight)
             gate, up = F.linear(h, widen).chunk(2, -1)
-            x = x + F.linear(F.silu(gate) * up, layer.mlp["down_proj"].weight)
-        return net.logits(F.rms_norm(x, (WIDTH,), net.model["norm"].weight, 1e-6))
+            x = x + F.linear(F.silu(gate) * up, layer.mlp.down_proj.weight)
+        return F.linear(norm(x, model.norm.weight), self.net.lm_head.weight)

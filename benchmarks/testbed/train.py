@@ -25,10 +25,11 @@ import torch.nn.functional as F
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 from tqdm import tqdm
+from transformers import Qwen3ForCausalLM
 
 from benchmarks.testbed import tokenizer
 from benchmarks.testbed.muon import Muon
-from benchmarks.testbed.net import Net, build_lag_heads, save_net
+from benchmarks.testbed.net import build_lag_heads, save_net, start_net
 from tracelab.testbed import agent_labels, agent_world, market, world
 
 BATCH = 40  # sequences a step, over all processes
@@ -145,25 +146,14 @@ def encode(tok: Tokenizer, texts: list[str]) -> tuple[Tensor, Tensor]:
     return ids, targets
 
 
-def optimizers(net: Net) -> list[torch.optim.Optimizer]:
+def optimizers(net: Qwen3ForCausalLM) -> list[torch.optim.Optimizer]:
     """Muon for the layers' matrices, AdamW for embeddings and norms."""
-    matrices = [p for p in net.model["layers"].parameters() if p.ndim == 2]
+    matrices = [p for p in net.model.layers.parameters() if p.ndim == 2]
     rest = [p for n, p in net.named_parameters() if p.ndim == 1 or "embed" in n]
     return [
         Muon(matrices, lr=MUON_LR),
         torch.optim.AdamW(rest, lr=ADAM_LR, betas=(0.9, 0.95), weight_decay=0.0),
     ]
-
-
-def start_net(vocab_size: int, seed: int) -> Net:
-    """A fresh network."""
-    torch.manual_seed(seed)
-    net = Net(vocab_size)
-    for layer in net.model["layers"]:
-        nn.init.constant_(layer.self_attn.q_norm.weight, 1.5)
-        nn.init.constant_(layer.self_attn.k_norm.weight, 1.5)
-    build_lag_heads(net)
-    return net
 
 
 class Clock:
@@ -216,7 +206,9 @@ def run(rank: int, world_size: int, args: Settings) -> None:
             for group, lr in zip(opt.param_groups, lrs, strict=True):
                 group["lr"] = lr * rate
         used = targets != -100
-        loss = F.cross_entropy(net.logits(net(ids)[used]), targets[used])
+        # Padding is at the end, where a causal model does not look.
+        hidden = net.model(ids, use_cache=False).last_hidden_state
+        loss = F.cross_entropy(net.lm_head(hidden[used]), targets[used])
         loss.backward()
         if world_size > 1:
             flat = torch.cat([p.grad.flatten() for p in params]) / world_size
