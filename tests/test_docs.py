@@ -8,7 +8,6 @@ from pathlib import Path
 
 import duckdb
 import pytest
-from tracelab.studies.cite.parts import Cut
 
 from tests.view import world
 from tracelab.core.trace import Trace

@@ -14,11 +14,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from tracelab.core.version import __version__
+
 if TYPE_CHECKING:
     from tracelab.core.errors import TracelabError
     from tracelab.view.api import anchors, audit, cite, open_run, run_config
 
-__version__ = "0.1.0"
 
 __all__ = ["TracelabError", "__version__", "anchors", "audit", "cite", "open_run", "run_config"]
 

@@ -181,7 +181,17 @@ def test_only_what_was_given_goes_into_the_config(monkeypatch: pytest.MonkeyPatc
 
     seen: list[dict[str, Any]] = []
     monkeypatch.setattr(study, "do", lambda config, *a, **k: seen.append(config) or 0)
-    args = ["--letter", "e", "--letter", "t", "--budget-tokens", "1.5k", "--no-deep", "--limit", "2"]
+    args = [
+        "--letter",
+        "e",
+        "--letter",
+        "t",
+        "--budget-tokens",
+        "1.5k",
+        "--no-deep",
+        "--limit",
+        "2",
+    ]
     assert invoke("probe", "x.jsonl", "y.jsonl", "--model", "m", *args).exit_code == 0
     [config] = seen
     assert config.source == "x.jsonl\ny.jsonl"  # type: ignore[attr-defined]
@@ -196,9 +206,9 @@ def test_only_what_was_given_goes_into_the_config(monkeypatch: pytest.MonkeyPatc
     ("args", "says"),
     [
         (["--delta", "3"], "'--delta': 3.0 is not in the range 0<x<1"),
-        (["--method", "resampel"], "`--method` = [\"resampel\"]"),
+        (["--method", "resampel"], '`--method` = ["resampel"]'),
         (["--budget-tokens", "lots"], "no number of tokens"),
-        (["--name", "../x"], "`--name` = \"../x\""),
+        (["--name", "../x"], '`--name` = "../x"'),
         (["--set", "anchors.delte=1"], "did you mean `delta`?"),
         (["--segmenter", "nosuch"], "no segmenter 'nosuch'"),
         (["--table", "--dry-run"], "a forecast is shown as a table or with --json"),

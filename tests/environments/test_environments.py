@@ -17,11 +17,11 @@ from tracelab.core.seam import EnvironmentFailure, MakeEnvironment, RecordedRun,
 from tracelab.core.trace import Trace
 from tracelab.environments import ENVIRONMENTS, make_environment
 from tracelab.environments.base import EnvironmentKind, Grade, as_score, as_state
-from tracelab.environments.case import export, load
 from tracelab.environments.command import ProcessEnvironment
 from tracelab.environments.replay import ReplayEnvironment, canonical, parse_calls
 from tracelab.environments.testbed import MarketWorld
 from tracelab.environments.user import UserEnvironment
+from tracelab.run.regression import export, load
 from tracelab.studies.audit.corrected import Corrected
 from tracelab.studies.audit.recorded import recorded_run
 from tracelab.studies.audit.rerun import require_safe

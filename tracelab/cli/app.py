@@ -11,13 +11,13 @@ from pathlib import Path
 
 import click
 
-from tracelab import __version__
 from tracelab.cli.completion import completion, query_names
 from tracelab.cli.grounding import grounding
 from tracelab.cli.label import label
 from tracelab.cli.report import report, show
 from tracelab.cli.score_judges import score_judges
 from tracelab.cli.support import EXIT_ERRORS, Names, format_options, guarded, home_option
+from tracelab.core.version import __version__
 from tracelab.store.home import Home
 from tracelab.text.clean import clean
 

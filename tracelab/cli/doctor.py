@@ -13,8 +13,8 @@ from pathlib import Path
 
 import click
 
-from tracelab import __version__
 from tracelab.core.errors import TracelabError
+from tracelab.core.version import __version__
 from tracelab.store.home import Home
 from tracelab.view.output import print_table
 

@@ -144,10 +144,10 @@ class Study(Protocol[C]):
         ...
 
 
-class Forecasting(Protocol[C]):
+class Forecasting(Protocol):
     """A study that can say more of its cost than what it asks first, which anybody can count."""
 
-    def outlook(self, cases: Sequence[C], ctx: StudyContext[Any], asked: int) -> Iterable[Stage]:
+    def outlook(self, cases: Sequence[Any], ctx: StudyContext[Any], asked: int) -> Iterable[Stage]:
         """What may be asked after what is counted, at most.
 
         Args:

@@ -100,7 +100,6 @@ class TextRule(Rule, ABC):
 class WaitingRule(Rule, ABC):
     """Decides by itself, waiting for another process or machine; several at once. Thread-safe."""
 
-
     @property
     def failures(self) -> Mapping[str, int]:
         """Responses that stayed ungraded, by kind, where that is counted."""

@@ -75,7 +75,10 @@ class Acting:
             self._calls.extend(calls)
             return
         for call in calls:
-            self._threads.submit(lambda c=call: self._done.put(_act(c)))
+            self._threads.submit(self._take, call)
+
+    def _take(self, call: Call) -> None:
+        self._done.put(_act(call))
 
     def ready(self, timeout: float) -> list[Observation]:
         """See `Answering.ready`."""

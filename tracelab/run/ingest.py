@@ -15,13 +15,13 @@ from typing import Any
 
 from duckdb import DuckDBPyConnection
 
-from tracelab import __version__
 from tracelab.core.episode import SEGMENTER as STEPS
 from tracelab.core.errors import ConfigError, ImportFormatError, PlanError
 from tracelab.core.hashing import content_hash
 from tracelab.core.seam import Reject
 from tracelab.core.study import Case
 from tracelab.core.trace import TokenizedTrace, Trace
+from tracelab.core.version import __version__
 from tracelab.run.config import RUN_NAME
 from tracelab.run.inputs import loaded
 from tracelab.sources import read

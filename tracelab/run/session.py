@@ -17,9 +17,9 @@ from datetime import UTC, datetime
 from types import FrameType
 from typing import Any
 
-from tracelab import __version__
 from tracelab.core.errors import TracelabError
 from tracelab.core.item import Observation
+from tracelab.core.version import __version__
 from tracelab.engines.base import WhiteBox
 from tracelab.run.config import RunConfig
 from tracelab.run.pool import LocalPool, Pool

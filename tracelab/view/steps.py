@@ -151,7 +151,7 @@ def answerable(config: RunConfig) -> None:
 
 def write_tests(cases: Sequence[Any], folder: Path) -> int:
     """Write a pytest file for each correction that helped; says how many there are."""
-    from tracelab.environments.case import export
+    from tracelab.run.regression import export
 
     return len(export(cases, folder))
 

@@ -21,8 +21,8 @@ from duckdb import DuckDBPyConnection
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from tracelab import __version__
 from tracelab.core.errors import SchemaError
+from tracelab.core.version import __version__
 from tracelab.text.categories import CATEGORIES
 from tracelab.view.report import agents, alternatives, context, reasoning, runs
 from tracelab.view.report.reasoning import Data, Key

@@ -20,7 +20,7 @@ _TEST = '''"""Written by `tracelab audit --export-tests`: a failure, and what wo
 
 from pathlib import Path
 
-from tracelab.environments.case import load, score_of_correction, score_of_record
+from tracelab.run.regression import load, score_of_correction, score_of_record
 
 CASE = load(Path(__file__).with_suffix(".json"))
 
