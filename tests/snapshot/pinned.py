@@ -16,8 +16,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-ANCHORS, CITE, AUDIT = "thought_anchors", "context_attribution", "failure_audit"
-"""Values of `pipeline`."""
+ANCHORS, CITE, AUDIT = "anchors", "cite", "audit"
+"""Values of `study`."""
 
 PAGE = {"max_model_len": 1024, "device": "cpu", "dtype": "float32"}
 TRANSFORMERS = {"kind": "transformers", **PAGE}
@@ -44,9 +44,9 @@ STUDIES: dict[str, Study] = {
     # response and one that is there twice.
     "anchors_uniform": Study(
         {
-            "pipeline": ANCHORS, "source": "traces.jsonl", "model": "scripted", "seed": 11,
+            "study": ANCHORS, "source": "traces.jsonl", "model": "scripted", "seed": 11,
             "engine": {"kind": "scripted"},
-            "resample": {
+            "anchors": {
                 "methods": ["resample", "counterfactual", "links", "force", "thought-anchors"],
                 "allocation": "uniform", "rollouts": 12, "similarity": "lexical",
                 "force_suffix": " So the bill is \\boxed{",
@@ -57,9 +57,9 @@ STUDIES: dict[str, Study] = {
     # Rollouts where they teach most, until the tokens are spent.
     "anchors_adaptive": Study(
         {
-            "pipeline": ANCHORS, "source": "traces.jsonl", "model": "scripted", "seed": 12,
+            "study": ANCHORS, "source": "traces.jsonl", "model": "scripted", "seed": 12,
             "engine": {"kind": "scripted"},
-            "resample": {
+            "anchors": {
                 "methods": ["resample", "counterfactual", "links"], "allocation": "adaptive",
                 "target_halfwidth": 0.02, "budget_tokens": 4000, "rollouts": 60,
                 "similarity": "lexical",
@@ -70,11 +70,11 @@ STUDIES: dict[str, Study] = {
     # Nothing shared between boundaries, an answer by pattern, the published segmenter.
     "anchors_plain": Study(
         {
-            "pipeline": ANCHORS, "source": "traces.jsonl", "model": "scripted", "seed": 13,
+            "study": ANCHORS, "source": "traces.jsonl", "model": "scripted", "seed": 13,
             "engine": {"kind": "scripted"},
             "source_options": {"limit": 2},
             "grading": {"kind": "regex", "pattern": "bill is .boxed.(?P<answer>[0-9]+)"},
-            "resample": {
+            "anchors": {
                 "methods": ["resample", "counterfactual", "links"], "allocation": "uniform",
                 "rollouts": 8, "similarity": "lexical", "certificates": False, "recycle": False,
                 "pooled": False, "segmenter": "thought-anchors", "threshold": 0.5, "level": 0.8,
@@ -85,20 +85,20 @@ STUDIES: dict[str, Study] = {
     # The model answers first; the first right and the first wrong answer are studied.
     "anchors_questions": Study(
         {
-            "pipeline": ANCHORS, "source": "questions.jsonl", "model": "scripted", "seed": 14,
+            "study": ANCHORS, "source": "questions.jsonl", "model": "scripted", "seed": 14,
             "engine": {"kind": "scripted"},
             "source_options": {"format": "questions", "attempts": 6, "keep": "both"},
-            "resample": {"methods": ["resample"], "rollouts": 12, "similarity": "lexical"},
+            "anchors": {"methods": ["resample"], "rollouts": 12, "similarity": "lexical"},
         },
     ),
     # A real model, also from the inside.
     "anchors_testbed": Study(
         {
-            "pipeline": ANCHORS, "source": "testbed", "model": "testbed", "seed": 7,
+            "study": ANCHORS, "source": "testbed", "model": "testbed", "seed": 7,
             "engine": TRANSFORMERS,
             "source_options": {"problems": 2, "phrasing": 2},
             "sampling": {"max_tokens": 120},
-            "resample": {
+            "anchors": {
                 "methods": ["resample", "counterfactual", "links", "attend", "suppress"],
                 "allocation": "uniform", "rollouts": 6, "similarity": "lexical",
             },
@@ -106,11 +106,11 @@ STUDIES: dict[str, Study] = {
     ),
     "cite_testbed": Study(
         {
-            "pipeline": CITE, "source": "testbed", "model": "testbed", "seed": 3,
+            "study": CITE, "source": "testbed", "model": "testbed", "seed": 3,
             "engine": TRANSFORMERS,
             "source_options": {"problems": 2},
             "sampling": {"max_tokens": 40},
-            "context": {
+            "cite": {
                 "methods": [
                     "ablate", "context-cite", "leave-one-out", "shapley", "sufficient", "pairs",
                     "attention", "at2", "llm-cites",
@@ -122,10 +122,10 @@ STUDIES: dict[str, Study] = {
     # Documents and a question whose response is given; one record has no context.
     "cite_documents": Study(
         {
-            "pipeline": CITE, "source": "notes.jsonl", "model": "testbed", "seed": 4,
+            "study": CITE, "source": "notes.jsonl", "model": "testbed", "seed": 4,
             "engine": TRANSFORMERS,
             "sampling": {"temperature": 0.0, "max_tokens": 40},
-            "context": {
+            "cite": {
                 "methods": ["ablate", "leave-one-out", "shapley", "pairs"], "mode": "placeholder",
                 "ablations": 16, "held_out": 8, "top_k": [1], "prune": 3, "curve_points": 2,
             },
@@ -134,7 +134,7 @@ STUDIES: dict[str, Study] = {
     ),
     "audit_testbed": Study(
         {
-            "pipeline": AUDIT, "source": "testbed", "model": "testbed", "seed": 3,
+            "study": AUDIT, "source": "testbed", "model": "testbed", "seed": 3,
             "engine": TRANSFORMERS,
             "source_options": {"problems": 6},
             "sampling": {"max_tokens": 64},
@@ -148,7 +148,7 @@ STUDIES: dict[str, Study] = {
     # Recorded tool results, of one run.
     "audit_replay": Study(
         {
-            "pipeline": AUDIT, "source": "agents/runs.jsonl", "model": "testbed", "seed": 5,
+            "study": AUDIT, "source": "agents/runs.jsonl", "model": "testbed", "seed": 5,
             "engine": TRANSFORMERS,
             "source_options": {"limit": 1},
             "sampling": {"max_tokens": 48},
@@ -161,7 +161,7 @@ STUDIES: dict[str, Study] = {
     # Every format of agent logs, every rule that asks no model.
     "audit_opinions": Study(
         {
-            "pipeline": AUDIT, "source": "agents", "model": "testbed", "seed": 6,
+            "study": AUDIT, "source": "agents", "model": "testbed", "seed": 6,
             "engine": TRANSFORMERS,
             "audit": {
                 "opinions": [
@@ -173,11 +173,11 @@ STUDIES: dict[str, Study] = {
     ),
     "anchors_vllm": Study(
         {
-            "pipeline": ANCHORS, "source": "testbed", "model": "testbed", "seed": 7,
+            "study": ANCHORS, "source": "testbed", "model": "testbed", "seed": 7,
             "engine": VLLM,
             "source_options": {"problems": 1, "phrasing": 2},
             "sampling": {"max_tokens": 120},
-            "resample": {
+            "anchors": {
                 "methods": ["resample", "counterfactual", "links"], "allocation": "uniform",
                 "rollouts": 6, "similarity": "lexical",
             },
@@ -213,7 +213,7 @@ _NUMBER = ("value", "lo", "hi", "level", "n", "status", "evidence", "estimator_v
 
 TABLES: dict[str, Table] = {
     "runs": Table(
-        "runs", ("run_id",), ("name", "pipeline", "engine", "model", "dtype", "seed", "status")
+        "runs", ("run_id",), ("name", "study", "engine", "model", "dtype", "seed", "status")
     ),
     "rejects": Table(
         "rejects",

@@ -59,7 +59,7 @@ def _alone(
     trace: Sampled, prior: Prior, share: float, traces: Sequence[Sampled], cohort: Cohort
 ) -> Flow[None]:
     yield from trace.alone(prior, share)
-    cohort.ctx.tell(progress(traces))
+    cohort.ctx.fact(progress(traces))
 
 
 def first_plans(cohort: Cohort) -> list[Ints]:

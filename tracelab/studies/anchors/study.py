@@ -8,7 +8,7 @@ model) asks for it beside them. Pure.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -17,7 +17,7 @@ from tracelab.core.errors import PlanError
 from tracelab.core.finding import Findings, Metric
 from tracelab.core.flow import Flow, together
 from tracelab.core.options import Section
-from tracelab.core.study import STUDIES, StudyContext
+from tracelab.core.study import STUDIES, Stage, StudyContext
 from tracelab.core.trace import Trace
 from tracelab.studies.anchors import certify, rounds
 from tracelab.studies.anchors.case import Reasoning, begin, gradable
@@ -27,6 +27,12 @@ from tracelab.studies.anchors.options import AnchorsOptions
 from tracelab.studies.anchors.pooled import fit_prior
 from tracelab.studies.anchors.tally import count
 from tracelab.studies.turn import turn_of
+
+_LONGEST, _SLACK = 2.0, 16
+"""A rollout is taken to be at most twice as long as what the trace wrote from there, and a bit."""
+
+_OVERRUN = 1.1
+"""A budget is overrun by a last round whose rollouts are longer than those before: by this much."""
 
 
 class _Metrics:
@@ -72,6 +78,22 @@ class Anchors:
         case.keep = certify.recorded(case)
         yield case
 
+    def outlook(
+        self, cases: Sequence[Reasoning], ctx: StudyContext[AnchorsOptions], asked: int
+    ) -> Iterable[Stage]:
+        """See `Forecasting.outlook`."""
+        return _later(cases, ctx, asked) if cases else ()
+
+    def limit(
+        self, cases: Sequence[Reasoning], ctx: StudyContext[AnchorsOptions], spent: int
+    ) -> int | None:
+        """See `Forecasting.limit`: a budget ends with a whole batch, of the longest at worst."""
+        budget = ctx.options.budget_tokens
+        if budget is None or ctx.options.allocation == "uniform":
+            return None
+        longest = max((len(c.tokens.response_ids) for c in cases), default=0)
+        return max(0, int(_OVERRUN * budget) + int(rounds.BATCH * _LONGEST * longest) - spent)
+
     def run(self, cases: Sequence[Reasoning], ctx: StudyContext[AnchorsOptions]) -> Flow[Findings]:
         """Sample, ask for what methods need besides, and estimate."""
         methods = chosen(ctx.options)
@@ -85,6 +107,20 @@ class Anchors:
         yield from certify.score_traces(cohort)
         yield from together([rounds.sample(cohort), *(m.ask(cohort) for m in methods)])
         return estimate(cohort, methods)
+
+
+def _later(
+    cases: Sequence[Reasoning], ctx: StudyContext[AnchorsOptions], asked: int
+) -> Iterator[Stage]:
+    """What adaptive rounds may ask for after the first: at most the rest of `rollouts`."""
+    o = ctx.options
+    if o.allocation == "uniform":
+        return
+    lengths = np.concatenate([rounds.costs(case) for case in cases])
+    left = max(0, o.rollouts * len(lengths) - asked)
+    tokens = int(left * min(_LONGEST * lengths.mean() + _SLACK, ctx.sampling.max_tokens))
+    if left:
+        yield Stage("later rounds", rollouts=left, generated_tokens_max=tokens)
 
 
 def chosen(options: AnchorsOptions) -> list[Method]:
