@@ -75,7 +75,7 @@ def world(
         tokenize=tokenize,
         comparing=comparing,
         environment=environment,
-        tell=told.append,
+        fact=told.append,
     )
     return World(ctx, rows, warnings, told)
 

@@ -76,7 +76,6 @@ class StudyContext(Generic[O]):
         environment: Prepares what makes environments, by the name the options give, with the
             deadline of an answer in seconds.
         rendering: How prompts become tokens, where the records do not say: `auto`, `chat`, `raw`.
-        tell: Shows the user how far the study is, in a few words that replace the last ones.
     """
 
     options: O
@@ -93,7 +92,6 @@ class StudyContext(Generic[O]):
     comparing: Callable[[str], Comparing]
     environment: Callable[[str, float], MakeEnvironment]
     rendering: str = "auto"
-    tell: Callable[[str], None] = lambda _: None
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,11 @@ class AnchorsOptions(Section):
     """Thought anchors: which numbers, how the reasoning is cut, and how many rollouts they get."""
 
     names: ClassVar[Mapping[str, Callable[[], Iterable[str]]]] = {"methods": lambda: METHODS}
+    may_change: ClassVar[tuple[str, ...]] = (
+        "rollouts", "target_halfwidth", "budget_tokens", "methods", "pooled", "level", "similarity",
+        "threshold",
+    )  # fmt: skip
+    grows: ClassVar[tuple[str, ...]] = ("rollouts",)
 
     methods: list[str] = ["resample", "counterfactual", "links"]
     """What is computed. `counterfactual` and `links` reuse the rollouts of `resample`; `force`
@@ -66,11 +71,3 @@ class AnchorsOptions(Section):
             except ConfigError as e:
                 raise ValueError(str(e)) from None
         return methods
-
-
-MAY_CHANGE = (
-    "rollouts", "target_halfwidth", "budget_tokens", "methods", "pooled", "level", "similarity",
-    "threshold",
-)  # fmt: skip
-"""Options that ask for more of the same run, or only for other estimates: a run goes on with them
-changed."""

@@ -9,15 +9,14 @@ model) asks for it beside them. Pure.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 
 from tracelab.core.errors import PlanError
 from tracelab.core.finding import Findings, Metric
 from tracelab.core.flow import Flow, together
-from tracelab.core.options import Section
-from tracelab.core.study import STUDIES, StudyContext
+from tracelab.core.study import STUDIES, Stage, StudyContext
 from tracelab.core.trace import Trace
 from tracelab.studies.anchors import certify, rounds
 from tracelab.studies.anchors.case import Reasoning, begin, gradable
@@ -45,9 +44,10 @@ class Anchors:
     """The study of sentences."""
 
     name: ClassVar[str] = "anchors"
-    Options: ClassVar[type[Section]] = AnchorsOptions
+    Options: ClassVar[type[AnchorsOptions]] = AnchorsOptions
     metrics = _Metrics()
     estimator_version: ClassVar[str] = "3"
+    testbed: ClassVar[Literal["questions"]] = "questions"
 
     def cases(self, trace: Trace, ctx: StudyContext[AnchorsOptions]) -> Iterator[Reasoning]:
         """The trace, cut into sentences.
@@ -84,6 +84,20 @@ class Anchors:
         yield from certify.score_traces(cohort)
         yield from together([rounds.sample(cohort), *(m.ask(cohort) for m in methods)])
         return estimate(cohort, methods)
+
+    def outlook(
+        self, cases: Sequence[Reasoning], ctx: StudyContext[AnchorsOptions], asked: int
+    ) -> Iterator[Stage]:
+        """What the rounds after the one at hand may ask for, at most."""
+        if ctx.options.allocation == "adaptive":
+            yield rounds.later(Cohort(cases, ctx))
+
+    def limit(self, cases: Sequence[Reasoning], ctx: StudyContext[AnchorsOptions]) -> int | None:
+        """Most tokens that are still generated, from the budget; None without one."""
+        o = ctx.options
+        if o.budget_tokens is None or o.allocation == "uniform" or "force" in o.methods:
+            return None  # forced answers are not counted against it
+        return rounds.limit(Cohort(cases, ctx), o.budget_tokens)
 
 
 def chosen(options: AnchorsOptions) -> list[Method]:
