@@ -155,13 +155,12 @@ class Forecasting(Protocol):
         """
         ...
 
-    def limit(self, cases: Sequence[Any], ctx: StudyContext[Any], spent: int) -> int | None:
+    def limit(self, cases: Sequence[Any], ctx: StudyContext[Any]) -> int | None:
         """Most tokens that it may still generate; None where nothing limits it.
 
         Args:
             cases: The cases.
             ctx: As for `Study.run`.
-            spent: Tokens that were generated before.
         """
         ...
 

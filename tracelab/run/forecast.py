@@ -141,7 +141,7 @@ def forecast(
                 if outlook is not None and not found.nothing_left:
                     found.stages += outlook(inputs.cases, work.ctx, counter.rollouts)
                 if (limit := getattr(work.study, "limit", None)) is not None:
-                    found.limit = limit(inputs.cases, work.ctx, counter.spent)
+                    found.limit = limit(inputs.cases, work.ctx)
     found.tokens_per_second = _rate(config.engine.kind, wired.spec.model.name, home)
     return found
 
@@ -165,7 +165,7 @@ class _Counter:
         self._context, self._batch = context, config.runtime.batch_rollouts
         self._sums: dict[str, _Sum] = {}
         self._counted: set[tuple[str, int]] = set()
-        self.unanswered = self.rollouts = self.spent = 0
+        self.unanswered = self.rollouts = 0
         self._inputs: Any = None
 
     def stages(self) -> list[Stage]:
@@ -201,7 +201,6 @@ class _Counter:
             for o in batch:
                 wanted[o.key].discard(o.replicate)
                 self.rollouts += items[o.key].kind == "generate"
-                self.spent += len(o.token_ids)
             tasks.hear(batch)
         open_: list[str] = []
         for key, replicates in wanted.items():

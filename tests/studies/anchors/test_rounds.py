@@ -112,7 +112,7 @@ def test_a_budget_goes_where_least_is_known(script: Script) -> None:
     traces = [rounds.Sampled(c, fresh) for c in fresh.cases]
     for trace, case in zip(traces, played.cases, strict=True):
         trace.case.rollouts += [r for r in case.rollouts if r.replicate < 8]
-        trace.asked += 8
+        trace.case.asked += 8
     prior = pooled.fit_prior([count(t.case, options) for t in traces])
     shares = rounds.divided(traces, prior, fresh)
     open_units = [t.undecided for t in traces]

@@ -6,11 +6,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
+
 from tracelab.core.errors import PlanError
 from tracelab.core.item import Rollout
 from tracelab.core.seam import Grading
 from tracelab.core.study import Case
 from tracelab.core.trace import TokenizedTrace, Trace, tokenized_units
+from tracelab.studies.anchors.grouping import Ints
 from tracelab.text.categories import categorize
 from tracelab.text.segment import reasoning_range, segment
 
@@ -21,6 +24,7 @@ class Reasoning(Case):
 
     Attributes:
         keep: P(the model writes exactly each unit, given what is before it) [N], if known.
+        asked: Rollouts asked for at each boundary so far [N + 1]; empty before the first.
         rollouts: Its rollouts, in the order in which they came.
         forced: Its forced answers, likewise.
         failed: How many of both could not be had.
@@ -28,6 +32,7 @@ class Reasoning(Case):
     """
 
     keep: list[float] | None = None
+    asked: Ints = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     rollouts: list[Rollout] = field(default_factory=list)
     forced: list[Rollout] = field(default_factory=list)
     failed: int = 0

@@ -22,6 +22,11 @@ class AnchorsOptions(Section):
     grows: ClassVar[tuple[str, ...]] = ("rollouts",)
 
     names: ClassVar[Mapping[str, Callable[[], Iterable[str]]]] = {"methods": lambda: METHODS}
+    may_change: ClassVar[tuple[str, ...]] = (
+        "rollouts", "target_halfwidth", "budget_tokens", "methods", "pooled", "level", "similarity",
+        "threshold",
+    )  # fmt: skip
+    grows: ClassVar[tuple[str, ...]] = ("rollouts",)
 
     methods: list[str] = ["resample", "counterfactual", "links"]
     """What is computed. `counterfactual` and `links` reuse the rollouts of `resample`; `force`

@@ -18,6 +18,7 @@ from math import ceil, inf
 import numpy as np
 
 from tracelab.core.flow import Flow, together
+from tracelab.core.study import Stage
 from tracelab.stats.intervals import Floats
 from tracelab.stats.value_curve import Prior, posterior
 from tracelab.studies.anchors import allocate, resample
@@ -37,6 +38,8 @@ BATCH = 4
 _LEAST_SCALE, _MOST_SCALE = 0.1, 2.0
 _FIRST_SHARE = 0.5  # of the budget, for the first round
 _COHORT_POINTS = 2
+_LONGEST, _SLACK_TOKENS = 2.0, 16  # forecasts: what a rollout may take of what is expected of it
+_OVERRUN = 1.1  # of a budget: rollouts that come out longer than those before
 
 
 def sample(cohort: Cohort) -> Flow[None]:
@@ -89,14 +92,19 @@ def divided(traces: Sequence[Sampled], prior: Prior, cohort: Cohort) -> list[flo
     o = cohort.options
     if o.budget_tokens is None:
         return [inf] * len(traces)
-    spent = {(r.item_key, r.replicate): r.n_tokens for t in traces for r in t.case.rollouts}
-    total = sum(spent.values())  # a rollout that several traces use was paid for once
+    total = spent([t.case for t in traces])
     scale = _scale(sum(t.expected for t in traces), total)
     left = max(0, o.budget_tokens - total) * scale
     plans = allocate.next_round(
         [t.state(prior) for t in traces], tokens=left, batch=BATCH, cap=o.rollouts, most=left
     )
     return [float(p @ t.costs) / scale for p, t in zip(plans, traces, strict=True)]
+
+
+def spent(cases: Sequence[Reasoning]) -> int:
+    """Generated tokens so far; a rollout that several traces use was paid for once."""
+    paid = {(r.item_key, r.replicate): r.n_tokens for case in cases for r in case.rollouts}
+    return sum(paid.values())
 
 
 def costs(case: Reasoning) -> Floats:
@@ -116,7 +124,6 @@ class Sampled:
     Attributes:
         case: The trace.
         costs: Tokens that a rollout from each boundary is expected to generate [N + 1].
-        asked: Rollouts asked for at each boundary so far [N + 1].
         rounds: How often it asked.
         undecided: Sentences whose pooled interval was wider than asked, at the last look.
         samples: Samples that its boundaries had then.
@@ -127,7 +134,7 @@ class Sampled:
         """Prepare; asks for nothing yet."""
         self.case = case
         self.costs = costs(case)
-        self.asked: Ints = np.zeros(len(case.units) + 1, dtype=np.int64)
+        case.asked = np.zeros(len(case.units) + 1, dtype=np.int64)
         self.rounds = 0
         self.undecided = len(case.units)
         self.samples = self.started = 0
@@ -137,7 +144,7 @@ class Sampled:
     @property
     def expected(self) -> float:
         """Tokens that all it asked for was expected to generate."""
-        return float(self.asked @ self.costs)
+        return float(self.case.asked @ self.costs)
 
     def ask(self, more: Ints) -> Flow[None]:
         """Ask for more rollouts from each boundary [N + 1], and wait for them."""
@@ -148,13 +155,13 @@ class Sampled:
             self.case.units,
             model=self._ctx.model,
             sampling=self._ctx.sampling,
-            rollouts=np.where(more > 0, self.asked + more, 0).tolist(),
+            rollouts=np.where(more > 0, self.case.asked + more, 0).tolist(),
             seed=self._ctx.seed,
         ):
-            had = int(self.asked[p.boundary])
+            had = int(self.case.asked[p.boundary])
             item = p.item.at(had, p.item.replicates - had)
             planned.append(Planned(p.boundary, p.start_token, item))
-        self.asked = self.asked + more
+        self.case.asked = self.case.asked + more
         if planned:
             name = "rollouts" if self.rounds == 1 else f"rollouts, round {self.rounds}"
             yield self._receiver.ask(name, planned)
@@ -167,18 +174,18 @@ class Sampled:
         unsure = allocate.undecided(fitted, halfwidth=o.target_halfwidth, level=o.level)
         self.undecided, self.samples = int(unsure.sum()), int(counts.n.sum())
         self.started = sum(r.outcome.reward is not None for r in self.case.rollouts)
-        return allocate.Progress(counts, fitted, self.asked, self.costs, unsure)
+        return allocate.Progress(counts, fitted, self.case.asked, self.costs, unsure)
 
     def alone(self, prior: Prior, share: float) -> Flow[None]:
         """Go on until every sentence is decided, its share is spent, or nothing may be asked."""
-        before = self._spent()
+        before = spent([self.case])
         while True:
-            spent = self._spent()
-            left = share - (spent - before)
-            scale = _scale(self.expected, spent)
+            paid = spent([self.case])
+            left = share - (paid - before)
+            scale = _scale(self.expected, paid)
             [more] = allocate.next_round(
                 [self.state(prior)],
-                tokens=scale * min(GROWTH * spent, left),
+                tokens=scale * min(GROWTH * paid, left),
                 batch=BATCH,
                 cap=self._ctx.options.rollouts,
                 most=scale * left,
@@ -187,8 +194,28 @@ class Sampled:
                 return
             yield from self.ask(more)
 
-    def _spent(self) -> int:
-        return sum(r.n_tokens for r in self.case.rollouts)
+
+def later(cohort: Cohort) -> Stage:
+    """What adaptive rounds may ask for after what was asked by now: nothing, up to all limits."""
+    o, left, tokens = cohort.options, 0, 0
+    for case in cohort.cases:
+        asked = case.asked if len(case.asked) else np.zeros(len(case.units) + 1, dtype=np.int64)
+        for more, cost in zip((o.rollouts - asked).clip(0).tolist(), costs(case), strict=True):
+            left += more
+            tokens += more * (int(cost * _LONGEST) + _SLACK_TOKENS)
+    if o.budget_tokens is not None:
+        tokens = min(tokens, limit(cohort, o.budget_tokens))
+    return Stage("later rounds", 0, left, 0, 0, tokens)
+
+
+def limit(cohort: Cohort, budget: int) -> int:
+    """Most tokens that rounds still generate under a budget.
+
+    What it is divided by are expected lengths, and it ends with a whole rollout of each trace.
+    """
+    longest = max((len(c.tokens.response_ids) for c in cohort.cases), default=0)
+    most = int(_OVERRUN * budget) + int(BATCH * _LONGEST * longest)
+    return max(0, most - spent(cohort.cases))
 
 
 def progress(traces: Sequence[Sampled]) -> str:

@@ -8,7 +8,7 @@ model) asks for it beside them. Pure.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -16,7 +16,6 @@ import numpy as np
 from tracelab.core.errors import PlanError
 from tracelab.core.finding import Findings, Metric
 from tracelab.core.flow import Flow, together
-from tracelab.core.options import Section
 from tracelab.core.study import STUDIES, Stage, StudyContext
 from tracelab.core.trace import Trace
 from tracelab.studies.anchors import certify, rounds
@@ -27,12 +26,6 @@ from tracelab.studies.anchors.options import AnchorsOptions
 from tracelab.studies.anchors.pooled import fit_prior
 from tracelab.studies.anchors.tally import count
 from tracelab.studies.turn import turn_of
-
-_LONGEST, _SLACK = 2.0, 16
-"""A rollout is taken to be at most twice as long as what the trace wrote from there, and a bit."""
-
-_OVERRUN = 1.1
-"""A budget is overrun by a last round whose rollouts are longer than those before: by this much."""
 
 
 class _Metrics:
@@ -51,7 +44,7 @@ class Anchors:
     """The study of sentences."""
 
     name: ClassVar[str] = "anchors"
-    Options: ClassVar[type[Section]] = AnchorsOptions
+    Options: ClassVar[type[AnchorsOptions]] = AnchorsOptions
     metrics = _Metrics()
     estimator_version: ClassVar[str] = "3"
     testbed: ClassVar[Literal["questions"]] = "questions"
@@ -78,22 +71,6 @@ class Anchors:
         case.keep = certify.recorded(case)
         yield case
 
-    def outlook(
-        self, cases: Sequence[Reasoning], ctx: StudyContext[AnchorsOptions], asked: int
-    ) -> Iterable[Stage]:
-        """See `Forecasting.outlook`."""
-        return _later(cases, ctx, asked) if cases else ()
-
-    def limit(
-        self, cases: Sequence[Reasoning], ctx: StudyContext[AnchorsOptions], spent: int
-    ) -> int | None:
-        """See `Forecasting.limit`: a budget ends with a whole batch, of the longest at worst."""
-        budget = ctx.options.budget_tokens
-        if budget is None or ctx.options.allocation == "uniform":
-            return None
-        longest = max((len(c.tokens.response_ids) for c in cases), default=0)
-        return max(0, int(_OVERRUN * budget) + int(rounds.BATCH * _LONGEST * longest) - spent)
-
     def run(self, cases: Sequence[Reasoning], ctx: StudyContext[AnchorsOptions]) -> Flow[Findings]:
         """Sample, ask for what methods need besides, and estimate."""
         methods = chosen(ctx.options)
@@ -108,19 +85,19 @@ class Anchors:
         yield from together([rounds.sample(cohort), *(m.ask(cohort) for m in methods)])
         return estimate(cohort, methods)
 
+    def outlook(
+        self, cases: Sequence[Reasoning], ctx: StudyContext[AnchorsOptions], asked: int
+    ) -> Iterator[Stage]:
+        """What the rounds after the one at hand may ask for, at most."""
+        if ctx.options.allocation == "adaptive":
+            yield rounds.later(Cohort(cases, ctx))
 
-def _later(
-    cases: Sequence[Reasoning], ctx: StudyContext[AnchorsOptions], asked: int
-) -> Iterator[Stage]:
-    """What adaptive rounds may ask for after the first: at most the rest of `rollouts`."""
-    o = ctx.options
-    if o.allocation == "uniform":
-        return
-    lengths = np.concatenate([rounds.costs(case) for case in cases])
-    left = max(0, o.rollouts * len(lengths) - asked)
-    tokens = int(left * min(_LONGEST * lengths.mean() + _SLACK, ctx.sampling.max_tokens))
-    if left:
-        yield Stage("later rounds", rollouts=left, generated_tokens_max=tokens)
+    def limit(self, cases: Sequence[Reasoning], ctx: StudyContext[AnchorsOptions]) -> int | None:
+        """Most tokens that are still generated, from the budget; None without one."""
+        o = ctx.options
+        if o.budget_tokens is None or o.allocation == "uniform" or "force" in o.methods:
+            return None  # forced answers are not counted against it
+        return rounds.limit(Cohort(cases, ctx), o.budget_tokens)
 
 
 def chosen(options: AnchorsOptions) -> list[Method]:
