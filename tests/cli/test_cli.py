@@ -24,6 +24,7 @@ from tracelab.run import loader
 from tracelab.run.pool import LocalPool
 from tracelab.run.progress import RunProgress
 from tracelab.store.connect import open_reader
+from tracelab.store.home import Home
 
 
 @pytest.fixture
@@ -72,7 +73,7 @@ def test_the_second_run_does_nothing_and_changes_no_row(config: Path) -> None:
 
 def test_more_rollouts_ask_only_for_the_missing_ones(config: Path) -> None:
     run(config)
-    run(config, "--set", "resample.rollouts=10")
+    run(config, "--set", "anchors.rollouts=10")
     first, second = sessions()
     assert first["observations"] / 6 == second["observations"] / 4  # type: ignore[operator]
     [n] = rows("select count(*) as n from rollouts")
@@ -83,8 +84,8 @@ def test_more_rollouts_ask_only_for_the_missing_ones(config: Path) -> None:
 def test_fewer_rollouts_keep_those_there_are_and_say_so(config: Path) -> None:
     run(config)
     before = everything()
-    said = run(config, "--set", "resample.rollouts=4")
-    assert "already has 6 rollouts a boundary" in said
+    said = run(config, "--set", "anchors.rollouts=4")
+    assert "was started with rollouts = 6" in said
     assert "asked for 4" in said
     assert everything() == before
     clean()
@@ -181,7 +182,7 @@ def test_a_held_database_delays_loading_and_loses_nothing(
         said = run(config, "--wait", "0", code=4)
         assert f"(PID {pid})" in said
         assert "The run goes on" in said
-        assert "the same command loads them" in said
+        assert "the same command loads it" in said
         if not read_only:
             refused = invoke("check")
             assert refused.exit_code == 4
@@ -197,17 +198,17 @@ def test_a_reader_sees_a_run_that_is_going_whole(
     config: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = []
-    ask = LocalPool.run
+    ready = LocalPool.ready
 
-    def watched(self, items):  # type: ignore[no-untyped-def]
-        for batch in ask(self, items):
-            yield batch
+    def watched(self, timeout):  # type: ignore[no-untyped-def]
+        if Home.at().database.exists():
             clean()
-            seen.append(rows("select status, count(*) as n from runs join rollouts using (run_id) "
-                             "group by 1")[0])  # fmt: skip
+            seen.extend(rows("select status, count(*) as n from runs join rollouts using (run_id) "
+                             "group by 1"))  # fmt: skip
+        return ready(self, timeout)
 
     monkeypatch.setattr(loader, "_EVERY_SECONDS", 0.0)
-    monkeypatch.setattr(LocalPool, "run", watched)
+    monkeypatch.setattr(LocalPool, "ready", watched)
     run(config, "--set", "runtime.batch_rollouts=30")
     assert {s["status"] for s in seen} == {"running"}
     assert len({s["n"] for s in seen}) > 2
@@ -217,17 +218,17 @@ def test_a_reader_sees_a_run_that_is_going_whole(
 def test_a_snapshot_is_open_elsewhere_while_the_run_goes_on(
     config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    copy, ask, seen = tmp_path / "copy.duckdb", LocalPool.run, []
+    copy, ready, seen = tmp_path / "copy.duckdb", LocalPool.ready, []
 
-    def watched(self, items):  # type: ignore[no-untyped-def]
-        for batch in ask(self, items):
-            yield batch
-            if not seen:
-                assert invoke("export", copy, "--format", "duckdb").exit_code == 0
-                seen.append(duckdb.connect(str(copy), read_only=True))
+    def watched(self, timeout):  # type: ignore[no-untyped-def]
+        there = Home.at().database.exists() and rows("select count(*) as n from rollouts")[0]["n"]
+        if there and not seen:
+            assert invoke("export", copy, "--format", "duckdb").exit_code == 0
+            seen.append(duckdb.connect(str(copy), read_only=True))
+        return ready(self, timeout)
 
     monkeypatch.setattr(loader, "_EVERY_SECONDS", 0.0)
-    monkeypatch.setattr(LocalPool, "run", watched)
+    monkeypatch.setattr(LocalPool, "ready", watched)
     run(config, "--set", "runtime.batch_rollouts=30")
     [n] = rows("select count(*) as n from rollouts")
     [(then,)] = seen[0].execute("select count(*) from rollouts").fetchall()
@@ -250,7 +251,7 @@ def test_a_newer_schema_is_left_alone(config: Path, home: Path) -> None:
 
 def test_the_database_can_be_rebuilt_from_the_journals(config: Path, home: Path) -> None:
     run(config)
-    run(config, "--set", "resample.rollouts=8", "--set", "name=other")
+    run(config, "--set", "anchors.rollouts=8", "--set", "name=other")
     before = everything()
     (home / "tracelab.duckdb").unlink()
     assert invoke("rebuild").exit_code == 0
