@@ -45,7 +45,21 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files that start engines first: at the end they would leave one process waiting."""
-    slow = {i.path for i in items if i.get_closest_marker("engine")}
-    items.sort(key=lambda i: i.path not in slow)
+    """What takes longest first, and on one worker what shares an engine.
+
+    Files that start engines, then simulations, then the rest: at the end, long ones would leave a
+    worker waiting. The contract's tests share their engines across files; a file shares its
+    fixtures; simulations share nothing, and go to whoever is free.
+    """
+    engines = {i.path for i in items if i.get_closest_marker("engine")}
+
+    def rank(item: pytest.Item) -> int:
+        return 0 if item.path in engines else 1 if item.get_closest_marker("slow") else 2
+
+    for item in items:
+        if rank(item) != 1:
+            shares = "contract" if item.path.parent.name == "contract" else str(item.path)
+            item.add_marker(pytest.mark.xdist_group(shares))
+    items.sort(key=rank)
