@@ -47,7 +47,7 @@ demo: install ## install, resample the bundled model with vLLM under Ray, show w
 	@$(BIN)/tracelab demo
 
 # tests/conftest.py says which tests go together and which first.
-PARALLEL := -n auto --maxprocesses 4 --dist loadgroup --no-loadscope-reorder
+PARALLEL := -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 test: install ## the test suite, with real vLLM, Ray and DuckDB in it
 	@$(BIN)/python -m pytest $(PARALLEL)

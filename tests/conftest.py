@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
+from xdist.scheduler import LoadFileScheduling
 
 from tracelab.core.item import ModelRef
 from tracelab.engines.base import EngineSpec
@@ -45,21 +47,30 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What takes longest first, and on one worker what shares an engine.
-
-    Files that start engines, then simulations, then the rest: at the end, long ones would leave a
-    worker waiting. The contract's tests share their engines across files; a file shares its
-    fixtures; simulations share nothing, and go to whoever is free.
-    """
+    """What takes longest first: at the end, it would leave a worker waiting."""
     engines = {i.path for i in items if i.get_closest_marker("engine")}
 
     def rank(item: pytest.Item) -> int:
         return 0 if item.path in engines else 1 if item.get_closest_marker("slow") else 2
 
-    for item in items:
-        if rank(item) != 1:
-            shares = "contract" if item.path.parent.name == "contract" else str(item.path)
-            item.add_marker(pytest.mark.xdist_group(shares))
     items.sort(key=rank)
+
+
+class Together(LoadFileScheduling):
+    """Which tests one worker runs one after another: those that share fixtures.
+
+    A file's do, and those of the contract share their engines across files. Tests of statistics
+    share nothing, and simulations are long: each goes to whoever is free.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        if file.startswith("tests/contract/"):
+            return "tests/contract"
+        return nodeid if file.startswith("tests/stats/") else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadFileScheduling | None:
+    """Only for `--dist loadfile`."""
+    return Together(config, log) if config.getvalue("dist") == "loadfile" else None
