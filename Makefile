@@ -46,11 +46,14 @@ endif
 demo: install ## install, resample the bundled model with vLLM under Ray, show what decided an answer
 	@$(BIN)/tracelab demo
 
+# tests/conftest.py says which tests go together and which first.
+PARALLEL := -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+
 test: install ## the test suite, with real vLLM, Ray and DuckDB in it
-	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+	@$(BIN)/python -m pytest $(PARALLEL)
 
 test-fast: install ## the tests without engines and long simulations, for the inner loop
-	@$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow and not engine" -q
+	@$(BIN)/python -m pytest $(PARALLEL) -q -m "not slow and not engine"
 
 lint: install ## ruff, formatting and the purity of the core
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports

@@ -42,6 +42,7 @@ def worlds(kind: str, k: int, rng: np.random.Generator) -> tuple[np.ndarray, np.
 KINDS = ["same", "near", "sure", "between", "shifted", "far", "disjoint"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("n", "m"), [(8, 8), (8, 60), (30, 30), (100, 100)])
 def test_intervals_cover(n: int, m: int) -> None:
     """Nominal 95 %. Over kinds and 2, 4 and 20 answers, with 250 pairs each: 0.98 on average and
@@ -96,6 +97,7 @@ def test_the_noise_is_taken_out(k: int) -> None:
         assert (np.abs(np.mean(errors, axis=0)) < 0.04).all(), (kind, np.mean(errors, axis=0))
 
 
+@pytest.mark.slow
 def test_p_values_are_valid_and_find_differences() -> None:
     """Equal distributions are called different at most as often as nominal; far ones always."""
     rng = np.random.default_rng(3)

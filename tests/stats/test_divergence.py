@@ -87,6 +87,7 @@ def test_miller_madow_removes_most_of_the_bias() -> None:
     assert entropy([7]) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [8, 30, 100])
 def test_log_odds_difference_covers(n: int) -> None:
     """Nominal 95 %: at least 0.93 at every truth (0.95-0.99), conservative at the edges."""

@@ -104,6 +104,7 @@ def covered(e: Effects, truth: np.ndarray) -> np.ndarray:
     return ((e.lo <= truth) & (truth <= e.hi))[known]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("n", "m", "contexts", "informed"),
     [(20, 16, 60, False), (20, 64, 30, False), (100, 16, 20, True), (100, 32, 20, False),
@@ -138,6 +139,7 @@ def one_first_half(n: int, m: int, rng: np.random.Generator) -> Design:
     return design("one-first-half", masks, clusters=np.arange(m) // 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [complements, one_first_half])
 def test_clustered_masks_cover_too(make: object) -> None:
     hits = []
@@ -164,6 +166,7 @@ def hierarchical(w: Planted, budget: int, rng: np.random.Generator, informed: bo
             return concatenate(parts), np.concatenate(values)
 
 
+@pytest.mark.slow
 def test_documents_first_nearly_doubles_what_few_masks_find() -> None:
     """500 sources, prior of d' = 1.5: precision@8 of 32 hierarchical masks, and of ContextCite's
     at 32 and 64. In these 12 contexts: .73, .35, .60; opened by a Lasso, .62 over 40."""
@@ -186,6 +189,7 @@ def test_documents_first_nearly_doubles_what_few_masks_find() -> None:
     assert 0.84 < np.concatenate(hits).mean() < 0.95
 
 
+@pytest.mark.slow
 def test_never_behind_context_cite_and_a_useless_prior_does_no_harm() -> None:
     """LDS on fresh masks, paired over contexts."""
     gain, harm = [], []
@@ -202,6 +206,7 @@ def test_never_behind_context_cite_and_a_useless_prior_does_no_harm() -> None:
     assert np.mean(harm) > -0.05
 
 
+@pytest.mark.slow
 def test_the_score_out_of_fold_is_an_honest_one() -> None:
     """On average not above the truth, and it tells good runs from bad."""
     told, true = [], []

@@ -60,6 +60,7 @@ def test_the_importances_are_the_differences_of_the_values() -> None:
     assert change == pytest.approx(np.diff(value), abs=0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [4, 16])
 def test_calibrated_when_the_world_is_as_assumed(n: int) -> None:
     rng = np.random.default_rng(n)
@@ -81,6 +82,7 @@ def test_calibrated_when_the_world_is_as_assumed(n: int) -> None:
     assert np.sum(matters) == pytest.approx(np.sum(truth), rel=0.35)
 
 
+@pytest.mark.slow
 def test_pooling_needs_fewer_rollouts_for_the_same_error() -> None:
     """Against independent binomials a boundary, on curves with jumps: at least 3x (DESIGN 4.3)."""
     rng = np.random.default_rng(1)
@@ -94,6 +96,7 @@ def test_pooling_needs_fewer_rollouts_for_the_same_error() -> None:
     assert np.mean(np.square(ours)) < np.mean(np.square(theirs))
 
 
+@pytest.mark.slow
 def test_the_decisive_sentence_is_found_and_probabilities_are_not_boastful() -> None:
     rng = np.random.default_rng(5)
     hits, said = [], []
@@ -110,6 +113,7 @@ def test_the_decisive_sentence_is_found_and_probabilities_are_not_boastful() -> 
     assert np.mean(said) < np.mean(hits) + 0.12
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [3, 8])
 def test_pooled_intervals_cover_the_closed_form_of_another_process(n: int) -> None:
     cases = [
@@ -127,6 +131,7 @@ def test_pooled_intervals_cover_the_closed_form_of_another_process(n: int) -> No
     assert 0.92 <= np.mean(hits) <= 0.99
 
 
+@pytest.mark.slow
 def test_intervals_carry_the_uncertainty_of_an_estimated_keep() -> None:
     """One sentence decides all, and how often it is written is only estimated: p decides V."""
     rng = np.random.default_rng(1)

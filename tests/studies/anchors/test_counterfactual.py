@@ -34,6 +34,7 @@ def shifts(chain: Chain, rollouts: list[Rollout], **more: object) -> dict[tuple[
     return {(s.metric, s.unit_index): s for s in found}
 
 
+@pytest.mark.slow
 def test_estimates_converge_to_the_closed_form() -> None:
     for seed in range(2):
         rng = np.random.default_rng(seed)
@@ -79,6 +80,7 @@ def test_the_sign_is_that_of_what_the_sentence_did() -> None:
     assert found > 10
 
 
+@pytest.mark.slow
 def test_intervals_cover_the_closed_form() -> None:
     """Nominal 95 % with 10 rollouts a boundary, recycled.
 
@@ -221,6 +223,7 @@ def test_the_default_threshold_is_the_median_of_distinct_cosines() -> None:
     assert median_threshold([]) is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("at", "behind"), [(100, 20), (100, 100), (40, 400)])
 def test_where_rollouts_were_spent_does_not_move_the_value(at: int, behind: int) -> None:
     """One sentence: written exactly .1 (then .9 succeed), alike .6 (.2), differently .3 (.2)."""

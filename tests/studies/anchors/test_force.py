@@ -54,6 +54,7 @@ def test_estimates_converge_to_the_closed_form() -> None:
     assert {s.method for s in by.values()} == {"force"}
 
 
+@pytest.mark.slow
 def test_intervals_cover() -> None:
     """Nominal 95 %, 12 forced answers a boundary."""
     hits: dict[str, list[bool]] = {"value": [], "delta_value": [], "tv": []}

@@ -82,6 +82,7 @@ def test_recycling_uses_rollouts_at_every_boundary_they_are_samples_from() -> No
     assert with_it.left_n.sum() == len(c.rollouts)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("n", "exact", "most"),
     [(5, True, 0.975), (12, True, 0.97), (5, False, 0.99), (12, False, 0.975)],
@@ -216,6 +217,7 @@ def test_plan_asks_only_where_rollouts_are_wanted() -> None:
     assert [(p.boundary, p.item.replicates) for p in planned] == [(2, 7), (len(units), 3)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [8, 40])
 def test_false_discoveries_on_traces_of_filler_stay_below_the_rate(n: int) -> None:
     """Nothing matters in these traces: any sentence called an anchor at FDR 10 % is false."""

@@ -121,6 +121,7 @@ def test_a_paired_difference() -> None:
     assert compare([1.0], [0.0], rng).value is None
 
 
+@pytest.mark.slow
 def test_the_paired_interval_covers() -> None:
     """Nominal 95 %; the percentile bootstrap of 60 pairs is known to be slightly narrow."""
     rng = np.random.default_rng(1)

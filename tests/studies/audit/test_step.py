@@ -110,6 +110,7 @@ def test_a_credible_set_is_the_smallest_that_holds_its_level(
     assert held - min(prob[i] for i in chosen) <= level + 1e-6
 
 
+@pytest.mark.slow
 def test_the_posterior_of_the_decisive_step_is_calibrated() -> None:
     """Drawn change points: the named step is right as often as it says, the set covers."""
     rng = np.random.default_rng(3)

@@ -63,6 +63,7 @@ def test_hierarchical_plans_open_what_acts() -> None:
     assert all("neighbours" in str(s.extra["reason"]) for s in closed)
 
 
+@pytest.mark.slow
 def test_a_width_stops_early_and_still_covers() -> None:
     sizes, hits = [], []
     for c in range(8):

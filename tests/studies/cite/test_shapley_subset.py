@@ -46,6 +46,7 @@ def test_efficiency_and_additive_games(method: object, n: int, seed: int) -> Non
     assert out.failed == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("method", "draws"), [(permutations, 8), (kernel, 40)])
 def test_shapley_intervals_cover(method: object, draws: int) -> None:
     def v(m: np.ndarray) -> np.ndarray:
