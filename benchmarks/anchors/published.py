@@ -25,7 +25,8 @@ from tracelab.sources import read
 from tracelab.stats.intervals import Floats
 from tracelab.stats.value_curve import Prior, fit, posterior
 from tracelab.studies.anchors import allocate
-from tracelab.studies.anchors.resample import Ints, Tally
+from tracelab.studies.anchors.grouping import Ints
+from tracelab.studies.anchors.tally import Tally
 
 PUBLISHED = 100
 ANCHOR = 0.1

@@ -13,14 +13,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tracelab.studies.cite.ablate import Knowledge
 
 from benchmarks.cite.planted import Planted
 from tracelab.stats import held_out
 from tracelab.stats.effects import average_effects
 from tracelab.stats.masks import Design, bernoulli, concatenate
 from tracelab.stats.surrogate import fit
-from tracelab.studies.cite import ablate
+from tracelab.studies.cite.plan import Knowledge, plan
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -129,12 +128,12 @@ def _ours(
     w: Planted, m: int, rng: np.random.Generator, knowledge: Knowledge
 ) -> tuple[Floats, list[bool]]:
     """Weights of the default plan and estimate, and whether the intervals held the truth."""
-    plan = ablate.plan(w.n, m, rng=rng, knowledge=knowledge)
-    parts: list[Design] = [next(plan)]
+    asked = plan(w.n, m, rng=rng, knowledge=knowledge)
+    parts: list[Design] = [next(asked)]
     values = [w.y(parts[0].masks)]
     while True:
         try:
-            parts.append(plan.send(values[-1]))
+            parts.append(asked.send(values[-1]))
         except StopIteration:
             break
         values.append(w.y(parts[-1].masks))

@@ -16,7 +16,8 @@ import numpy as np
 
 from benchmarks.cite import quality, speed, truth
 from benchmarks.cite.peer import Peer, load
-from benchmarks.cite.work import Worker, random_model
+from benchmarks.cite.stand_in import random_model
+from benchmarks.cite.work import Worker
 from tracelab.studies.cite import ablate
 from tracelab.testbed import MODEL_DIR
 from tracelab.view.output import print_table

@@ -30,11 +30,11 @@ from typing import Any
 import psutil
 
 from benchmarks.cite.speed import TEMPLATE, case
-from benchmarks.cite.work import random_model
+from benchmarks.cite.stand_in import random_model
 from tracelab.engines.models import find_model
 from tracelab.engines.tokenizer import HFTokenizer
 from tracelab.store.connect import open_reader
-from tracelab.store.journal import read_observations
+from tracelab.store.journal import Peek
 from tracelab.testbed import problems
 
 ABLATIONS = 16
@@ -145,7 +145,9 @@ def write_batch(folder: Path, engine: str, contexts: int) -> Path:
 def durable(home: Path) -> Counter[tuple[str, int]]:
     """How often each observation is in the journal."""
     root = home / "runs"
-    parts = read_observations(str(root), RUN) if (root / RUN).exists() else ()
+    if not (root / RUN).exists():
+        return Counter()
+    parts = Peek(str(root), RUN).observations()
     return Counter((o.key, o.replicate) for part in parts for o in part)
 
 

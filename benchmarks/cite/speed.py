@@ -15,13 +15,15 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.cite.peer import Case, Peer
-from benchmarks.cite.work import Worker
 from tracelab.testbed import Problem, problems
 from tracelab.testbed.chain import write
 from tracelab.testbed.market import OPENING, QUESTIONS
+
+if TYPE_CHECKING:
+    from benchmarks.cite.work import Worker
 
 ABLATIONS = 64
 TEMPLATE = OPENING + " {context} {query}"

@@ -28,9 +28,8 @@ def context_scale(
       python -m benchmarks context-scale --part long
       python -m benchmarks context-scale --part batch --contexts 1000
     """
-    from tracelab.run.runs import quiet_transformers
-
     from benchmarks.cite.scale import batch, long_one
+    from tracelab.run.wiring import quiet_transformers
 
     quiet_transformers()
     if part == "long":

@@ -11,11 +11,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chi2_contingency, chisquare
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen3ForCausalLM
 
 from benchmarks.testbed.measure import prompt_of
-from benchmarks.testbed.net import Net, load_net
-from benchmarks.testbed.sampler import END, places, tally, tally_guess
+from benchmarks.testbed.net import load_net
+from benchmarks.testbed.sampler import END, _Rows, places, tally, tally_guess
 from tracelab.testbed import MODEL_DIR, problems
 from tracelab.testbed.world import write
 
@@ -25,7 +25,7 @@ needs_model = pytest.mark.skipif(
 
 
 @pytest.fixture(scope="module")
-def net() -> Net:
+def net() -> Qwen3ForCausalLM:
     return load_net(MODEL_DIR)
 
 
@@ -44,7 +44,9 @@ def prefix_at(role: str) -> list[int]:
 
 @needs_model
 @pytest.mark.parametrize(("role", "length"), [("plan_right", 12), ("lookup", 20), ("sum", 200)])
-def test_frequencies_are_the_models_probabilities(net: Net, role: str, length: int) -> None:
+def test_frequencies_are_the_models_probabilities(
+    net: Qwen3ForCausalLM, role: str, length: int
+) -> None:
     """Chi-square of continuations, cut to `length` tokens, against transformers."""
     n, prefix = 2000, prefix_at(role)
     found = tally(net, prefix, n, np.random.default_rng(1), length)
@@ -72,7 +74,25 @@ def test_frequencies_are_the_models_probabilities(net: Net, role: str, length: i
 
 
 @needs_model
-def test_tallies_repeat_and_stop(net: Net) -> None:
+def test_a_rows_pass_is_the_models(net: Qwen3ForCausalLM) -> None:
+    """Logits of three rows that part, token by token, against whole passes."""
+    prefix = prefix_at("lookup")
+    draws = np.random.default_rng(0).integers(70, 400, (3, 5))
+    rows = _Rows(net, prefix)
+    with torch.no_grad():
+        first = net(torch.tensor([prefix])).logits[:, -1]
+        whole = net(torch.tensor([[*prefix, *own] for own in draws.tolist()])).logits
+    torch.testing.assert_close(rows.logits, first, atol=1e-3, rtol=1e-4)
+    source = np.zeros(3, dtype=np.int64)
+    for t in range(5):
+        rows.move(source, np.arange(3), t)
+        found = rows.step(torch.from_numpy(draws[:, t]), t)
+        torch.testing.assert_close(found, whole[:, len(prefix) + t], atol=1e-3, rtol=1e-4)
+        source = np.arange(3)
+
+
+@needs_model
+def test_tallies_repeat_and_stop(net: Qwen3ForCausalLM) -> None:
     prefix = prefix_at("lookup")
     first, again, other = (
         tally(net, prefix, 300, np.random.default_rng(seed)) for seed in (5, 5, 6)
@@ -93,7 +113,7 @@ def test_children_get_every_place_once_and_first_ones_stay(parents: list[int]) -
 
 
 @needs_model
-def test_a_guess_changes_no_frequency(net: Net) -> None:
+def test_a_guess_changes_no_frequency(net: Qwen3ForCausalLM) -> None:
     """Chi-square between samples with and without a guess, be it a good or a bad one."""
     n, prefix = 3000, prefix_at("use_change")
     plain = {tuple(ids): count for ids, count in tally(net, prefix, n, np.random.default_rng(2))}
