@@ -20,9 +20,11 @@ from tracelab.core.errors import ImportFormatError, PlanError
 from tracelab.core.messages import as_turn
 from tracelab.core.seam import Reject
 from tracelab.core.trace import Trace, Turn
-from tracelab.sources.base import Seen, excerpt
+from tracelab.sources.base import Seen, Source, excerpt
 from tracelab.sources.jsonl import parse_object
 from tracelab.sources.lines import MAX_LINE_BYTES, first_bytes, read_lines
+from tracelab.sources.registry import SOURCES
+from tracelab.sources.sniff import LINES, Head
 from tracelab.studies.cite.cut import TEMPLATE, Document, around, joined
 from tracelab.studies.cite.targets import parse_targets
 
@@ -228,3 +230,20 @@ def read_one(text: str) -> Trace:
     if isinstance(found, Reject):
         raise ImportFormatError(found.reason)
     return found
+
+
+@SOURCES.register("contexts")
+class Contexts(Source):
+    """JSONL of contexts: documents and a query, or a chat with what is to be explained of it."""
+
+    suffixes = LINES
+    read = staticmethod(read_contexts)
+
+    @staticmethod
+    def sniff(head: Head) -> bool:
+        """See `Source.sniff`."""
+        record = head.record
+        if not head.by_line or "prompt" in record:
+            return False
+        asks = isinstance(record.get("messages"), list) and "target" in record
+        return asks or isinstance(record.get("context"), str | list)

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from tracelab.core.ask import ask
 from tracelab.studies.cite.shapley import kernel, permutations
 from tracelab.studies.cite.subset import minimal_sufficient, pair_interactions, set_score

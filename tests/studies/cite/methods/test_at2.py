@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from tracelab.studies.cite.heads import Example
 
 from tracelab.core.unit import Unit
 from tracelab.stats import pooled_ridge
 from tracelab.stats.held_out import auc
 from tracelab.studies.cite import heads
-from tracelab.studies.cite.heads import Example
 
 HEADS, N, M = 24, 20, 32
 

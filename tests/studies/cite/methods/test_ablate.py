@@ -6,13 +6,13 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from tracelab.studies.cite.ablate import Knowledge, TokenRange, attribute, estimate, joined, plan
 
 from tests.stats.planted import Planted
 from tracelab.core.errors import PlanError
 from tracelab.core.unit import Unit
 from tracelab.stats.held_out import auc
 from tracelab.stats.masks import Design, bernoulli, concatenate, leave_one_out
-from tracelab.studies.cite.ablate import Knowledge, TokenRange, attribute, estimate, joined, plan
 
 
 def spans(n: int) -> list[Unit]:
