@@ -12,10 +12,8 @@ import pytest
 from tests.view import world
 from tracelab.core.trace import Trace
 from tracelab.sources import SOURCES, read
-from tracelab.sources.context import ContextRecord, read_contexts
 from tracelab.store.connect import open_reader, open_writer, sql_dir
 from tracelab.store.query import query
-from tracelab.studies.cite.parts import Cut
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -79,18 +77,16 @@ def test_every_example_is_read(tmp_path: Path, name: str, form: str, text: str) 
         (file.parent / "chunks_labeled.json").write_text("[]")
     if form == "questions":
         assert [q.answered for q in read(file, "questions") if isinstance(q, Trace)] == [False]
-    elif form == "contexts":
-        assert [type(c) for c in read_contexts(file, Cut())] == [ContextRecord]
     else:
         auto, told = ([*read(tmp_path, f)] for f in ("auto", form))
         assert [type(t) for t in auto] == [Trace], auto
         assert auto == told
-        agents = form not in ("jsonl", "thought-anchors")
+        agents = form not in ("jsonl", "thought-anchors", "contexts")
         assert (auto[0].episode is not None) == agents
 
 
 def test_every_format_has_an_example() -> None:
-    assert {form for _, form, _ in EXAMPLES} == {*SOURCES, "contexts"}
+    assert {form for _, form, _ in EXAMPLES} == set(SOURCES)
 
 
 PYTHON = blocks("python.md", "python")

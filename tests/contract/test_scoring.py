@@ -7,10 +7,11 @@ import pytest
 
 from tests.contract.conftest import Subject
 from tracelab.core.item import Item
+from tracelab.core.messages import as_message
 from tracelab.engines import hf_scoring
 from tracelab.sources.context_testbed import contexts
 from tracelab.studies.cite.context import ablate
-from tracelab.studies.cite.parts import Cut
+from tracelab.studies.cite.cut import Cut, context_of
 
 RESPONSE = "We need the bill. I will add the two prices. Kale costs 4."
 
@@ -21,11 +22,12 @@ def ablations(subject: Subject, seed: int = 3) -> list[Item]:
     tok = subject.tokenizer
     target = tok.encode_text(RESPONSE)
     items = []
-    for record in contexts(2, Cut(), seed=4):
-        n = len(record.context.sources)
+    for trace in contexts(2, seed=4):
+        context = context_of(trace, Cut())
+        n = len(context.sources)
         masks = [*(rng.random((20, n)) < 0.5), *~np.eye(n, dtype=bool), np.ones(n, bool)]
         for mask in masks:
-            messages = [m.for_template() for m in ablate(record.context, mask)]
+            messages = [as_message(m) for m in ablate(context, mask)]
             prompt = tok.encode_prompt(tok.chat_text(messages, "chat"), "chat")
             items.append(subject.probe(prompt, target))
     return list({i.key: i for i in items}.values())
