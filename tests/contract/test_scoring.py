@@ -7,8 +7,11 @@ import pytest
 
 from tests.contract.conftest import Subject
 from tracelab.core.item import Item
+from tracelab.core.messages import as_message
 from tracelab.engines.transformers import scoring
-from tracelab.testbed import Problem, problems
+from tracelab.sources.context_testbed import contexts
+from tracelab.studies.cite.context import ablate
+from tracelab.studies.cite.cut import Cut, context_of
 
 RESPONSE = "We need the bill. I will add the two prices. Kale costs 4."
 
@@ -28,12 +31,13 @@ def ablations(subject: Subject, seed: int = 3) -> list[Item]:
     tok = subject.tokenizer
     target = tok.encode_text(RESPONSE)
     items = []
-    for problem in problems(2, seed=4, missing=False, hinted=False):
-        n = len(problem.facts)
+    for trace in contexts(2, seed=4):
+        context = context_of(trace, Cut())
+        n = len(context.sources)
         masks = [*(rng.random((20, n)) < 0.5), *~np.eye(n, dtype=bool), np.ones(n, bool)]
         for mask in masks:
-            message = {"role": "user", "content": without(problem, mask)}
-            prompt = tok.encode_prompt(tok.chat_text([message], "chat"), "chat")
+            messages = [as_message(m) for m in ablate(context, mask)]
+            prompt = tok.encode_prompt(tok.chat_text(messages, "chat"), "chat")
             items.append(subject.probe(prompt, target))
     return list({i.key: i for i in items}.values())
 

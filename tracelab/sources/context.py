@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tracelab.core.errors import ImportFormatError, PlanError
 from tracelab.core.messages import as_turn
@@ -25,9 +25,8 @@ from tracelab.sources.jsonl import parse_object
 from tracelab.sources.lines import MAX_LINE_BYTES, first_bytes, read_lines
 from tracelab.sources.registry import GENERIC, SOURCES
 from tracelab.sources.sniff import LINES, Head
-
-if TYPE_CHECKING:
-    from tracelab.studies.cite.cut import Document
+from tracelab.studies.cite.cut import TEMPLATE, Document, around, joined
+from tracelab.studies.cite.targets import parse_targets
 
 _ROLES = ("system", "user", "assistant", "tool")
 _MESSAGE_KEYS = {"role", "content"}
@@ -83,8 +82,6 @@ def trace_of(
     Raises:
         PlanError: One sentence that names the field at fault.
     """
-    from tracelab.studies.cite.targets import parse_targets  # a study: not only to list formats
-
     both = [k for k in ("context", "messages") if value.get(k) is not None]
     if len(both) != 1:
         raise PlanError(
@@ -127,8 +124,6 @@ def trace_of(
 
 def _documents_turn(value: Mapping[str, Any]) -> tuple[list[Turn], dict[str, Any]]:
     """Documents and query as one message, and where the documents stand in it."""
-    from tracelab.studies.cite.cut import TEMPLATE, around, joined
-
     query, template = _text(value, "query") or "", _text(value, "template")
     text, places = joined(_documents(value["context"]))
     ranges = _ranges(value, "sources") if value.get("sources") is not None else None

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from tracelab.cli.audit_run import audit
 from tracelab.run.runs import rebuild_runs
 
 from tests.helpers import invoke, rows
 from tests.judge_server import Request, judge_server
-from tracelab.cli.audit_run import audit
 from tracelab.run.config import load_config
 from tracelab.store.connect import open_reader
 from tracelab.store.home import Home
