@@ -1,4 +1,4 @@
-"""One declaration, three doors: a study's model, the options of its command, the keywords in Python."""
+"""One declaration, three doors: a study's model, its command's options, the keywords in Python."""
 
 from __future__ import annotations
 

@@ -16,15 +16,6 @@ from tracelab.studies.cite.cut import Cut, context_of
 RESPONSE = "We need the bill. I will add the two prices. Kale costs 4."
 
 
-def without(problem: Problem, mask: np.ndarray) -> str:
-    """The prompt with only the facts that a mask keeps."""
-    text = problem.prompt
-    for fact, kept in reversed(list(zip(problem.facts, mask, strict=True))):
-        if not kept:
-            text = text[: fact.start].rstrip() + text[fact.end :]
-    return text
-
-
 def ablations(subject: Subject, seed: int = 3) -> list[Item]:
     """Random masks and leave-one-out of two contexts, a response after each."""
     rng = np.random.default_rng(seed)

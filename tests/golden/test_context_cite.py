@@ -16,13 +16,11 @@ from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
-from tracelab.studies.cite.ablate import TokenRange
 
 from tests.golden.peer_masks import published
 from tracelab.core.unit import Unit
 from tracelab.studies.cite.ablations import TokenRange
 from tracelab.studies.cite.attribution import SpanScores
-from tracelab.studies.cite.methods.context_cite import published
 
 TOKENS, VOCABULARY = 12, 40
 

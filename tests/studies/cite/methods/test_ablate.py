@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from tracelab.studies.cite.ablate import Knowledge, TokenRange, attribute, plan
 
 from tests.stats.planted import Planted
 from tracelab.core.errors import PlanError

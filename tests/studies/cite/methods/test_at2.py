@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tracelab.studies.cite.heads import Example
 
 from tracelab.core.unit import Unit
 from tracelab.stats import pooled_ridge
