@@ -53,6 +53,7 @@ class SolveRate:
                  if o.error is None]  # fmt: skip
         rewards = [g.reward for g in ctx.grading.grade_many(asked) if g.reward is not None]
         n = len(rewards)
-        rate, ends = (sum(rewards) / n, wilson(sum(rewards), n, 0.95)) if n else (None, None)
+        rate = sum(rewards) / n if n else None
+        lo, hi = (float(end) for end in wilson(sum(rewards), n))
         return Score.of(case.trace_id, "boundary", 0, "solve_rate", "solve_rate", rate,
-                        interval=ends, level=0.95, n=n)  # fmt: skip
+                        interval=(lo, hi), level=0.95, n=n)  # fmt: skip
