@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tracelab.studies.cite.parts import Cut, Document, from_documents, from_messages
 
 from tracelab.core.errors import PlanError
 from tracelab.studies.cite.context import Context, Message, Source, ablate, hex_mask, read_mask
-from tracelab.studies.cite.parts import Cut, Document, from_documents, from_messages
 from tracelab.studies.cite.place import place_sources
 
 PROSE = st.text(alphabet="ab. \n", max_size=40)

@@ -6,10 +6,10 @@ import json
 
 import numpy as np
 import pytest
+from tracelab.studies.cite.cites import Reply
 
 from tracelab.core.unit import Unit
 from tracelab.studies.cite import cites
-from tracelab.studies.cite.cites import Reply
 from tracelab.text.reply import UnclearReplyError
 
 SOURCES = ["Kale costs 4.", "Fig takes 7.", "Oak adds 2."]
