@@ -9,18 +9,20 @@ import pytest
 
 from tracelab.core.errors import ImportFormatError
 from tracelab.core.seam import Reject
-from tracelab.sources.context import ContextRecord, read_contexts, read_one
+from tracelab.core.trace import Trace
+from tracelab.sources import read
+from tracelab.sources.context import read_contexts, read_one
 from tracelab.sources.context_testbed import contexts
-from tracelab.studies.cite.parts import Cut
+from tracelab.studies.cite.cut import Cut, context_of
 from tracelab.testbed import problems
 
 GOOD = {"context": "A is 1. B is 2.", "query": "A?", "response": "A is 1."}
 
 
-def lines(tmp_path: Path, *rows: object) -> list[ContextRecord | Reject]:
+def lines(tmp_path: Path, *rows: object) -> list[Trace | Reject]:
     path = tmp_path / "c.jsonl"
     path.write_text("\n".join(r if isinstance(r, str) else json.dumps(r) for r in rows))
-    return list(read_contexts(path, Cut()))
+    return list(read_contexts(path))
 
 
 def test_records_of_every_shape(tmp_path: Path) -> None:
@@ -35,17 +37,30 @@ def test_records_of_every_shape(tmp_path: Path) -> None:
         {"messages": chat},
         {**GOOD, "sources": [[0, 7]], "roles": [[0, 7, "needed"]], "template": "{context}?"},
     )
-    assert all(isinstance(r, ContextRecord) for r in found), found
-    one, docs, said, acts, silent, ranges = found
-    assert one.context.messages[0].content == "Context: A is 1. B is 2.\n\nQuery: A?"
+    assert all(isinstance(r, Trace) for r in found), found
+    one, docs, said, acts, silent, ranges = (r for r in found if isinstance(r, Trace))
+    assert one.turns[0].text == "Context: A is 1. B is 2.\n\nQuery: A?"
     assert (one.name, one.line, one.response) == ("c.jsonl:1", 1, "A is 1.")
     assert docs.name == "docs"
-    assert [h.document for h in docs.context.headers] == [1]
+    assert [h.document for h in context_of(docs, Cut()).headers] == [1]
     assert said.response == "It is 4."
-    assert acts.acts is not None and acts.response is None
-    assert silent.response is None
-    assert [s.text for s in silent.context.sources] == ["Go.", "4."]
-    assert [(s.text, s.role) for s in ranges.context.sources] == [("A is 1.", "needed")]
+    assert acts.turns[-1].fields["tool_calls"] == call["tool_calls"]
+    assert acts.extra["target"] == "action"
+    assert not silent.answered
+    assert [s.text for s in context_of(silent, Cut()).sources] == ["Go.", "4."]
+    assert [(s.text, s.role) for s in context_of(ranges, Cut()).sources] == [("A is 1.", "needed")]
+
+
+def test_what_looks_like_contexts_is_read_as_such(tmp_path: Path) -> None:
+    chat = [{"role": "user", "content": "Go."}, {"role": "assistant", "content": "Yes."}]
+    for row in (GOOD, {"messages": chat, "target": "Yes."}):
+        lines(tmp_path, row)
+        (found,) = read(tmp_path / "c.jsonl")
+        assert isinstance(found, Trace) and ("target" in found.extra or "query" in found.extra)
+    for row in ({"messages": chat}, {"prompt": "q", "response": "a", "context": "mine"}):
+        lines(tmp_path, row)
+        (found,) = read(tmp_path / "c.jsonl")
+        assert isinstance(found, Trace) and "documents" not in found.extra
 
 
 @pytest.mark.parametrize(
@@ -59,12 +74,13 @@ def test_records_of_every_shape(tmp_path: Path) -> None:
         ({**GOOD, "messages": []}, "both `context` and `messages`"),
         ({**GOOD, "response": ""}, "`response` is empty"),
         ({**GOOD, "response": 3}, "`response` must be a string"),
-        ({**GOOD, "sources": [[0, 5], [4, 9]]}, "sources 0 and 1 overlap"),
+        ({**GOOD, "sources": [[0, 5], [4, 99]]}, "source 4 to 99 is not within"),
+        ({**GOOD, "template": "{query}"}, "`template` must hold {context} once"),
         ({**GOOD, "sources": "all"}, "`sources` must be a list"),
         ({**GOOD, "target": {"a": 1}}, "`target` has the keys a"),
-        ({"messages": [{"role": "user", "content": "q"}]}, "there is only the query"),
         ({"messages": [{"role": "clerk", "content": "q"}]}, "`messages[0].role` must be one of"),
         ({"messages": [{"role": "user", "content": 3}]}, "`messages[0].content` must be"),
+        (GOOD, "the same turns and model; put several targets into one record"),
         ({"messages": [{"role": "assistant", "content": "a"}]}, "`messages` holds no prompt"),
         ("{", "Not valid JSON"),
         ("[1]", "a list, not a JSON object"),
@@ -74,9 +90,9 @@ def test_records_of_every_shape(tmp_path: Path) -> None:
 def test_a_bad_record_is_a_reject_and_the_rest_goes_on(
     tmp_path: Path, row: object, says: str
 ) -> None:
-    first, bad, last = lines(tmp_path, GOOD, row, GOOD)
-    assert isinstance(first, ContextRecord)
-    assert isinstance(last, ContextRecord)
+    first, bad, last = lines(tmp_path, GOOD, row, {**GOOD, "query": "B?"})
+    assert isinstance(first, Trace)
+    assert isinstance(last, Trace)
     assert isinstance(bad, Reject)
     assert says in bad.reason
     assert bad.line == 2
@@ -86,24 +102,24 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     for name, text, says in (("a", "", "is empty"), ("b", "[{}]", "JSON array")):
         (tmp_path / name).write_text(text)
         with pytest.raises(ImportFormatError, match=says):
-            list(read_contexts(tmp_path / name, Cut()))
+            list(read_contexts(tmp_path / name))
     for path, says in ((tmp_path, "is a folder"), (tmp_path / "none", "no such file")):
         with pytest.raises(ImportFormatError, match=says):
-            list(read_contexts(path, Cut()))
+            list(read_contexts(path))
 
 
 def test_one_record_may_span_lines_or_be_the_first_of_many() -> None:
-    assert read_one(json.dumps(GOOD, indent=2), Cut()).response == "A is 1."
-    assert read_one(f"\n{json.dumps(GOOD)}\n{{", Cut()).response == "A is 1."
+    assert read_one(json.dumps(GOOD, indent=2)).response == "A is 1."
+    assert read_one(f"\n{json.dumps(GOOD)}\n{{").response == "A is 1."
     for text, says in (("", "empty"), ("{", "Not valid JSON")):
         with pytest.raises(ImportFormatError, match=says):
-            read_one(text, Cut())
+            read_one(text)
 
 
 def test_testbed_contexts_are_the_testbeds_prompts_with_roles() -> None:
     drawn = problems(6, seed=3, missing=False, hinted=False)
-    for problem, record in zip(drawn, contexts(6, Cut(), seed=3), strict=True):
-        assert record.context.messages[0].content == problem.prompt
-        assert [(s.text.strip(), s.role) for s in record.context.sources] == [
+    for problem, trace in zip(drawn, contexts(6, seed=3), strict=True):
+        assert trace.turns[0].text == problem.prompt
+        assert [(s.text.strip(), s.role) for s in context_of(trace, Cut()).sources] == [
             (f.text, f.role) for f in problem.facts
         ]

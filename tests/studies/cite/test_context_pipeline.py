@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from rich.console import Console
+from tracelab.run.finish import Summary
 
 from pipelines import context_attribution
 from tests.helpers import everything, invoke, rows
@@ -19,7 +20,6 @@ from tracelab.core.errors import ConfigError
 from tracelab.core.item import Item, Observation
 from tracelab.engines.base import failed
 from tracelab.run.config import RunConfig, parse_config
-from tracelab.run.finish import Summary
 from tracelab.run.pool import LocalPool, Pool
 from tracelab.run.progress import RunProgress
 from tracelab.run.session import Run

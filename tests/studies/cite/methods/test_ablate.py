@@ -6,17 +6,32 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from tracelab.studies.cite.ablate import Knowledge, TokenRange, attribute, estimate, joined, plan
 
 from tests.stats.planted import Planted
 from tracelab.core.errors import PlanError
 from tracelab.core.unit import Unit
 from tracelab.stats.held_out import auc
 from tracelab.stats.masks import Design, bernoulli, concatenate, leave_one_out
+from tracelab.studies.cite.ablations import TokenRange
+from tracelab.studies.cite.attribution import Attribution, SpanScores
+from tracelab.studies.cite.methods.ablate import attribute
+from tracelab.studies.cite.methods.context_cite import published
+from tracelab.studies.cite.methods.leave_one_out import removals
+from tracelab.studies.cite.plan import Knowledge, plan
 
 
 def spans(n: int) -> list[Unit]:
     return [Unit("span", i, i, i + 1, i, i + 1, "x") for i in range(n)]
+
+
+def make(n: int, target: str = "a", level: float = 0.95) -> SpanScores:
+    return SpanScores("t", spans(n), "any", target, level)
+
+
+def by(method: str, n: int, design: Design, y: np.ndarray, rng: np.random.Generator) -> Attribution:
+    if method == "context-cite":
+        return published(make(n), design, y, tokens=9)
+    return attribute(make(n), design, y, rng=rng)
 
 
 def follow(question: object, y: Callable[[np.ndarray], np.ndarray]) -> tuple[Design, np.ndarray]:
@@ -26,7 +41,7 @@ def follow(question: object, y: Callable[[np.ndarray], np.ndarray]) -> tuple[Des
         try:
             parts.append(question.send(values[-1]))  # type: ignore[attr-defined]
         except StopIteration:
-            return joined(parts), np.concatenate(values)
+            return concatenate(parts), np.concatenate(values)
 
 
 @pytest.mark.parametrize(
@@ -54,7 +69,7 @@ def test_hierarchical_plans_open_what_acts() -> None:
         lambda m: m @ truth,
     )
     assert design.alone()[-1][40:60].all() and not design.alone()[0].any()
-    out = attribute("t", spans(n), design, y, target="a", tokens=5, rng=np.random.default_rng(0))
+    out = attribute(make(n), design, y, rng=np.random.default_rng(0))
     assert set(np.argsort(-out.weights)[:2]) == {43, 47}
     effect = [s for s in out.scores if s.metric == "effect"]
     assert effect[43].status == "ok" and effect[43].value == pytest.approx(4, abs=1)
@@ -71,9 +86,7 @@ def test_a_width_stops_early_and_still_covers() -> None:
         design, y = follow(plan(20, 160, rng=rng, width=1.8, level=0.9), w.y)
         sizes.append(len(design))
         truth = w.truth(rng, 1000)
-        found = attribute(
-            "t", spans(20), design, y, target="a", tokens=10, level=0.9, rng=rng
-        ).scores[:20]
+        found = attribute(make(20, level=0.9), design, y, rng=rng).scores[:20]
         hits += [s.lo <= t <= s.hi for s, t in zip(found, truth, strict=True)]  # type: ignore[operator]
     assert min(sizes) < 160 and np.mean(sizes) < 130
     assert 0.82 < np.mean(hits) < 0.98
@@ -95,7 +108,10 @@ def test_targets_share_their_log_probabilities() -> None:
         TokenRange("sentence:1", 4, 10),
         TokenRange("contrast:0", 0, 4, rather_than=(4, 10)),
     ]
-    scores = estimate("t", spans(6), design, logprobs, targets, rng=rng)
+    scores = [
+        s for t in targets
+        for s in attribute(make(6, t.name), design, t.outcome(logprobs), rng=rng).scores
+    ]  # fmt: skip
     assert len(scores) == 3 * 2 * 6
     assert {s.target for s in scores} == {t.name for t in targets}
     assert {s.evidence for s in scores} == {"scored"}
@@ -116,14 +132,12 @@ def test_failed_masks_are_left_out_and_counted(method: str) -> None:
     kept = np.isfinite(y)
 
     def run(d: Design, v: np.ndarray) -> list[float | None]:
-        out = attribute(
-            "t", spans(20), d, v, target="a", tokens=9, rng=np.random.default_rng(1), method=method
-        )
+        out = by(method, 20, d, v, np.random.default_rng(1))
         assert out.n == 30
         return [s.value for s in out.scores]
 
     assert run(design, y) == run(design.select(kept), y[kept])
-    full = attribute("t", spans(20), design, y, target="a", tokens=9, rng=rng, method=method)
+    full = by(method, 20, design, y, rng)
     assert full.failed == 10 and full.scores[0].extra["failed"] == 10
 
 
@@ -134,7 +148,7 @@ def test_too_few_masks_are_insufficient(method: str, left: int) -> None:
     design = bernoulli(20, 16, rng)
     y = np.full(16, np.nan)
     y[:left] = -1.0
-    out = attribute("t", spans(20), design, y, target="a", tokens=9, rng=rng, method=method)
+    out = by(method, 20, design, y, rng)
     assert {(s.status, s.value, s.lo, s.hi) for s in out.scores} == {
         ("insufficient", None, None, None)
     }
@@ -146,7 +160,7 @@ def test_small_contexts_are_measured_exactly(n: int) -> None:
     rng = np.random.default_rng(0)
     design = bernoulli(n, 64, rng)
     y = design.masks @ np.arange(1.0, n + 1)
-    out = attribute("t", spans(n), design, y, target="a", tokens=9, rng=rng).scores[:n]
+    out = attribute(make(n), design, y, rng=rng).scores[:n]
     assert [s.value for s in out] == pytest.approx(list(range(1, n + 1)))
     assert all(s.lo == s.hi == s.value for s in out)
 
@@ -161,12 +175,10 @@ def test_leave_one_out_misses_what_is_said_twice() -> None:
     both = concatenate([once, random])
     values = y(both.masks)
     values[5] = np.nan  # the mask without source 3
-    loo = attribute(
-        "t", spans(n), both, values, target="a", tokens=9, rng=rng, method="leave-one-out"
-    )
+    loo = removals(make(n), both, values)
     assert loo.scores[2].value == loo.scores[7].value == 0 and loo.scores[4].value == 2
     assert loo.scores[3].status == "insufficient" and loo.scores[3].value is None
-    found = attribute("t", spans(n), both, values, target="a", tokens=9, rng=rng)
+    found = attribute(make(n), both, values, rng=rng)
     assert auc(found.weights, [2, 4, 7]) == 1
     effect = found.scores[:n]
     assert all(effect[j].lo > 0.5 for j in (2, 4, 7))  # type: ignore[operator]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tracelab.studies.cite.heads import Example
 
 from tracelab.core.unit import Unit
 from tracelab.stats import pooled_ridge
 from tracelab.stats.held_out import auc
-from tracelab.studies.cite import heads
+from tracelab.studies.cite.attribution import SpanScores
+from tracelab.studies.cite.methods import at2, attention
+from tracelab.studies.cite.methods.at2 import Example
 
 HEADS, N, M = 24, 20, 32
 
@@ -19,7 +20,7 @@ def planted(rng: np.random.Generator, weights: np.ndarray, noise: float = 0.0) -
     phi = rng.dirichlet(np.full(N, 0.3), size=HEADS)
     masks = rng.random((M, N)) < 0.5
     y = (2.0 * masks - 1) @ (weights @ phi) * 3 + noise * rng.standard_normal(M) - 7
-    return Example(phi, masks, y, heads.folds(np.arange(M), rng))
+    return Example(phi, masks, y, at2.folds(np.arange(M), rng))
 
 
 def test_the_heads_that_matter_are_learned_with_either_sign() -> None:
@@ -27,10 +28,10 @@ def test_the_heads_that_matter_are_learned_with_either_sign() -> None:
     weights = np.zeros(HEADS)
     weights[[3, 11]] = 1.0, -1.0
     examples = [planted(rng, weights, noise=0.05) for _ in range(8)]
-    found = heads.learn([str(k) for k in range(8)], examples)
+    found = at2.learn(examples)
     for e, f in zip(examples, found, strict=True):
         truth = 2 * 3 * weights @ e.phi  # what keeping a span adds, for (2 kept - 1)
-        mine = np.array(f.weights, dtype=float)
+        mine = f.weights
         assert np.corrcoef(mine, truth)[0, 1] > 0.95
         assert np.polyfit(truth, mine, 1)[0] == pytest.approx(1, abs=0.35)  # in nats, roughly
         equal = np.corrcoef(e.phi.mean(axis=0), truth)[0, 1]
@@ -42,14 +43,14 @@ def test_the_heads_that_matter_are_learned_with_either_sign() -> None:
 def test_with_equal_heads_it_ranks_as_attention_does() -> None:
     rng = np.random.default_rng(2)
     e = planted(rng, np.full(HEADS, 1.0), noise=0.3)
-    (f,) = heads.learn(["a"], [e])
-    assert np.corrcoef(np.array(f.weights, dtype=float), e.phi.mean(axis=0))[0, 1] > 0.95
+    (f,) = at2.learn([e])
+    assert np.corrcoef(f.weights, e.phi.mean(axis=0))[0, 1] > 0.95
 
 
 def test_noise_predicts_nothing_out_of_fold() -> None:
     rng = np.random.default_rng(3)
     examples = [planted(rng, np.zeros(HEADS), noise=1.0) for _ in range(30)]
-    found = heads.learn([str(k) for k in range(30)], examples)
+    found = at2.learn(examples)
     assert abs(np.mean([f.extra["oof_r"] or 0.0 for f in found])) < 0.1
 
 
@@ -77,12 +78,12 @@ def test_what_teaches_nothing_is_insufficient_with_a_reason() -> None:
     constant = Example(good.phi, good.masks, np.full(M, -3.0), good.fold)
     few = Example(good.phi, good.masks, np.where(np.arange(M) < 5, good.y, np.nan), good.fold)
     hurt = Example(good.phi, good.masks, np.where(np.arange(M) < 5, np.nan, good.y), good.fold)
-    found = heads.learn(["g", "c", "f", "h"], [good, constant, few, hurt])
-    assert [f.weights[0] is None for f in found] == [False, True, True, False]
+    found = at2.learn([good, constant, few, hurt])
+    assert [bool(np.isnan(f.weights[0])) for f in found] == [False, True, True, False]
     assert [f.failed for f in found] == [0, 0, 0, 5] and found[3].n == M - 5
-    (alone,) = heads.learn(["c"], [constant])
+    (alone,) = at2.learn([constant])
     units = [Unit("span", i, i, i + 1, i, i + 1, "x") for i in range(N)]
-    made = heads.attribution("t", units, alone, 0.95)
+    made = at2.attribution(SpanScores("t", units, "at2", "c", 0.95), alone)
     assert {s.status for s in made.scores} == {"insufficient"}
     assert made.scores[0].extra["reason"] == "no target has enough ablations to learn from"
 
@@ -90,10 +91,12 @@ def test_what_teaches_nothing_is_insufficient_with_a_reason() -> None:
 def test_a_span_without_tokens_is_null_and_the_others_stand() -> None:
     phi = np.full((HEADS, 3), 0.25)
     phi[:, 1] = np.nan
-    f = heads.attention("a", phi)
-    assert f.weights == [0.25, None, 0.25]
     units = [Unit("span", i, i, i + 1, i, i + 1, "x") for i in range(3)]
-    made = heads.attribution("t", units, f, 0.9)
+    make = SpanScores("t", units, "attention", "a", 0.9)
+    made = attention.mean(make, phi, "")
+    assert [s.value for s in made.scores] == [0.25, None, 0.25]
+    nothing = attention.mean(make, None, "overlong: too long")
+    assert {(s.value, s.extra["reason"]) for s in nothing.scores} == {(None, "overlong: too long")}
     assert [s.status for s in made.scores] == ["ok", "insufficient", "ok"]
     assert {(s.metric, s.lo, s.hi, s.evidence, s.n) for s in made.scores} == {
         ("attention", None, None, "scored", 1)

@@ -6,14 +6,19 @@ import json
 
 import numpy as np
 import pytest
-from tracelab.studies.cite.cites import Reply
 
 from tracelab.core.unit import Unit
-from tracelab.studies.cite import cites
+from tracelab.studies.cite.attribution import Attribution, SpanScores
+from tracelab.studies.cite.methods import llm_cites as cites
+from tracelab.studies.cite.methods.llm_cites import Reply
 from tracelab.text.reply import UnclearReplyError
 
 SOURCES = ["Kale costs 4.", "Fig takes 7.", "Oak adds 2."]
 UNITS = [Unit("span", i, i, i + 1, i, i + 1, s) for i, s in enumerate(SOURCES)]
+
+
+def said(reply: Reply | None) -> Attribution:
+    return cites.said(SpanScores("t", UNITS, "llm-cites", "sentence:0", 0.95, "judged"), reply)
 
 
 @pytest.mark.parametrize(
@@ -57,7 +62,7 @@ UNCLEAR = {
 def test_any_other_reply_fails_with_its_reason(reply: str) -> None:
     with pytest.raises(UnclearReplyError, match=UNCLEAR[reply]):
         cites.parse(reply, 3)
-    found = cites.attribution("t", UNITS, "sentence:0", Reply(reply), 0.95)
+    found = said(Reply(reply))
     assert np.isnan(found.weights).all()
     for s in found.scores:
         assert (s.value, s.status, s.n, s.evidence) == (None, "failed", 0, "judged")
@@ -66,17 +71,17 @@ def test_any_other_reply_fails_with_its_reason(reply: str) -> None:
 
 
 def test_scores_say_which_were_cited_and_which_were_not() -> None:
-    found = cites.attribution("t", UNITS, "sentence:0", Reply('{"sources": [2]}'), 0.95)
+    found = said(Reply('{"sources": [2]}'))
     assert list(found.weights) == [0.0, 1.0, 0.0]
     assert [(s.metric, s.value, s.lo, s.hi, s.status, s.n) for s in found.scores] == [
         ("cited", v, None, None, "ok", 1) for v in (0.0, 1.0, 0.0)
     ]
     lost = Reply(None, "overlong: needs 9 tokens but the model's context holds 8")
     for reply, why in ((lost, "overlong: "), (None, "it was not asked")):
-        found = cites.attribution("t", UNITS, "sentence:0", reply, 0.95)
+        found = said(reply)
         assert {(s.value, s.status) for s in found.scores} == {(None, "failed")}
         assert found.scores[0].extra["reason"].startswith(why)
-    cut = cites.attribution("t", UNITS, "a", Reply('{"sources": [1]}', "truncated: cut off"), 0.95)
+    cut = said(Reply('{"sources": [1]}', "truncated: cut off"))
     assert cut.scores[0].value is None  # more may have followed
 
 
