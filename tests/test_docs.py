@@ -77,21 +77,12 @@ def test_every_example_is_read(tmp_path: Path, name: str, form: str, text: str) 
         (file.parent / "chunks_labeled.json").write_text("[]")
     if form == "questions":  # they look like plain JSONL whose responses are missing
         assert [q.answered for q in read(file, "questions") if isinstance(q, Trace)] == [False]
-<<<<<<< HEAD
         return
     auto, told = ([*read(tmp_path, f)] for f in ("auto", form))
     assert [type(t) for t in auto] == [Trace], auto
     assert auto == told
     agents = form not in ("jsonl", "thought-anchors", "contexts")
     assert (auto[0].episode is not None) == agents
-=======
-    else:
-        auto, told = ([*read(tmp_path, f)] for f in ("auto", form))
-        assert [type(t) for t in auto] == [Trace], auto
-        assert auto == told
-        agents = form not in ("jsonl", "thought-anchors", "contexts")
-        assert (auto[0].episode is not None) == agents
->>>>>>> e44e89b (A step of every kind of agent log is tested as a context)
 
 
 def test_every_format_has_an_example() -> None:
