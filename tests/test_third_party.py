@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers import scripted_records
+from tests.helpers import write_jsonl
+from tracelab.engines.scripted import Script
 
 ROOT = Path(__file__).parent.parent
 EXAMPLE = ROOT / "examples" / "third_party_study"
@@ -22,7 +23,7 @@ def installed(tmp_path: Path) -> dict[str, str]:
     site = tmp_path / "site"
     info = site / "tracelab_solve_rate-0.1.0.dist-info"
     info.mkdir(parents=True)
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: tracelab-solve-rate\nVersion: 0.1\n")
+    (info / "METADATA").write_text("Name: tracelab-solve-rate\nVersion: 0.1.0\n")
     (info / "entry_points.txt").write_text("[tracelab.studies]\nsolve_rate = solve_rate\n")
     path = os.pathsep.join([str(site), str(EXAMPLE), str(ROOT)])
     return {**os.environ, "PYTHONPATH": path, "TRACELAB_HOME": str(tmp_path / "home")}
@@ -32,7 +33,7 @@ def tracelab(env: dict[str, str], *args: str) -> str:
     done = subprocess.run(
         [sys.executable, "-m", "tracelab", *args], env=env, capture_output=True, text=True
     )
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, done.stderr + done.stdout
     return done.stdout
 
 
@@ -41,8 +42,7 @@ def test_it_is_short() -> None:
 
 
 def test_a_study_of_another_package(installed: dict[str, str], tmp_path: Path) -> None:
-    file = tmp_path / "traces.jsonl"
-    file.write_text("".join(json.dumps(r) + "\n" for r in scripted_records(2)))
+    file = write_jsonl(tmp_path / "traces.jsonl", Script.planted(), 2)
     assert "solve_rate" in tracelab(installed, "--help")
     assert "--samples" in tracelab(installed, "solve_rate", "--help")
     run = ["solve_rate", str(file), "--engine", "scripted", "--model", "scripted", "--name", "mine"]
