@@ -144,6 +144,18 @@ def load_rows(con: DuckDBPyConnection, run_id: str, rows: Iterable[Row]) -> None
             columns = {"run_id": [run_id] * len(mine), **_columns(mine)}
             policy = _POLICIES.get(kind.table, _NEWEST)
             _load(con, kind.table, columns, update=policy.update, best=policy.best)
+            if kind.table == "units":
+                _count_units(con, run_id, sorted({row.trace_id for row in mine}))
+
+
+def _count_units(con: DuckDBPyConnection, run_id: str, traces: Sequence[str]) -> None:
+    """Put the units that became known after their traces into `traces.n_units`."""
+    con.execute(
+        "UPDATE traces SET n_units = (SELECT count(*) FROM units AS u "
+        "WHERE u.run_id = traces.run_id AND u.trace_id = traces.trace_id) "
+        "WHERE run_id = $run AND list_contains($ids, trace_id)",
+        {"run": run_id, "ids": list(traces)},
+    )
 
 
 def load_verdicts(con: DuckDBPyConnection, run_id: str, verdicts: Sequence[Verdict]) -> None:
