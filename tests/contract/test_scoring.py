@@ -78,7 +78,8 @@ class TestTransformers:
         monkeypatch.setitem(scoring.BATCH_TOKENS, "cpu", 300)
         model = transformers_subject.pool._engine._model
         probes = [
-            scoring.Probe(i.prefix_ids, i.target_ids or ()) for i in ablations(transformers_subject)
+            scoring.ScoredPrompt(i.prefix_ids, i.target_ids or ())
+            for i in ablations(transformers_subject)
         ]
         one, many = (list(scoring.score(model, probes, "cpu", 64, threads)) for threads in (1, 3))
         assert len(one) > 3 and one == many

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tracelab.grading.sandbox import BrokenTestsError, Limits, SandboxError, Verdict, run_tests
+from tracelab.grading.sandbox import BrokenTestsError, CodeResult, Limits, SandboxError, run_tests
 
 LIMITS = Limits(wall_s=60, cpu_seconds=10, memory_mb=256, processes=4, disk_mb=4)
 RIGHT = "def f(x): return x * x"
@@ -302,7 +302,7 @@ def _descendants(pid: int, depth: int) -> list[int]:
 
 def test_limits_alone_run_too() -> None:
     weak = replace(LIMITS, isolation="limits")
-    assert run_tests(RIGHT, TESTS, weak) == Verdict("pass")
+    assert run_tests(RIGHT, TESTS, weak) == CodeResult("pass")
     assert answer("x = bytearray(10**10)", limits=weak) == "error:MemoryError"
     assert answer("while True: pass", limits=replace(weak, cpu_seconds=1)) == "timeout"
     assert answer("open('a', 'wb').write(bytes(10**8))", limits=weak) == "error:OSError"

@@ -6,12 +6,12 @@ import json
 from pathlib import Path
 
 import pytest
+from tracelab.studies.cite.parts import Cut
 
 from tracelab.core.errors import ImportFormatError
 from tracelab.core.seam import Reject
 from tracelab.sources.context import ContextRecord, read_contexts, read_one
 from tracelab.sources.context_testbed import contexts
-from tracelab.studies.cite.parts import Cut
 from tracelab.testbed import problems
 
 GOOD = {"context": "A is 1. B is 2.", "query": "A?", "response": "A is 1."}

@@ -11,11 +11,11 @@ from tracelab.core.errors import ConfigError, ImportFormatError
 from tracelab.core.seam import Reject
 from tracelab.core.trace import Trace, Turn
 from tracelab.sources import SOURCES, read
-from tracelab.sources.base import Seen, Source
+from tracelab.sources.base import Seen, SourceFormat
 from tracelab.sources.sniff import Head
 
 
-class Mine(Source):
+class Mine(SourceFormat):
     """Question and answer on two lines."""
 
     suffixes = (".mine",)
@@ -73,7 +73,7 @@ def test_errors_list_it(mine: None, tmp_path: Path) -> None:
 
 
 def test_a_name_is_taken_once() -> None:
-    class Other(Source):
+    class Other(SourceFormat):
         @staticmethod
         def read(path: Path, seen: Seen | None = None) -> Iterator[Trace | Reject]:
             return iter(())

@@ -119,11 +119,11 @@ class CodeRule(WaitingRule):
                 raise GradingError(f"grading.code.tests_file: {e}") from None
 
     def reward_kind(self, reference: str | None, own_answer: str | None) -> RewardKind | None:
-        """See `Rule.reward_kind`: without tests there is nothing to decide."""
+        """See `OutcomeRule.reward_kind`: without tests there is nothing to decide."""
         return "outcome" if reference is not None or self.tests is not None else None
 
     def grade(self, response: str, reference: str | None, trace: Trace | None) -> Outcome:
-        """Grade a response: 1 if its tests pass; the answer is `Verdict.answer`."""
+        """Grade a response: 1 if its tests pass; the answer is `CodeResult.answer`."""
         tests = self.tests if self.tests is not None else reference
         if tests is None or not tests.strip():
             return Outcome(None, None, "ungraded", "There are no tests: the reference is empty.")

@@ -62,12 +62,12 @@ class FunctionRule(WaitingRule):
 
     @classmethod
     def check(cls, config: GradingConfig) -> None:
-        """See `Rule.check`."""
+        """See `OutcomeRule.check`."""
         if config.function is None:
             raise ValueError("`function` is needed for kind `function`")
 
     def reward_kind(self, reference: str | None, own_answer: str | None) -> RewardKind:
-        """See `Rule.reward_kind`."""
+        """See `OutcomeRule.reward_kind`."""
         return "outcome"
 
     def close(self) -> None:

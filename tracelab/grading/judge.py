@@ -77,7 +77,7 @@ class JudgeRule(WaitingRule):
 
     @classmethod
     def check(cls, config: GradingConfig) -> None:
-        """See `Rule.check`."""
+        """See `OutcomeRule.check`."""
         for name in ("base_url", "model", "rubric"):
             if not getattr(config.judge, name).strip():
                 raise ValueError(f"`judge.{name}` is needed for kind `judge`")
@@ -93,7 +93,7 @@ class JudgeRule(WaitingRule):
         return self._endpoint.retried
 
     def reward_kind(self, reference: str | None, own_answer: str | None) -> RewardKind:
-        """See `Rule.reward_kind`."""
+        """See `OutcomeRule.reward_kind`."""
         return "outcome"
 
     def close(self) -> None:

@@ -50,7 +50,7 @@ class Given:
     reward: float | None
 
 
-class Rule:
+class OutcomeRule:
     """One kind. The first line of a subclass's docstring is what lists say about it."""
 
     fields: ClassVar[tuple[str, ...]] = ()
@@ -81,7 +81,7 @@ class Rule:
         return "own_answer" if own_answer is not None else None
 
 
-class TextRule(Rule, ABC):
+class TextRule(OutcomeRule, ABC):
     """Finds the answer in the text, at once and in this process."""
 
     @abstractmethod
@@ -97,7 +97,7 @@ class TextRule(Rule, ABC):
         return None
 
 
-class WaitingRule(Rule, ABC):
+class WaitingRule(OutcomeRule, ABC):
     """Decides by itself, waiting for another process or machine; several at once. Thread-safe."""
 
     @property

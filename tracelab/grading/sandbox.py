@@ -68,7 +68,7 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class CodeResult:
     """How a run ended.
 
     Attributes:
@@ -82,7 +82,7 @@ class Verdict:
     detail: str = ""
 
 
-def run_tests(code: str, tests: str, limits: Limits) -> Verdict:
+def run_tests(code: str, tests: str, limits: Limits) -> CodeResult:
     """Run code, then its tests in the same module. Blocks up to `limits.wall_s`; thread-safe.
 
     Raises:
@@ -155,7 +155,7 @@ def _read(process: subprocess.Popen[bytes], wall_s: float) -> tuple[bytes, bool]
     return reply, False
 
 
-def _verdict(reply: bytes, nonce: str, in_time: bool, exit_code: int) -> Verdict:
+def _verdict(reply: bytes, nonce: str, in_time: bool, exit_code: int) -> CodeResult:
     lines = list(_objects(reply))
     for line in lines:
         if isinstance(line.get("setup"), str):
@@ -166,15 +166,15 @@ def _verdict(reply: bytes, nonce: str, in_time: bool, exit_code: int) -> Verdict
         if "broken" in line:
             raise BrokenTestsError(f"The tests are not Python ({str(line['broken'])[:300]}).")
         if _ANSWER.fullmatch(str(line.get("answer"))):
-            return Verdict(line["answer"], str(line.get("detail", ""))[:300])
+            return CodeResult(line["answer"], str(line.get("detail", ""))[:300])
     if not said:
         how = f"ended with exit code {exit_code}" if in_time else "did not start in time"
         raise SandboxError(f"The sandbox {how} before it ran anything.")
     if not in_time or exit_code == 128 + signal.SIGXCPU:
-        return Verdict("timeout")
+        return CodeResult("timeout")
     with suppress(ValueError):
-        return Verdict(f"error:{signal.Signals(exit_code - 128).name}")
-    return Verdict("error:Exited")
+        return CodeResult(f"error:{signal.Signals(exit_code - 128).name}")
+    return CodeResult("error:Exited")
 
 
 def _objects(reply: bytes) -> Any:

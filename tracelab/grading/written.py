@@ -37,7 +37,7 @@ class Matched(TextRule):
 
     @classmethod
     def check(cls, config: GradingConfig) -> None:
-        """See `Rule.check`."""
+        """See `OutcomeRule.check`."""
         if config.pattern is None:
             raise ValueError("`pattern` is needed for kind `regex`, and only there")
         groups = compiled("pattern", config.pattern).groupindex
@@ -80,7 +80,7 @@ class Choice(TextRule):
 
 
 @OUTCOMES.register("number", order=40)
-class Number(TextRule):
+class LastNumber(TextRule):
     """The last number; equal up to `tolerance`."""
 
     fields = ("tolerance",)

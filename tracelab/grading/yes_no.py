@@ -63,13 +63,13 @@ class YesNo(TextRule):
 
     @classmethod
     def check(cls, config: GradingConfig) -> None:
-        """See `Rule.check`."""
+        """See `OutcomeRule.check`."""
         for name in cls.fields:
             if compiled(name, getattr(config, name)).match(""):
                 raise ValueError(f"`{name}` matches the empty text, so it would match always")
 
     def reward_kind(self, reference: str | None, own_answer: str | None) -> RewardKind:
-        """See `Rule.reward_kind`."""
+        """See `OutcomeRule.reward_kind`."""
         return "outcome"
 
     def find(self, text: str) -> str | None:

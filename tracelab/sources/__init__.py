@@ -8,7 +8,7 @@ from pathlib import Path
 from tracelab.core.errors import ImportFormatError
 from tracelab.core.seam import Reject
 from tracelab.core.trace import Trace
-from tracelab.sources.base import Seen, Source
+from tracelab.sources.base import Seen, SourceFormat
 from tracelab.sources.lines import first_bytes
 from tracelab.sources.registry import SOURCES
 from tracelab.sources.sniff import DOCUMENTS, LINES, Head, damaged
@@ -19,7 +19,7 @@ AUTO = "auto"
 """Chooses a format by what a file holds."""
 
 PathLike = str | Path
-Planned = tuple[type[Source], Path] | Reject
+Planned = tuple[type[SourceFormat], Path] | Reject
 
 
 def read(paths: PathLike | Sequence[PathLike], format: str = AUTO) -> Iterator[Trace | Reject]:
@@ -54,7 +54,7 @@ def _run(found: Sequence[Planned]) -> Iterator[Trace | Reject]:
             yield from source.read(path, seen)
 
 
-def _plan(path: Path, source: type[Source] | None) -> list[Planned]:
+def _plan(path: Path, source: type[SourceFormat] | None) -> list[Planned]:
     """List what to read at a path, and with what."""
     try:
         if path.is_dir():
@@ -69,7 +69,7 @@ def _plan(path: Path, source: type[Source] | None) -> list[Planned]:
     raise ImportFormatError(f"{path}: no such file or folder.")
 
 
-def _plan_folder(path: Path, source: type[Source] | None) -> list[Planned]:
+def _plan_folder(path: Path, source: type[SourceFormat] | None) -> list[Planned]:
     sources = list(SOURCES.values()) if source is None else [source]
     found: list[Planned] = [(s, folder) for s in sources for folder in s.folders(path)]
     taken = {folder for item in found if isinstance(item, tuple) for folder in item[1:]}
@@ -102,7 +102,7 @@ def _plan_folder(path: Path, source: type[Source] | None) -> list[Planned]:
     return found
 
 
-def _sniff(path: Path, source: type[Source] | None) -> type[Source]:
+def _sniff(path: Path, source: type[SourceFormat] | None) -> type[SourceFormat]:
     """The format to read a file with."""
     start = first_bytes(path)
     if not start:

@@ -18,7 +18,7 @@ from tracelab.core.seam import Reject
 from tracelab.core.trace import Trace
 from tracelab.sources.agent_json import BadRecordError, count_or_none
 from tracelab.sources.agent_log import StepList, read_documents
-from tracelab.sources.base import Seen, Source
+from tracelab.sources.base import Seen, SourceFormat
 from tracelab.sources.openai_chat import outcome_of
 from tracelab.sources.registry import SOURCES
 from tracelab.sources.sniff import DOCUMENTS, LINES, Head
@@ -169,7 +169,7 @@ def _list(value: Any) -> list[Any]:
 
 
 @SOURCES.register("atif", order=20)
-class Atif(Source):
+class Atif(SourceFormat):
     """ATIF v1 trajectories, as Harbor writes them: a document a run."""
 
     suffixes = (*LINES, *DOCUMENTS)
@@ -177,6 +177,6 @@ class Atif(Source):
 
     @staticmethod
     def sniff(head: Head) -> bool:
-        """See `Source.sniff`."""
+        """See `SourceFormat.sniff`."""
         schema = str(head.record.get("schema_version", ""))
         return schema.startswith("ATIF-v") or head.shows(rb'"schema_version"\s*:\s*"ATIF-v')

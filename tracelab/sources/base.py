@@ -1,7 +1,7 @@
 """What every importer promises: traces, and a `Reject` for each record it cannot use.
 
     @SOURCES.register("mine")
-    class Mine(Source):
+    class Mine(SourceFormat):
         suffixes = (".mine",)
 
         @staticmethod
@@ -57,7 +57,7 @@ class Seen:
         return None
 
 
-class Source(ABC):
+class SourceFormat(ABC):
     """One format. The first line of a subclass's docstring is what lists say about it."""
 
     suffixes: ClassVar[tuple[str, ...]] = ()

@@ -20,7 +20,7 @@ from tracelab.core.errors import ImportFormatError, PlanError
 from tracelab.core.messages import as_turn
 from tracelab.core.seam import Reject
 from tracelab.core.trace import Trace, Turn
-from tracelab.sources.base import Seen, Source, excerpt
+from tracelab.sources.base import Seen, SourceFormat, excerpt
 from tracelab.sources.jsonl import parse_object
 from tracelab.sources.lines import MAX_LINE_BYTES, first_bytes, read_lines
 from tracelab.sources.registry import GENERIC, SOURCES
@@ -240,7 +240,7 @@ def read_one(text: str) -> Trace:
 
 
 @SOURCES.register("contexts", order=GENERIC + 5)
-class Contexts(Source):
+class Contexts(SourceFormat):
     """JSONL of contexts: documents or messages, a question, and the response to explain."""
 
     suffixes = LINES
@@ -248,7 +248,7 @@ class Contexts(Source):
 
     @staticmethod
     def sniff(head: Head) -> bool:
-        """See `Source.sniff`; a record of messages alone is plain JSONL too."""
+        """See `SourceFormat.sniff`; a record of messages alone is plain JSONL too."""
         return (
             head.by_line
             and "prompt" not in head.record

@@ -19,7 +19,7 @@ from tracelab.core.seam import Reject
 from tracelab.core.trace import Trace
 from tracelab.sources.agent_json import BadRecordError, count_or_none, parse_json
 from tracelab.sources.agent_log import StepList, finish
-from tracelab.sources.base import Seen, Source, excerpt
+from tracelab.sources.base import Seen, SourceFormat, excerpt
 from tracelab.sources.inspect_zip import inspect_samples
 from tracelab.sources.openai_chat import chat_steps
 from tracelab.sources.registry import SOURCES
@@ -235,7 +235,7 @@ def _list(value: Any) -> list[Any]:
 
 
 @SOURCES.register("inspect", order=40)
-class Inspect(Source):
+class Inspect(SourceFormat):
     """Inspect logs, `.eval` and `.json`: a run a sample."""
 
     suffixes = (".eval", *LINES, *DOCUMENTS)
@@ -243,7 +243,7 @@ class Inspect(Source):
 
     @staticmethod
     def sniff(head: Head) -> bool:
-        """See `Source.sniff`."""
+        """See `SourceFormat.sniff`."""
         if head.start.startswith(_ZIP):
             return head.name.endswith(".eval")
         data = head.record

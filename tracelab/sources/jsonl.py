@@ -18,8 +18,8 @@ from pydantic import ValidationError as PydanticError
 
 from tracelab.core.seam import Reject
 from tracelab.core.trace import Role, Trace, Turn
-from tracelab.sources.base import Seen, Source, excerpt
-from tracelab.sources.lines import MAX_LINE_BYTES, Line, read_lines
+from tracelab.sources.base import Seen, SourceFormat, excerpt
+from tracelab.sources.lines import MAX_LINE_BYTES, FileLine, read_lines
 from tracelab.sources.registry import GENERIC, SOURCES
 from tracelab.sources.sniff import LINES, Head
 
@@ -53,7 +53,7 @@ class Message(BaseModel):
         return Turn(self.role, text, self.name)
 
 
-class Record(BaseModel):
+class JsonlRecord(BaseModel):
     """One line."""
 
     model_config = ConfigDict(extra="allow")
@@ -135,17 +135,17 @@ def read_questions(
         )
 
 
-def _record(line: Line) -> Record:
+def _record(line: FileLine) -> JsonlRecord:
     if line.problem:
         raise _BadRecordError(line.problem)
     data = _parse(line.data)
     try:
-        return Record.model_validate(data)
+        return JsonlRecord.model_validate(data)
     except PydanticError as e:
         raise _explain(e) from None
 
 
-def _trace(line: Line, path: Path) -> tuple[Trace, str | None]:
+def _trace(line: FileLine, path: Path) -> tuple[Trace, str | None]:
     record = _record(line)
     turns, extra = _turns(record)
     rest = {**(record.model_extra or {}), **extra}
@@ -240,7 +240,7 @@ def _deeper_than(value: object, limit: int) -> bool:
     return True
 
 
-def _turns(record: Record, *, asking: bool = False) -> tuple[tuple[Turn, ...], dict[str, Any]]:
+def _turns(record: JsonlRecord, *, asking: bool = False) -> tuple[tuple[Turn, ...], dict[str, Any]]:
     """Return the turns, response last unless `asking`, and what the messages said beyond them."""
     extra: dict[str, Any] = {}
     if record.prompt is not None and record.messages is not None:
@@ -308,7 +308,7 @@ def _explain(error: PydanticError) -> _BadRecordError:
     return _BadRecordError(f"`{field}` must be {wanted}, not {shown}.", field)
 
 
-_FIELDS = {*Record.model_fields, *Message.model_fields, *Part.model_fields}
+_FIELDS = {*JsonlRecord.model_fields, *Message.model_fields, *Part.model_fields}
 _WANTED = {
     "id": "a string or an integer",
     "prompt": "a string",
@@ -334,7 +334,7 @@ def _kind(value: object) -> str:
 
 
 @SOURCES.register("jsonl", order=GENERIC + 10)
-class Jsonl(Source):
+class Jsonl(SourceFormat):
     """Plain JSONL: a question and its response a line."""
 
     suffixes = LINES
@@ -342,12 +342,12 @@ class Jsonl(Source):
 
     @staticmethod
     def sniff(head: Head) -> bool:
-        """See `Source.sniff`."""
+        """See `SourceFormat.sniff`."""
         return head.name.endswith(LINES) or head.start.startswith(b"{")
 
 
 @SOURCES.register("questions", order=GENERIC + 20)
-class Questions(Source):
+class OpenQuestions(SourceFormat):
     """JSONL of questions without responses, which the model is to answer first."""
 
     suffixes = LINES

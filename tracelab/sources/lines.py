@@ -23,7 +23,7 @@ _UTF16_BOMS = (b"\xff\xfe", b"\xfe\xff")
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class FileLine:
     """One line without its line break; `problem` says why it is not usable as it stands."""
 
     number: int
@@ -70,7 +70,7 @@ def first_bytes(path: Path) -> bytes:
         raise ImportFormatError(f"{path} cannot be read ({e.strerror or e}).") from None
 
 
-def read_lines(path: Path, limit: int = MAX_LINE_BYTES) -> Iterator[Line]:
+def read_lines(path: Path, limit: int = MAX_LINE_BYTES) -> Iterator[FileLine]:
     """Yield the lines that are not blank.
 
     A line longer than `limit` is skipped without being held; where a gzip stream breaks, the last
@@ -91,13 +91,13 @@ def read_lines(path: Path, limit: int = MAX_LINE_BYTES) -> Iterator[Line]:
                     while (more := file.readline(_CHUNK)) and not more.endswith(b"\n"):
                         pass
             except (EOFError, zlib.error, gzip.BadGzipFile) as e:
-                yield Line(number, b"", f"The gzip stream breaks here ({e}).")
+                yield FileLine(number, b"", f"The gzip stream breaks here ({e}).")
                 return
             except OSError as e:
-                yield Line(number, b"", f"The file cannot be read further ({e.strerror or e}).")
+                yield FileLine(number, b"", f"The file cannot be read further ({e.strerror or e}).")
                 return
             if number == 1:
                 data = data.removeprefix(_UTF8_BOM)
             data = data.rstrip(b"\r\n")
             if problem or data.strip():
-                yield Line(number, data, problem)
+                yield FileLine(number, data, problem)

@@ -18,7 +18,7 @@ from tracelab.core.seam import Reject
 from tracelab.core.trace import Trace
 from tracelab.sources.agent_json import BadRecordError, count_or_none
 from tracelab.sources.agent_log import StepList, read_documents
-from tracelab.sources.base import Seen, Source
+from tracelab.sources.base import Seen, SourceFormat
 from tracelab.sources.registry import GENERIC, SOURCES
 from tracelab.sources.sniff import DOCUMENTS, LINES, Head
 
@@ -143,7 +143,7 @@ def _has_tools(messages: list[Any]) -> bool:
 
 
 @SOURCES.register("openai-chat", order=GENERIC)
-class OpenAIChat(Source):
+class OpenAIChat(SourceFormat):
     """Agent runs as OpenAI chat messages with tool calls: a run a line, or a file."""
 
     suffixes = (*LINES, *DOCUMENTS)
@@ -151,7 +151,7 @@ class OpenAIChat(Source):
 
     @staticmethod
     def sniff(head: Head) -> bool:
-        """See `Source.sniff`."""
+        """See `SourceFormat.sniff`."""
         messages = head.record.get("messages")
         if isinstance(messages, list):
             # Lines of chats without tools are plain JSONL.

@@ -20,15 +20,15 @@ from tracelab.core.seam import Reject
 from tracelab.core.trace import Trace
 from tracelab.sources.agent_json import BadRecordError, count_or_none, parse_json
 from tracelab.sources.agent_log import StepList, documents, finish
-from tracelab.sources.base import Seen, Source, excerpt
+from tracelab.sources.base import Seen, SourceFormat, excerpt
 from tracelab.sources.otel_messages import (
-    Call,
+    SpanCall,
     input_messages,
     kind_of,
     output_message,
     tool_definitions,
 )
-from tracelab.sources.otel_spans import Span, as_json, spans_of
+from tracelab.sources.otel_spans import OTelSpan, as_json, spans_of
 from tracelab.sources.registry import SOURCES
 from tracelab.sources.sniff import DOCUMENTS, LINES, Head
 
@@ -51,7 +51,7 @@ _LABELS = {"pass": True, "passed": True, "correct": True, "success": True,
 def read_otel(path: Path, seen: Seen | None = None) -> Iterator[Trace | Reject]:
     """Yield the trace of each trace id of a file, and a reject for each unusable document."""
     seen = Seen() if seen is None else seen
-    file, runs, refused = str(path), dict[str, list[Span]](), False
+    file, runs, refused = str(path), dict[str, list[OTelSpan]](), False
     for number, data, problem in documents(path, lines=not path.name.lower().endswith(".json")):
         try:
             if problem:
@@ -76,7 +76,7 @@ def read_otel(path: Path, seen: Seen | None = None) -> Iterator[Trace | Reject]:
             yield Reject(file, episode.line, reason, "")
 
 
-def _episode(trace_id: str, spans: list[Span], path: Path) -> Episode:
+def _episode(trace_id: str, spans: list[OTelSpan], path: Path) -> Episode:
     notes: list[str] = []
     spans = _distinct(spans, notes)
     spans.sort(key=lambda s: (s.start, s.end))
@@ -132,9 +132,9 @@ def _episode(trace_id: str, spans: list[Span], path: Path) -> Episode:
     )
 
 
-def _distinct(spans: list[Span], notes: list[str]) -> list[Span]:
+def _distinct(spans: list[OTelSpan], notes: list[str]) -> list[OTelSpan]:
     """Without spans that were exported twice; different spans under one id are all kept."""
-    kept: dict[str, list[Span]] = {}
+    kept: dict[str, list[OTelSpan]] = {}
     repeated = 0
     for span in spans:
         same = kept.setdefault(span.span_id, [])
@@ -171,7 +171,7 @@ def _hear(
 
 
 def _add_llm(
-    out: StepList, span: Span, given: list[dict[str, Any]], agent: str | None,
+    out: StepList, span: OTelSpan, given: list[dict[str, Any]], agent: str | None,
     flags: tuple[str, ...],
 ) -> None:  # fmt: skip
     found = output_message(span)
@@ -198,9 +198,9 @@ def _add_llm(
     )
 
 
-def _add_tool(out: StepList, span: Span, agent: str | None, flags: tuple[str, ...]) -> None:
+def _add_tool(out: StepList, span: OTelSpan, agent: str | None, flags: tuple[str, ...]) -> None:
     a = span.attributes
-    call = Call.of(span)
+    call = SpanCall.of(span)
     text, more = text_of(as_text(call.result))
     if call.result is None and span.error is not None:
         text = span.error
@@ -222,15 +222,15 @@ def as_text(value: Any) -> Any:
     return json.dumps(as_json(value), ensure_ascii=False, sort_keys=True)
 
 
-def _call_id(span: Span) -> str | None:
+def _call_id(span: OTelSpan) -> str | None:
     a = span.attributes
     return text_or_none(a.get("gen_ai.tool.call.id", a.get("tool_call.id", a.get("tool.id"))))
 
 
-def _agent(span: Span, by_id: dict[str, Span]) -> str | None:
+def _agent(span: OTelSpan, by_id: dict[str, OTelSpan]) -> str | None:
     """Its own agent, or the nearest ancestor's; parents may be missing or run in circles."""
     visited: set[str] = set()
-    node: Span | None = span
+    node: OTelSpan | None = span
     while node is not None and node.span_id not in visited:
         visited.add(node.span_id)
         if name := text_or_none(_first(node, _AGENT)):
@@ -241,11 +241,11 @@ def _agent(span: Span, by_id: dict[str, Span]) -> str | None:
     return None
 
 
-def _first(span: Span, names: tuple[str, ...]) -> Any:
+def _first(span: OTelSpan, names: tuple[str, ...]) -> Any:
     return next((v for n in names if (v := span.attributes.get(n)) not in (None, "")), None)
 
 
-def _outcome(spans: list[Span]) -> tuple[bool | None, float | None]:
+def _outcome(spans: list[OTelSpan]) -> tuple[bool | None, float | None]:
     """Success and score of the last `gen_ai.evaluation.result`, which is an event or a span."""
     found = [
         a
@@ -270,7 +270,7 @@ def _is_span(data: dict[str, Any]) -> bool:
 
 
 @SOURCES.register("otel", order=10)
-class OTel(Source):
+class OTel(SourceFormat):
     """OpenTelemetry spans of agents (GenAI conventions, OpenInference): a run a trace id."""
 
     suffixes = (*LINES, *DOCUMENTS)
@@ -278,7 +278,7 @@ class OTel(Source):
 
     @staticmethod
     def sniff(head: Head) -> bool:
-        """See `Source.sniff`."""
+        """See `SourceFormat.sniff`."""
         data = head.data
         first = data[0] if isinstance(data, list) and data else data
         if isinstance(first, dict) and _is_span(first):

@@ -11,13 +11,13 @@ from typing import Any, Literal, NamedTuple
 
 from tracelab.core.episode import ToolCall
 from tracelab.core.messages import calls_of, reasoning_of, text_of, text_or_none
-from tracelab.sources.otel_spans import Span, as_json, listed
+from tracelab.sources.otel_spans import OTelSpan, as_json, listed
 
 _LLM = {"chat", "text_completion", "generate_content"}
 _KINDS = {"LLM": "llm", "TOOL": "tool", "RETRIEVER": "tool"}
 
 
-def kind_of(span: Span) -> Literal["llm", "tool"] | None:
+def kind_of(span: OTelSpan) -> Literal["llm", "tool"] | None:
     """Whether a span is a model call or a tool's work; None for containers and the rest."""
     a = span.attributes
     operation = a.get("gen_ai.operation.name")
@@ -34,7 +34,7 @@ def kind_of(span: Span) -> Literal["llm", "tool"] | None:
     return kind  # type: ignore[return-value]
 
 
-def input_messages(span: Span) -> list[dict[str, Any]]:
+def input_messages(span: OTelSpan) -> list[dict[str, Any]]:
     """The exact model input, system instructions first; empty when it was not recorded."""
     found = _recorded(span, "gen_ai.input.messages")
     if found is not None:
@@ -51,7 +51,7 @@ def input_messages(span: Span) -> list[dict[str, Any]]:
     return [_event(names[n], e) for n, e in span.events if n in names]
 
 
-def output_message(span: Span) -> tuple[str, tuple[ToolCall, ...], str] | None:
+def output_message(span: OTelSpan) -> tuple[str, tuple[ToolCall, ...], str] | None:
     """Text, tool calls and reasoning of the first choice; None when no output was recorded."""
     a = span.attributes
     found = _recorded(span, "gen_ai.output.messages")
@@ -71,7 +71,7 @@ def output_message(span: Span) -> tuple[str, tuple[ToolCall, ...], str] | None:
     return text, tuple(c for m in messages for c in calls_of(m)), thought
 
 
-def tool_definitions(span: Span) -> Any:
+def tool_definitions(span: OTelSpan) -> Any:
     """The tools the model was offered; None when not recorded."""
     a = span.attributes
     whole = as_json(_recorded_raw(span, "gen_ai.tool.definitions"))
@@ -82,7 +82,7 @@ def tool_definitions(span: Span) -> Any:
     return tools or None
 
 
-class Call(NamedTuple):
+class SpanCall(NamedTuple):
     """What a tool's span says of its call; None for what is not recorded."""
 
     name: str | None
@@ -90,7 +90,7 @@ class Call(NamedTuple):
     result: Any
 
     @classmethod
-    def of(cls, span: Span) -> Call:
+    def of(cls, span: OTelSpan) -> SpanCall:
         """Read either convention."""
         a = span.attributes
 
@@ -107,13 +107,13 @@ class Call(NamedTuple):
         return cls(text_or_none(name), arguments, result)
 
 
-def _recorded_raw(span: Span, name: str) -> Any:
+def _recorded_raw(span: OTelSpan, name: str) -> Any:
     if span.attributes.get(name) is not None:
         return span.attributes[name]
     return next((e[name] for _, e in span.events if e.get(name) is not None), None)
 
 
-def _recorded(span: Span, name: str) -> list[Any] | None:
+def _recorded(span: OTelSpan, name: str) -> list[Any] | None:
     value = as_json(_recorded_raw(span, name))
     if isinstance(value, dict):
         value = [value]

@@ -17,7 +17,7 @@ _MAX_INDEX = 100_000
 
 
 @dataclass(slots=True)
-class Span:
+class OTelSpan:
     """One span. Times are nanoseconds, 0 where the export has none."""
 
     trace_id: str
@@ -33,7 +33,7 @@ class Span:
     line: int = 0
 
 
-def spans_of(data: Any, line: int) -> Iterator[Span | str]:
+def spans_of(data: Any, line: int) -> Iterator[OTelSpan | str]:
     """Yield the spans of one document, or why one of them cannot be used.
 
     A document is an OTLP export (`resourceSpans` > `scopeSpans` > `spans`), a list of spans, or
@@ -70,7 +70,7 @@ def spans_of(data: Any, line: int) -> Iterator[Span | str]:
         raise BadRecordError("The document has neither `resourceSpans` nor a span.")
 
 
-def _span(data: Any, resource: dict[str, Any], line: int) -> Span | str:
+def _span(data: Any, resource: dict[str, Any], line: int) -> OTelSpan | str:
     if not isinstance(data, dict):
         return "A span is not an object."
     context = data.get("context")
@@ -87,7 +87,7 @@ def _span(data: Any, resource: dict[str, Any], line: int) -> Span | str:
     code = status.get("code") if isinstance(status, dict) else data.get("status_code")
     failed = code in (2, "STATUS_CODE_ERROR", "ERROR")
     events = data.get("events")
-    return Span(
+    return OTelSpan(
         trace_id=trace_id,
         span_id=span_id,
         parent_id=first("parentSpanId", "parent_span_id", "parent_id") or None,

@@ -6,9 +6,9 @@ Installed packages add theirs through entry points of the group `tracelab.source
 from __future__ import annotations
 
 from tracelab.core.registry import Registry
-from tracelab.sources.base import Source
+from tracelab.sources.base import SourceFormat
 
-SOURCES: Registry[type[Source]] = Registry(
+SOURCES: Registry[type[SourceFormat]] = Registry(
     "format", package="tracelab.sources", group="tracelab.sources"
 )
 """Every format by name. `auto` takes the first one, in this order, that recognises a file: those

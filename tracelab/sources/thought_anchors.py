@@ -16,7 +16,7 @@ from typing import Any
 
 from tracelab.core.seam import Reject
 from tracelab.core.trace import Trace, Turn
-from tracelab.sources.base import Seen, Source, excerpt
+from tracelab.sources.base import Seen, SourceFormat, excerpt
 from tracelab.sources.registry import SOURCES
 
 BASE = "base_solution.json"
@@ -178,7 +178,7 @@ def _optional(data: dict[str, Any], field: str, file: Path) -> str | None:
 
 
 @SOURCES.register("thought-anchors", order=50)
-class ThoughtAnchors(Source):
+class ThoughtAnchors(SourceFormat):
     """The published Thought Anchors folders: a trace a problem folder."""
 
     read = staticmethod(read_thought_anchors)

@@ -19,7 +19,7 @@ from tracelab.core.seam import Reject
 from tracelab.core.trace import Trace
 from tracelab.sources.agent_json import BadRecordError
 from tracelab.sources.agent_log import read_documents
-from tracelab.sources.base import Seen, Source
+from tracelab.sources.base import Seen, SourceFormat
 from tracelab.sources.registry import SOURCES
 from tracelab.sources.sniff import DOCUMENTS, LINES, Head
 
@@ -123,7 +123,7 @@ def _label_step(value: Any, steps: int, notes: list[str]) -> int | None:
 
 
 @SOURCES.register("who-and-when", order=30)
-class WhoAndWhen(Source):
+class WhoAndWhen(SourceFormat):
     """Who&When: failed multi-agent runs with an annotated decisive step."""
 
     suffixes = (*LINES, *DOCUMENTS)
@@ -131,7 +131,7 @@ class WhoAndWhen(Source):
 
     @staticmethod
     def sniff(head: Head) -> bool:
-        """See `Source.sniff`."""
+        """See `SourceFormat.sniff`."""
         data = head.record
         if isinstance(data.get("history"), list) and any(k in data for k in _LABELS):
             return True

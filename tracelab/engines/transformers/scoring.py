@@ -33,7 +33,7 @@ SHARED = 32
 
 
 @dataclass(frozen=True, slots=True)
-class Probe:
+class ScoredPrompt:
     """A prefix, and the target tokens whose log-probability after it is asked."""
 
     prefix: tuple[int, ...]
@@ -46,7 +46,7 @@ class Probe:
 
 
 def batches(
-    probes: Sequence[Probe], vocab: int, most: int, tokens: int = LONGEST
+    probes: Sequence[ScoredPrompt], vocab: int, most: int, tokens: int = LONGEST
 ) -> Iterator[list[int]]:
     """Indices of probes that go through the model together.
 
@@ -93,7 +93,7 @@ def observe(
     asked = [i for i in distinct if i.target_ids]
     if empty := [i for i in distinct if not i.target_ids]:
         yield Scored({i.key: _observation(i, []) for i in empty}, 0, 0)
-    probes = [Probe(i.prefix_ids, i.target_ids or ()) for i in asked]
+    probes = [ScoredPrompt(i.prefix_ids, i.target_ids or ()) for i in asked]
     for held, rows, prompt, cached in score(model, probes, device, most, threads):
         found = zip(held, rows, strict=True)
         yield Scored({asked[i].key: _observation(asked[i], r) for i, r in found}, prompt, cached)
@@ -113,7 +113,7 @@ Batch = tuple[list[int], list[list[float]], int, int]
 
 
 def score(
-    model: Any, probes: Sequence[Probe], device: str, most: int, threads: int = 1
+    model: Any, probes: Sequence[ScoredPrompt], device: str, most: int, threads: int = 1
 ) -> Iterator[Batch]:
     """Log-probability of every target token of every probe, in nats.
 
@@ -152,7 +152,9 @@ def score(
         torch.set_num_threads(before)
 
 
-def _batch(model: Any, probes: Sequence[Probe], held: list[int], device: str, vocab: int) -> Batch:
+def _batch(
+    model: Any, probes: Sequence[ScoredPrompt], held: list[int], device: str, vocab: int
+) -> Batch:
     some = [probes[i] for i in held]
     one = some[0]
     if len(some) == 1 and (one.size > LONGEST or len(one.target) * vocab > ROW_VALUES):
@@ -162,7 +164,9 @@ def _batch(model: Any, probes: Sequence[Probe], held: list[int], device: str, vo
     return held, rows, sum(p.size + 1 for p in some), shared * (len(some) - 1)
 
 
-def _together(model: Any, probes: Sequence[Probe], device: str) -> tuple[list[list[float]], int]:
+def _together(
+    model: Any, probes: Sequence[ScoredPrompt], device: str
+) -> tuple[list[list[float]], int]:
     """Score a batch, left-padded; the prefix that all share goes through the model once."""
     import torch
 
@@ -195,7 +199,7 @@ def _together(model: Any, probes: Sequence[Probe], device: str) -> tuple[list[li
     return out, shared
 
 
-def _long(model: Any, probe: Probe, device: str, vocab: int) -> list[float]:
+def _long(model: Any, probe: ScoredPrompt, device: str, vocab: int) -> list[float]:
     """Score one long sequence piece by piece."""
     import torch
     from transformers import DynamicCache
