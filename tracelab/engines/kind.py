@@ -40,8 +40,6 @@ class EngineKind(ABC):
     """Whether it computes on this machine, or cluster: it gets workers of its own, and GPUs."""
     local_weights: ClassVar[bool] = True
     """Whether it needs the weights of the model here, not only its tokenizer and config."""
-    chats: ClassVar[bool] = True
-    """Whether its tokenizer has a chat template; studies of contexts and agents need one."""
 
     @classmethod  # noqa: B027
     def check(cls, config: EngineConfig) -> None:

@@ -363,7 +363,7 @@ class Scripted(EngineKind):
     """A small random text process with known probabilities, for tests."""
 
     name = "scripted"
-    here = local_weights = chats = False
+    here = local_weights = False
 
     @classmethod
     def spec_of(cls, model: str, config: EngineConfig) -> EngineSpec:

@@ -120,13 +120,19 @@ def white_box(config: RunConfig) -> WhiteBox:
     Raises:
         ConfigError: The run's engine has no model to look into.
     """
-    if not ENGINES.named(config.engine.kind).local_weights:
+    kind = ENGINES.named(config.engine.kind)
+    if not kind.local_weights:
         raise ConfigError(
             f"methods that look inside the model need its weights: engine.kind is "
             f"{config.engine.kind!r}"
         )
-    own = config.engine.model_copy(update={"kind": "transformers"})
+    looks = kind if "look" in kind.capabilities else _looking()
+    own = config.engine.model_copy(update={"kind": looks.name})
     return cast(WhiteBox, build(wire(config.model_copy(update={"engine": own})).spec))
+
+
+def _looking() -> type[EngineKind]:
+    return next(kind for kind in ENGINES.values() if "look" in kind.capabilities)
 
 
 def quiet_transformers() -> None:
