@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from tracelab.studies.cite.parts import Cut
 
 from tracelab.core.errors import ImportFormatError
 from tracelab.core.seam import Reject
