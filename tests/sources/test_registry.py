@@ -84,3 +84,14 @@ def test_a_name_is_taken_once() -> None:
 
 def test_every_format_says_what_it_is() -> None:
     assert all(source.about() for source in SOURCES.values())
+
+
+@pytest.mark.parametrize("name", ["rag.jsonl", "one.json", "given"])
+def test_a_record_of_a_context_is_known_whatever_its_file_is_called(
+    tmp_path: Path, name: str
+) -> None:
+    file = tmp_path / name
+    file.write_text('{"context": "Kale costs 4.", "query": "How much?", "response": "4."}\n')
+    [trace] = read(file)
+    assert isinstance(trace, Trace) and trace.response == "4."
+    assert "Kale costs 4." in trace.turns[0].text

@@ -244,8 +244,6 @@ class Contexts(SourceFormat):
     @staticmethod
     def sniff(head: Head) -> bool:
         """See `SourceFormat.sniff`; a record of messages alone is plain JSONL too."""
-        return (
-            head.by_line
-            and "prompt" not in head.record
-            and (head.record.get("context") is not None or head.record.get("target") is not None)
-        )
+        record = head.record
+        holds = isinstance(record.get("context"), str | list) or record.get("target") is not None
+        return holds and "prompt" not in record
