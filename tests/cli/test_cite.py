@@ -64,8 +64,7 @@ def test_few_records_are_shown_whole(done: str) -> None:
         "── r0", "── r1", "── r2"
     ]  # fmt: skip
     assert "\x1b" not in done  # neither ours (not a terminal) nor the response's
-    line = next(x for x in done.splitlines() if x.startswith("grounded"))
-    assert "Kale costs 4." in line
+    line = next(x for x in done.splitlines() if x.startswith("grounded    Kale"))
     after = done[done.index(line) :].splitlines()
     assert after[1].strip().startswith("+") and after[1].endswith("0 Kale costs 4.")
     assert "16 ablations; LDS on fresh ablations" in done
