@@ -138,6 +138,22 @@ def test_what_is_abandoned_does_not_stop_the_others() -> None:
     assert log == [("b", 0)] and tasks.stuck and not tasks.done
 
 
+def test_who_waits_for_what_is_abandoned_never_goes_on() -> None:
+    """Whichever of its flows ends last."""
+    log: list[tuple[str, int]] = []
+    went_on: list[object] = []
+
+    def parent() -> Flow[None]:
+        went_on.append((yield from together(rounds(n, [1], log) for n in "ab")))
+
+    tasks = Tasks(together([parent(), rounds("c", [1], log)]))
+    c, a, b = tasks.waiting()
+    tasks.abandon([a.items[0].key])
+    tasks.hear(answered([*b.items, *c.items]))
+    assert {name for name, _ in log} == {"b", "c"}
+    assert went_on == [] and tasks.stuck and not tasks.done
+
+
 @given(
     shape=st.lists(st.lists(st.integers(1, 4), max_size=4), min_size=1, max_size=5),
     most=st.one_of(st.none(), st.integers(1, 3)),

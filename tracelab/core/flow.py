@@ -136,7 +136,8 @@ class _Task:
     """One generator, whom to tell its result, and what it still waits for."""
 
     __slots__ = (
-        "ask", "begun", "ended", "flow", "going", "owed", "parent", "place", "queue", "results",
+        "ask", "begun", "ended", "flow", "going", "lost", "owed", "parent", "place", "queue",
+        "results",
     )  # fmt: skip
 
     def __init__(
@@ -151,6 +152,7 @@ class _Task:
         self.owed: dict[str, set[int]] = {}
         self.queue: Iterator[Flow[Any]] = iter(())
         self.begun = self.going = 0
+        self.lost = False  # one of its flows was abandoned: it never goes on
         self.results: dict[int, Any] = {}
 
 
@@ -223,7 +225,7 @@ class Tasks:
         """Begin the flow that waited for an abandoned one to end."""
         if (parent := task.parent) is not None:
             parent.going -= 1
-            parent.results[task.place] = None
+            parent.lost = True
             started = parent.begun
             for flow in islice(parent.queue, 1):
                 self._begin(parent, flow)
@@ -312,6 +314,10 @@ class Tasks:
         parent.going -= 1
         for flow in islice(parent.queue, 1):
             self._begin(parent, flow)
-        if not parent.going:
+        if parent.going:
+            return
+        if parent.lost:
+            self._replace(parent)
+        else:
             results, parent.results = parent.results, {}
             self._ready.append((parent, [results[i] for i in range(parent.begun)]))

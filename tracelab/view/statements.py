@@ -170,7 +170,7 @@ class Record:
         used = min((t.ablations for t in self.statements), default=0)
         level = self.effects[0].level if self.effects else 0.95
         return (
-            f"effects in nats of log-probability, {level:.0%} intervals; {used} ablations; "
+            f"effects in nats of log-probability, {100 * level:.3g} % intervals; {used} ablations; "
             f"{', '.join(parts)} (mean over statements that the context supports)"
         )
 
