@@ -81,7 +81,7 @@ def test_judges_and_rules_say_what_they_think_of_what_failed() -> None:
     assert (found.attempted, found.failed) == (10, 2)
     assert told.warnings == [
         "opinions: 2 calls failed, 2 answers name no step (1 not_an_integer, 1 no_step); "
-        "they count for nobody"
+        "they are excluded from all statistics"
     ]
 
 

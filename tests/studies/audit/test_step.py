@@ -15,7 +15,6 @@ from tracelab.studies.audit.step import (
     falls,
     first_round,
     next_round,
-    rerun_bounds,
     scores,
     tally,
 )
@@ -67,8 +66,8 @@ def test_forced_reruns_are_no_samples_and_censored_ones_only_bound() -> None:
     counts = tally(1, reruns, end=0.0)
     assert counts.n[0] == 1 and counts.total[0] == 1
     assert counts.coverage == 0.5
-    low, high = rerun_bounds(1, reruns, end=0.0, keep=None)
-    assert (low[0], high[0]) == (0.5, 1.0)
+    ends = [tally(1, reruns, end=0.0, censored_as=r) for r in (0.0, 1.0)]
+    assert [t.total[0] / t.n[0] for t in ends] == [0.5, 1.0]
 
 
 def test_only_a_fall_is_blamed() -> None:

@@ -167,18 +167,12 @@ def falls(fitted: Posterior, delta: float, level: float = 0.9) -> Falls:
     Like `Posterior.decisive`, but of falls only: a step that raised V is not to blame. Actions
     count as independent given the data.
     """
-    size = fitted.scale[:, None] * -fitted.steps
-    cuts = np.linspace(delta, 1, 101)
-    tail = np.stack([np.where(size > c, fitted.delta, 0).sum(axis=1) for c in cuts])
-    below = np.log(np.maximum(1 - tail, 1e-12))
-    others = np.exp(below.sum(axis=1, keepdims=True) - below)
-    density = np.vstack([tail[:-1] - tail[1:], tail[-1:]])
-    prob: Floats = (np.maximum(density, 0) * others).sum(axis=0)
-    none = float(np.exp(below[0].sum()))
+    found = fitted.largest(delta, -1)
+    prob = found.where
     if (mass := prob.sum()) > 0:
-        prob = prob / mass * (1 - none)
+        prob = prob / mass * (1 - found.none)
     mean, lo, hi = fitted.importances(level)
-    return Falls(prob, none, -mean, -hi, -lo, np.minimum(tail[0], 1.0))
+    return Falls(prob, found.none, -mean, -hi, -lo, np.minimum(found.each, 1.0))
 
 
 def argmax_rescue(counts: Tally) -> int | None:
@@ -218,18 +212,6 @@ def next_round(found: Falls, planned: Ints, *, batch: int, cap: int, confidence:
             if b < len(planned):
                 more[b] = max(0, min(batch, cap - int(planned[b])))
     return more
-
-
-def rerun_bounds(
-    size: int, reruns: Sequence[Rerun], *, end: float, keep: Sequence[float] | None
-) -> tuple[Floats, Floats]:
-    """V_b if every censored re-execution had failed, and if every one had succeeded; [N + 1]."""
-    ends = []
-    for reward in (0.0, 1.0):
-        t = tally(size, reruns, end=end, keep=keep, censored_as=reward)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            ends.append(np.where(t.n > 0, t.total / t.n, np.nan))
-    return ends[0], ends[1]
 
 
 def scores(
