@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import json
 import subprocess
 import sys
@@ -11,19 +10,17 @@ from dataclasses import FrozenInstanceError
 from pathlib import Path
 from typing import Any
 
-import click
 import pyarrow as pa
 import pytest
 
 import tracelab
 from tests.helpers import everything, invoke, rows, scripted_trace, write_jsonl
 from tests.studies.audit.test_audit_command import who_and_when
-from tracelab.cli import main
 from tracelab.core.errors import ConfigError, ImportFormatError, QueryError, WarehouseError
 from tracelab.engines.scripted import Script
 from tracelab.view import api
 
-LEXICAL = {"resample.similarity": "lexical"}
+LEXICAL = {"anchors.similarity": "lexical"}
 
 
 @pytest.fixture(scope="module")
@@ -52,29 +49,23 @@ def test_importing_tracelab_imports_nothing_else() -> None:
         tracelab.anchor  # type: ignore[attr-defined]  # noqa: B018
 
 
-@pytest.mark.parametrize("name", ["anchors", "cite", "audit"])
-def test_a_function_has_the_options_of_its_command(name: str) -> None:
-    options = {p.name for p in main.commands[name].params if isinstance(p, click.Option)}
-    # How to print, a dry run, and a second answer that no run keeps.
-    options -= {"form", "as_json", "dry_run", "write_back", "prune"}
-    known = inspect.signature(getattr(tracelab, name)).parameters
-    assert options <= known.keys()
-    for p in main.commands[name].params:
-        if p.name in options and isinstance(p.default, str | int | float):
-            given = known[p.name or ""].default
-            assert given == p.default or given is None, p.name
+def test_the_public_face() -> None:
+    assert {*tracelab.__all__} == {
+        "TracelabError", "__version__", "anchors", "audit", "cite", "open_run", "run_config"
+    }  # fmt: skip
+    assert callable(tracelab.run_config) and tracelab.run_config is api.run_config
 
 
 def test_it_measures_what_the_command_measures(
     home: Path, tmp_path: Path, script: Script, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = write_jsonl(tmp_path / "mine.jsonl", script, 2)
-    found = anchors(source, target_halfwidth=0.2, overrides=["resample.similarity=lexical"])
+    found = anchors(source, target_halfwidth=0.2, overrides=["anchors.similarity=lexical"])
     by_function = everything()
     monkeypatch.setenv("TRACELAB_HOME", str(tmp_path / "other"))
     result = invoke(
         "anchors", source, "--model", "scripted", "--engine", "scripted", "--rollouts", 8,
-        "--target-halfwidth", "0.2", "--set", "resample.similarity=lexical", "--quiet",
+        "--target-halfwidth", "0.2", "--set", "anchors.similarity=lexical", "--quiet",
     )  # fmt: skip
     assert result.exit_code == 0
     by_command = everything()
@@ -203,7 +194,7 @@ def test_what_cannot_be_used_is_data_or_one_sentence(
         with pytest.raises((ConfigError, ImportFormatError), match=says):
             anchors(data)
     with pytest.raises(ConfigError, match=r"did you mean `rollouts`"):
-        anchors(records, overrides={"resample.rollout": 3})
+        anchors(records, overrides={"anchors.rollout": 3})
     with pytest.raises(ConfigError, match="was started with another config"):
         anchors(records, name="one", rollouts=2)
         anchors(records, name="one", rollouts=2, temperature=0.5)
@@ -258,7 +249,22 @@ def test_a_citation_in_memory(home: Path) -> None:
     html = found._repr_html_()
     assert "nats" in html and "Kale costs 4." in html
     with pytest.raises(ConfigError, match="target needs data in memory"):
-        tracelab.cite("testbed", "testbed", target="x")
+        tracelab.cite("testbed", "testbed", target={"given": "x"})
+
+
+def test_a_config_is_run_as_the_command_runs_it(home: Path, tmp_path: Path, script: Script) -> None:
+    source = write_jsonl(tmp_path / "mine.jsonl", script, 1)
+    config = {
+        "name": "c", "source": str(source), "model": "scripted", "engine": {"kind": "scripted"},
+        "anchors": {"rollouts": 4, "similarity": "lexical"},
+    }  # fmt: skip
+    found = tracelab.run_config(config, quiet=True)
+    assert isinstance(found, api.AnchorsResult) and found.run_id == "c"
+    assert found == tracelab.open_run("c") == tracelab.run_config(config, home, quiet=True)
+    with pytest.raises(ConfigError, match=r"tracelab.run_config: unknown key `anchors.rolouts`"):
+        tracelab.run_config(config, overrides={"anchors.rolouts": 3})
+    with pytest.raises(ConfigError, match="no such config file"):
+        tracelab.run_config("nosuch.toml")
 
 
 @pytest.mark.engine

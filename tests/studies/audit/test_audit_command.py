@@ -1,4 +1,4 @@
-"""The pipeline failure_audit from files to warehouse: opinions without an engine, and executed."""
+"""Audits from files to warehouse: opinions without an engine, and executed."""
 
 from __future__ import annotations
 
@@ -6,9 +6,6 @@ import json
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
-from tracelab.cli.audit_run import audit
-from tracelab.run.runs import rebuild_runs
 
 from tests.helpers import invoke, rows
 from tests.judge_server import Request, judge_server
@@ -44,12 +41,8 @@ def clean_warehouse() -> None:
 def test_opinions_are_verdicts_of_their_own_kind(tmp_path: Path, home: Path) -> None:
     folder = who_and_when(tmp_path / "logs", 5)
     back = tmp_path / "back.jsonl"
-    result = CliRunner().invoke(
-        audit,
-        [str(folder), "--opinion", "error-rule", "--opinion", "last-llm-step", "--json",
-         "--write-back", str(back)],
-        catch_exceptions=False,
-    )  # fmt: skip
+    opinions = ("--opinion", "error-rule", "--opinion", "last-llm-step")
+    result = invoke("audit", folder, *opinions, "--json", "--write-back", back)
     assert result.exit_code == 0, result.output
     found = json.loads(result.stdout)
     assert len(found) == 10
@@ -67,7 +60,7 @@ def test_opinions_are_verdicts_of_their_own_kind(tmp_path: Path, home: Path) -> 
     assert [c["failures"] for c in rows("select failures from clusters")] == [5, 5]
     clean_warehouse()
     before = rows("select * from verdicts order by all")
-    rebuild_runs(("audit",), Home.at())
+    assert invoke("rebuild", "audit").exit_code == 0
     assert rows("select * from verdicts order by all") == before
 
 
@@ -83,15 +76,15 @@ def test_what_cannot_be_audited_is_one_sentence(
     tmp_path: Path, home: Path, arguments: list[str], says: str
 ) -> None:
     folder = who_and_when(tmp_path / "logs", 1)
-    result = CliRunner().invoke(audit, [str(folder), *arguments], catch_exceptions=False)
+    result = invoke("audit", str(folder), *arguments)
     assert result.exit_code == 2
     assert says in result.stderr and "Traceback" not in result.output
 
 
 def test_the_bundled_configs_are_audits() -> None:
-    for name in ("failure_audit/demo", "failure_audit/who_and_when"):
+    for name in ("audit/demo", "audit/who_and_when"):
         config = load_config(Path(name))
-        assert config.pipeline == "failure_audit"
+        assert config.study == "audit"
         assert config.audit.environment or config.audit.opinions
 
 
@@ -106,7 +99,7 @@ def test_a_dry_run_counts_and_writes_nothing(tmp_path: Path, home: Path) -> None
     log.write_text(json.dumps({"messages": messages, "success": False}) + "\n")
     config = tmp_path / "c.toml"
     config.write_text(
-        f'name = "a"\npipeline = "failure_audit"\nsource = "{log}"\nmodel = "testbed"\n'
+        f'name = "a"\nstudy = "audit"\nsource = "{log}"\nmodel = "testbed"\n'
         '[source_options]\nformat = "openai-chat"\n[audit]\nenvironment = "replay"\n'
     )
     result = invoke("run", config, "--dry-run", "--json")
@@ -128,7 +121,7 @@ def test_failures_are_executed_again(tmp_path: Path, home: Path) -> None:
         "--max-tokens", "64", "--limit", "6", "--seed", "3", "--rollouts", "4", "--json",
         "--opinion", "error-rule", "--export-tests", str(tests),
     ]  # fmt: skip
-    result = CliRunner().invoke(audit, arguments, catch_exceptions=False)
+    result = invoke("audit", *arguments)
     assert result.exit_code == 0, result.output
     found = [r for r in json.loads(result.stdout) if r["evidence"] == "executed"]
     assert found
@@ -142,7 +135,7 @@ def test_failures_are_executed_again(tmp_path: Path, home: Path) -> None:
     assert list(tests.glob("test_*.py")) or not any(r["correctable_step"] for r in found)
     observations = rows("select sum(observations) as n from sessions")
     clean_warehouse()
-    again = CliRunner().invoke(audit, arguments, catch_exceptions=False)
+    again = invoke("audit", *arguments)
     assert json.loads(again.stdout) == json.loads(result.stdout)
     assert rows("select sum(observations) as n from sessions") == observations
 
@@ -177,7 +170,7 @@ def test_judges_behind_a_hostile_endpoint_are_counted_and_never_scored(
 
     def run(url: str, expected: int) -> str:
         config.write_text(
-            f'name = "j"\npipeline = "failure_audit"\nsource = "{folder}"\nmodel = "testbed"\n'
+            f'name = "j"\nstudy = "audit"\nsource = "{folder}"\nmodel = "testbed"\n'
             '[audit]\nopinions = ["all-at-once", "error-rule"]\n'
             f'[audit.judge]\nendpoint = "{url}"\nmodel = "m"\ntimeout_s = 10.0\nattempts = 1\n'
             "[runtime]\nmax_error_rate = 0.01\n"
@@ -220,7 +213,7 @@ def test_an_endpoint_needs_a_model_and_a_key(tmp_path: Path, home: Path) -> None
     folder = who_and_when(tmp_path / "logs", 1)
     base = [str(folder), "--opinion", "a2p", "--endpoint", "http://127.0.0.1:9/v1"]
     no_key = ["--judge", "m", "--api-key-env", "NO_SUCH"]
-    wrong = [([], "needs both --endpoint and --judge"), (no_key, "NO_SUCH does not hold")]
+    wrong = [([], "needs both --endpoint and --judge"), (no_key, "NO_SUCH is not set")]
     for more, says in wrong:
-        result = CliRunner().invoke(audit, [*base, *more], catch_exceptions=False)
+        result = invoke("audit", *base, *more)
         assert result.exit_code == 2 and says in result.stderr, result.output
