@@ -12,19 +12,22 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pipelines import thought_anchors as recipe
-from tracelab.core.item import Item
+from tracelab.core.item import Item, Observation
+from tracelab.engines.base import Counters
 from tracelab.engines.vllm.engine import cpu_environment
 from tracelab.run.config import RunConfig, parse_config
+from tracelab.run.execute import execute
 from tracelab.run.pool import Pool
 from tracelab.run.progress import RunProgress
-from tracelab.run.session import Run
-from tracelab.run.wiring import Wired, wire
+from tracelab.run.session import Session
+from tracelab.run.wiring import Wired, versions, wire
 from tracelab.store.home import Home
+from tracelab.studies.respond import BASE
 
 
 def config_of(problems: int, rollouts: int, seed: int) -> RunConfig:
@@ -37,7 +40,7 @@ def config_of(problems: int, rollouts: int, seed: int) -> RunConfig:
             "source_options": {"problems": problems},
             "engine": {"dtype": "float32", "max_model_len": 512},
             "sampling": {"max_tokens": 160},
-            "resample": {"rollouts": rollouts},
+            "anchors": {"rollouts": rollouts},
         },
         "benchmark",
     )
@@ -48,14 +51,28 @@ class Recorder:
 
     def __init__(self, pool: Pool) -> None:
         self.pool = pool
-        self.asked: list[list[Item]] = []
+        self.asked: list[Item] = []
 
-    def run(self, items: Any) -> Any:
+    @property
+    def owed(self) -> int:
+        return self.pool.owed
+
+    @property
+    def restarts(self) -> int:
+        return self.pool.restarts
+
+    def submit(self, items: Iterable[Item]) -> None:
         kept = list(items)
-        self.asked.append(kept)
-        return self.pool.run(kept)
+        self.asked += kept
+        self.pool.submit(kept)
 
-    def counters(self) -> Any:
+    def ready(self, timeout: float) -> list[Observation]:
+        return self.pool.ready(timeout)
+
+    def cancel(self) -> None:
+        self.pool.cancel()
+
+    def counters(self) -> Counters:
         return self.pool.counters()
 
     def close(self) -> None:
@@ -65,20 +82,22 @@ class Recorder:
 def whole_run(config: RunConfig, wired: Wired, pool: Recorder, home: Home) -> float:
     """Seconds of a run whose engine is up."""
     began = time.perf_counter()
+    lent = replace(wired, make_pool=lambda: pool)
     with (
         RunProgress(quiet=True) as progress,
-        Run(config, home, wired.spec, lambda: pool, progress) as run,
+        Session(config, home, lent, progress, versions=versions()) as session,
     ):
-        recipe.execute(run, wired.tokenizer, wait_s=30)
+        execute(session, wait_s=30)
     return time.perf_counter() - began
 
 
-def direct(llm: Any, stages: list[list[Item]]) -> tuple[float, int]:
-    """Seconds and generated tokens of `LLM.generate` on the same requests."""
+def direct(llm: Any, asked: list[Item]) -> tuple[float, int]:
+    """Seconds and generated tokens of `LLM.generate` on the same requests, base traces first."""
     from vllm import SamplingParams
 
     began, tokens = time.perf_counter(), 0
-    for items in stages:
+    for base in (True, False):
+        items = [i for i in asked if i.sampling and (i.intervention == BASE) == base]
         params = [
             SamplingParams(
                 n=i.replicates,

@@ -48,4 +48,4 @@ def audit(
         initial=initial, split=split,
     )  # fmt: skip
     bench = run_bench(options, lambda text: click.echo(text, err=True))
-    return Figures(summary(bench, options, config_of(options).audit))
+    return Figures(summary(bench, options, config_of(options).options))

@@ -160,10 +160,11 @@ def run_config(
         with Session(
             config, home, wired, progress, versions=versions(), retry_errors=retry_errors
         ) as session:
-            return _execute(session, wait_s)
+            return execute(session, wait_s)
 
 
-def _execute(session: Session, wait_s: float) -> Summary:
+def execute(session: Session, wait_s: float) -> Summary:
+    """Do, or finish, a run whose session is open; see `run_config`."""
     config, record = session.config, session.record
     loader = Loader(session.home.database, run_row(record, "running"), session.progress.warn)
     with Work(config, session.wired, session.journal, loader.add, session.progress) as work:
