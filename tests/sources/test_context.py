@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 
 import pytest
-from tracelab.studies.cite.parts import Cut
 
 from tracelab.core.errors import ImportFormatError
 from tracelab.core.seam import Reject

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from tracelab.core.errors import WarehouseError
+from tracelab.core.errors import ImportFormatError, PlanError, WarehouseError
 from tracelab.core.flow import Ask, Execution, Tasks
 from tracelab.core.item import AnyItem, Call, Item, Observation, parts
 from tracelab.core.seam import Reject
@@ -177,10 +177,15 @@ class _Counter:
     def drive(self) -> Any:
         """Count; the inputs of the study, or None where they depend on what is not answered."""
         tasks = Tasks(self._work.whole(lambda traces: None, self._prepared))
-        while not tasks.done and not tasks.stuck:
-            for ask in tasks.waiting():
-                self._answer(tasks, ask)
-        tasks.close()
+        try:
+            while not tasks.done and not tasks.stuck:
+                for ask in tasks.waiting():
+                    self._answer(tasks, ask)
+        except (ImportFormatError, PlanError):
+            if not self.unanswered:  # else there will be something to study once it is written
+                raise
+        finally:
+            tasks.close()
         return self._inputs
 
     def _prepared(self, inputs: Any) -> None:
