@@ -21,6 +21,7 @@ from tests.golden.peer_masks import published
 from tracelab.core.unit import Unit
 from tracelab.studies.cite.ablations import TokenRange
 from tracelab.studies.cite.attribution import SpanScores
+from tracelab.studies.cite.methods import context_cite
 
 TOKENS, VOCABULARY = 12, 40
 
@@ -74,7 +75,7 @@ def test_attributions(package: Any, n: int, m: int, start: int, end: int) -> Non
     assert target.outcome(logprobs) == pytest.approx(outputs, abs=1e-4)
     units = [Unit("span", i, i, i + 1, i, i + 1, "x") for i in range(n)]
     make = SpanScores("t", units, "context-cite", target.name, 0.95)
-    ours = published(make, design, target.outcome(logprobs), tokens=end - start)
+    ours = context_cite.published(make, design, target.outcome(logprobs), tokens=end - start)
     assert [s.value for s in ours.scores] == pytest.approx(weights.tolist(), abs=1e-4)
     assert ours.scores[0].extra["intercept"] == pytest.approx(float(bias), abs=1e-4)
     assert np.abs(weights).max() > 0.1

@@ -234,7 +234,7 @@ def read_one(text: str) -> Trace:
     return found
 
 
-@SOURCES.register("contexts", order=GENERIC + 5)
+@SOURCES.register("contexts", order=GENERIC - 5)
 class Contexts(SourceFormat):
     """JSONL of contexts: documents or messages, a question, and the response to explain."""
 
