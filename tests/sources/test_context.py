@@ -53,7 +53,9 @@ def test_records_of_every_shape(tmp_path: Path) -> None:
 
 def test_what_looks_like_contexts_is_read_as_such(tmp_path: Path) -> None:
     chat = [{"role": "user", "content": "Go."}, {"role": "assistant", "content": "Yes."}]
-    for row in (GOOD, {"messages": chat, "target": "Yes."}):
+    call = {"role": "assistant", "content": None, "tool_calls": [{"function": {"name": "f"}}]}
+    tools = [chat[0], call, {"role": "tool", "content": "4."}, chat[1]]
+    for row in (GOOD, {"messages": chat, "target": "Yes."}, {"messages": tools, "target": "Yes."}):
         lines(tmp_path, row)
         (found,) = read(tmp_path / "c.jsonl")
         assert isinstance(found, Trace) and ("target" in found.extra or "query" in found.extra)

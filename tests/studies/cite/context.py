@@ -17,8 +17,9 @@ from tracelab.core.seam import MakeEnvironment, Row
 from tracelab.core.study import StudyContext
 from tracelab.core.trace import Trace
 from tracelab.engines import aio
-from tracelab.engines.base import EngineSpec, build
+from tracelab.engines.base import EngineSpec
 from tracelab.engines.models import find_model
+from tracelab.engines.registry import build
 from tracelab.engines.similarity import load
 from tracelab.engines.tokenizer import HFTokenizer
 from tracelab.grading.grader import Grader
