@@ -15,6 +15,7 @@ from tracelab.core.trace import TokenizedTrace, Trace, Turn
 from tracelab.core.unit import Unit
 from tracelab.stats.value_curve import fit
 from tracelab.studies.anchors import counterfactual, links, pooled, resample
+from tracelab.studies.anchors.tally import tally
 
 T = TypeVar("T")
 
@@ -75,7 +76,7 @@ def measure() -> dict[str, Any]:
         lambda: resample.plan(tokens, units, model=model, sampling=Sampling(), rollouts=8, seed=0),
     )
     tracemalloc.start()
-    counts = timed("tally, 5,000 rollouts", lambda: resample.tally(units, seen))
+    counts = timed("tally, 5,000 rollouts", lambda: tally(units, seen))
     memory = round(tracemalloc.get_traced_memory()[1] / 1e6, 1)
     tracemalloc.stop()
     timed("resample.estimate", lambda: resample.estimate("t", units, counts))
