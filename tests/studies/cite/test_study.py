@@ -203,6 +203,8 @@ def test_nothing_depends_on_the_order_of_arrival(mode: str) -> None:
     plain = w.run(*records)
     methods = {s.method for s in plain.findings.scores}
     assert methods == {"ablate", *EVERY}
+    reported = {s.metric.partition(":")[0] for s in plain.findings.scores}
+    assert reported == {m.name for m in Cite.metrics}
     for seed in range(2):
         other = world(**options).run(*records, shuffle=random.Random(seed))
         assert other.findings == plain.findings

@@ -25,7 +25,7 @@ from tracelab.studies.cite.targets import Target
 
 TOP = 8
 """Sources among which pairs are tried: 37 masks."""
-INTERACTION = Metric("interaction:J", "nats", "the span and span J need each other")
+INTERACTION = Metric("interaction", "nats", "the span and the one after the colon need each other")
 
 
 @METHODS.register("pairs", order=60)
@@ -49,7 +49,7 @@ class Pairs(Question):
         for p in found:
             more = {"other": p.j, "kind": p.kind, "drop": p.drop}
             why = more if p.interaction is not None else {**more, **FAILED_MASK}
-            scores.append(make.one(p.i, f"interaction:{p.j}", p.interaction, 4, why))
+            scores.append(make.one(p.i, f"{INTERACTION.name}:{p.j}", p.interaction, 4, why))
         return Attribution(scores, None, None)
 
 
