@@ -29,26 +29,26 @@ from tracelab.stats.surrogate import MIN_MASKS, Surrogate, spearman
 from tracelab.studies.cite.ablations import Ablations
 from tracelab.studies.cite.attribution import Attribution, SpanScores
 from tracelab.studies.cite.methods.ablate import WEIGHT
-from tracelab.studies.cite.methods.attention import NO_TOKENS, Seen, look, unseen
+from tracelab.studies.cite.methods.attention import NO_TOKENS, TargetAttention, look, unseen
 from tracelab.studies.cite.methods.registry import METHODS, CohortMethod
 
 FOLDS = 5
 
 
 @METHODS.register("at2", order=80)
-class At2(CohortMethod[Seen]):
+class At2(CohortMethod[TargetAttention]):
     """Learned attention."""
 
     name = "at2"
     help = "attention with a weight a head, learned from the run's own ablations"
     metrics = (WEIGHT,)
 
-    def look(self, work: Ablations) -> Flow[Seen]:
+    def look(self, work: Ablations) -> Flow[TargetAttention]:
         """One pass a continuation."""
         return (yield from look(work))
 
     def learn(
-        self, works: Sequence[Ablations], seen: Sequence[Seen]
+        self, works: Sequence[Ablations], seen: Sequence[TargetAttention]
     ) -> list[dict[str, Attribution]]:
         """Learn from all targets of all contexts, and score the spans of each."""
         out: list[dict[str, Attribution]] = []

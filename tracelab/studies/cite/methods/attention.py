@@ -45,14 +45,14 @@ class MeanAttention(Baseline):
 
 
 @dataclass(slots=True)
-class Seen:
+class TargetAttention:
     """Attention [heads, spans] of each target by name; and why some have none."""
 
     phi: dict[str, Floats] = field(default_factory=dict)
     why: str = ""
 
 
-def look(work: Ablations) -> Flow[Seen]:
+def look(work: Ablations) -> Flow[TargetAttention]:
     """Ask for the attention of each target.
 
     A contrast is looked at while the model writes the text itself, not the other one.
@@ -60,7 +60,7 @@ def look(work: Ablations) -> Flow[Seen]:
     case = work.case
     prompt, response = case.tokens.prompt_ids, case.tokens.response_ids
     spans = [(u.token_start, u.token_end) for u in case.units]
-    found = Seen()
+    found = TargetAttention()
     asked: dict[str, list[tuple[int, list[Target]]]] = {}
     items = {}
     for c, continuation in enumerate(case.continuations):

@@ -32,7 +32,7 @@ Values: TypeAlias = Callable[[Bools], Flow[Floats]]
 FAILED_MASK = {"reason": "a mask that it needs failed"}
 
 
-class Method(ABC):
+class SpanMethod(ABC):
     """Says something about the sources of a context. What it is called, and what it reports."""
 
     name: ClassVar[str]
@@ -40,7 +40,7 @@ class Method(ABC):
     metrics: ClassVar[tuple[Metric, ...]]
 
 
-class MaskMethod(Method):
+class MaskMethod(SpanMethod):
     """Reads the masks that every study asks, and perhaps some of its own."""
 
     def masks(self, n: int) -> Design | None:
@@ -52,7 +52,7 @@ class MaskMethod(Method):
         """What the masks say about a target, which is at a position among the targets."""
 
 
-class Baseline(Method):
+class Baseline(SpanMethod):
     """Ablates nothing, and is held to the same tests as those that do."""
 
     @abstractmethod
@@ -60,7 +60,7 @@ class Baseline(Method):
         """What it says, by target."""
 
 
-class CohortMethod(Method, Generic[T]):
+class CohortMethod(SpanMethod, Generic[T]):
     """A baseline that learns from all contexts of a cohort together."""
 
     @abstractmethod
@@ -72,7 +72,7 @@ class CohortMethod(Method, Generic[T]):
         """What it says of each context, by target, once all their masks are measured."""
 
 
-class Question(Method):
+class Question(SpanMethod):
     """Asks masks of its own about a target that the context raises.
 
     Questions of a context go in step: each asks its next masks, and all wait for all, so that
@@ -84,7 +84,7 @@ class Question(Method):
         """What it says about a target; draws come from the work's seed, its own name and place."""
 
 
-METHODS: Registry[type[Method]] = Registry(
+METHODS: Registry[type[SpanMethod]] = Registry(
     "method", package="tracelab.studies.cite.methods", group="tracelab.cite_methods"
 )
 """All methods by name."""
