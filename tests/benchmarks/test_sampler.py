@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -25,8 +26,12 @@ needs_model = pytest.mark.skipif(
 
 
 @pytest.fixture(scope="module")
-def net() -> Qwen3ForCausalLM:
-    return load_net(MODEL_DIR)
+def net() -> Iterator[Qwen3ForCausalLM]:
+    """The model on one thread: matrices are small, and threads that wait for one another spin."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield load_net(MODEL_DIR)
+    torch.set_num_threads(threads)
 
 
 def prefix_at(role: str) -> list[int]:
