@@ -203,6 +203,7 @@ def _tested(work: Ablations) -> Flow[Findings]:
         pruned.append((yield from prune(work, o.prune)))
     said = [a for by_method in work.found.values() for a in by_method.values()]
     attempted, failed = work.counts()
+    failed += sum(p.status == "failed" for p in pruned)
     trace = work.case.trace_id
     spans = [
         SpanRow(trace, i, s.message, s.start, s.end, s.document, s.paragraph, s.whole)
