@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from scipy.stats import binomtest
 
-from tracelab.testbed.agent_labels import FAULTS, Episode, is_well_formed_turn
+from tracelab.testbed.agent_labels import FAULTS, AgentEpisode, is_well_formed_turn
 from tracelab.testbed.market import Problem
 from tracelab.testbed.world import answer_of, is_well_formed, label
 
@@ -91,7 +91,7 @@ def _count_sentences(figures: dict[str, Count], roles: Sequence[str]) -> None:
             figures["repair after recheck of a slip"].add(after == "repair")
 
 
-def agent_figures(episodes: Iterable[Episode]) -> dict[str, Count]:
+def agent_figures(episodes: Iterable[AgentEpisode]) -> dict[str, Count]:
     """Figures of finished episodes."""
     figures: dict[str, Count] = defaultdict(Count)
     for episode in episodes:

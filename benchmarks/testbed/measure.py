@@ -24,7 +24,7 @@ from benchmarks.testbed.bars import ContextEffect, FillerEffect, Measured
 from benchmarks.testbed.figures import Count, agent_figures, reasoning_figures
 from benchmarks.testbed.net import load_net
 from benchmarks.testbed.sampler import END, tally
-from tracelab.testbed.agent_labels import Episode, read
+from tracelab.testbed.agent_labels import AgentEpisode, read
 from tracelab.testbed.agent_world import MarketEnvironment, tasks
 from tracelab.testbed.market import Fact, Problem, place_facts, problems
 from tracelab.testbed.world import answer_of, is_well_formed, label
@@ -130,7 +130,7 @@ def reasoned(engine: Engine, sizes: Sizes, seed: int) -> list[tuple[Problem, str
     return [(p, engine.text(ids)) for p, ids in zip(asked, said, strict=True)]
 
 
-def played(engine: Engine, n: int, seed: int) -> Iterable[Episode]:
+def played(engine: Engine, n: int, seed: int) -> Iterable[AgentEpisode]:
     """Finished agent episodes; every turn of all of them is one batch."""
     envs = []
     for asked in tasks(n, seed):

@@ -12,7 +12,7 @@ from tracelab.core.episode import Episode, Step
 from tracelab.core.errors import ConfigError
 from tracelab.core.flow import Ask, Flow
 from tracelab.core.item import Call, Observation
-from tracelab.run.judges import Asked, JudgeSetup, asked, drive_chats
+from tracelab.run.judges import JudgeSetup, OpenedJudge, asked, drive_chats
 from tracelab.studies.audit.opinions.judges import JudgeOptions, Opinion, judged
 
 METHODS = ["all-at-once", "step-by-step", "binary-search", "a2p"]
@@ -23,7 +23,7 @@ def episode(n: int) -> Episode:
     return Episode(f"e{n}", steps, "x", task="t")
 
 
-def opinion(by: Asked, n: int, method: str) -> Opinion:
+def opinion(by: OpenedJudge, n: int, method: str) -> Opinion:
     options = JudgeOptions(by.who, by.count, by.context_length, reply_tokens=8)
     return drive_chats(judged(episode(n), method, options), by)
 
@@ -40,12 +40,12 @@ def say(*texts: str, most: int = 50) -> Flow[list[Observation]]:
 
 
 @pytest.fixture
-def scripted() -> Iterator[Asked]:
+def scripted() -> Iterator[OpenedJudge]:
     with asked(JudgeSetup("scripted", engine="scripted")) as by:
         yield by
 
 
-def test_a_local_engine_answers(scripted: Asked) -> None:
+def test_a_local_engine_answers(scripted: OpenedJudge) -> None:
     first = drive_chats(say("one", "two", "three"), scripted)
     assert all(o.error is None and o.value["text"] for o in first)
     [again] = drive_chats(say("one"), scripted)
@@ -63,20 +63,20 @@ def test_what_a_local_engine_cannot_do_is_an_observation() -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_judging_through_the_scripted_engine(method: str, scripted: Asked) -> None:
+def test_judging_through_the_scripted_engine(method: str, scripted: OpenedJudge) -> None:
     found = opinion(scripted, 4, method)
     assert found.status in ("unparsed", "overlong"), found
 
 
 @pytest.fixture(scope="module")
-def bundled() -> Iterator[Asked]:
+def bundled() -> Iterator[OpenedJudge]:
     with asked(JudgeSetup("testbed", engine="transformers")) as by:
         yield by
 
 
 @pytest.mark.engine
 @pytest.mark.parametrize("method", METHODS[:3])
-def test_judging_through_the_transformers_engine(method: str, bundled: Asked) -> None:
+def test_judging_through_the_transformers_engine(method: str, bundled: OpenedJudge) -> None:
     """The bundled model cannot judge; the path from run to opinion must hold all the same."""
     found = opinion(bundled, 2, method)
     assert found.status in ("unparsed", "ok"), found

@@ -13,7 +13,7 @@ from benchmarks.testbed.figures import agent_figures, reasoning_figures
 from benchmarks.testbed.measure import prompt_of, value_at
 from benchmarks.testbed.reference import TURN, Reference
 from tracelab.testbed import MODEL_DIR, problems
-from tracelab.testbed.agent_labels import Episode, read
+from tracelab.testbed.agent_labels import AgentEpisode, read
 from tracelab.testbed.agent_world import AgentTask, MarketEnvironment, tasks
 from tracelab.testbed.market import Problem
 from tracelab.testbed.world import label
@@ -46,7 +46,7 @@ def responses(reference: Reference) -> list[tuple[Problem, str]]:
 
 def endings(
     reference: Reference, asked: AgentTask, steps: tuple[str, ...], n: int, rng: np.random.Generator
-) -> Iterator[Episode]:
+) -> Iterator[AgentEpisode]:
     """`n` episodes of a task."""
     env = MarketEnvironment()
     env.restore(asked, steps)

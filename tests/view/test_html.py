@@ -15,14 +15,14 @@ from tracelab.view.api import (
     Anchor,
     AnchorsResult,
     AuditResult,
+    AuditVerdict,
     CiteResult,
     Costs,
     Effect,
     Rejected,
     Result,
     Statement,
-    Step,
-    Verdict,
+    StepScore,
 )
 from tracelab.view.html import MOST_TRACES
 from tracelab.view.sentences import Asked
@@ -71,13 +71,13 @@ def cite() -> Result[Effect]:
     return CiteResult(NASTY, Path("home"), (effect,), COSTS, REJECTS, (said,))
 
 
-def audit() -> Result[Verdict]:
-    verdict = Verdict(
+def audit() -> Result[AuditVerdict]:
+    verdict = AuditVerdict(
         "id", NASTY, NASTY, "executed", "localized", 1, NASTY, NASTY, "agent", 0.97, (1,), 0, 1,
         NASTY, NASTY, 32, 1000,
     )  # fmt: skip
     steps = tuple(
-        Step("id", i, NASTY, NASTY, "llm", NASTY, NASTY, "executed", p, -p, -1.0, 0.0)
+        StepScore("id", i, NASTY, NASTY, "llm", NASTY, NASTY, "executed", p, -p, -1.0, 0.0)
         for i, p in ((0, 0.03), (1, 0.97))
     )
     return AuditResult(NASTY, Path("home"), (verdict,), COSTS, REJECTS, steps)

@@ -203,7 +203,7 @@ def export(path: Path, form: str, home: str | None) -> None:
 @home_option
 @guarded
 def rebuild(runs: tuple[str, ...], home: str | None) -> None:
-    """Load runs again from their journals: no model, no engine. Default: all of the home's runs.
+    """Load runs again from their journals: no weights, no engine. Default: all of the home's runs.
 
     \b
     Example:

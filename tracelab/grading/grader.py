@@ -29,7 +29,7 @@ from tracelab.grading.cache import MemoryOutcomes, OutcomeCache
 from tracelab.grading.equality import EqualityError, MathEquality, StartError
 from tracelab.grading.options import CodeConfig, GradingConfig, JudgeConfig
 from tracelab.grading.registry import OUTCOMES
-from tracelab.grading.rule import Given, Setup, TextRule, WaitingRule
+from tracelab.grading.rule import Given, OutcomeRule, Setup, TextRule, WaitingRule
 from tracelab.text.answers import canonical, extract_boxed, surely_equal
 
 __all__ = ["CodeConfig", "GradeRequest", "Grader", "GradingConfig", "JudgeConfig", "RewardKind"]
@@ -65,7 +65,7 @@ class Grader:
         self._cache: dict[tuple[str, str], bool | str] = {}
         self._threads: ThreadPoolExecutor | None = None
         kind = self.config.kind
-        self._rule = OUTCOMES.named(kind, "grading.kind")(
+        self._rule: OutcomeRule = OUTCOMES.named(kind, "grading.kind")(
             self.config, Setup(cache or MemoryOutcomes(), connect)
         )
 

@@ -5,10 +5,11 @@ Installed packages add theirs through entry points of the group `tracelab.outcom
 
 from __future__ import annotations
 
-from tracelab.core.registry import Registry
-from tracelab.grading.rule import OutcomeRule
+from typing import Any
 
-OUTCOMES: Registry[type[OutcomeRule]] = Registry(
+from tracelab.core.registry import Registry
+
+OUTCOMES: Registry[Any] = Registry(
     "kind of outcome", package="tracelab.grading", group="tracelab.outcomes"
 )
-"""Every kind by name; `grading.kind` chooses one."""
+"""Every kind by name, as classes of `tracelab.grading.rule`; `grading.kind` chooses one."""

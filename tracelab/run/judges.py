@@ -72,7 +72,7 @@ def client_of(judge: JudgeSetup, budget: Budget | None = None) -> HttpChat:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class OpenedJudge:
     """Who is asked, once it is known to be there.
 
     Attributes:
@@ -93,7 +93,7 @@ class Asked:
 
 
 @contextmanager
-def asked(setup: JudgeSetup, journal: Journal | None = None) -> Iterator[Asked]:
+def asked(setup: JudgeSetup, journal: Journal | None = None) -> Iterator[OpenedJudge]:
     """A model that answers; a local engine lives as long as the block.
 
     Args:
@@ -114,7 +114,7 @@ def asked(setup: JudgeSetup, journal: Journal | None = None) -> Iterator[Asked]:
         try:
             who = [setup.endpoint, setup.model]
             loop = Loop(kept, Unwatched(), {"chat": lambda: chatting})
-            yield Asked(setup.model, who, setup.context, client.count, budget, loop)
+            yield OpenedJudge(setup.model, who, setup.context, client.count, budget, loop)
         finally:
             chatting.close()
         return
@@ -128,7 +128,7 @@ def asked(setup: JudgeSetup, journal: Journal | None = None) -> Iterator[Asked]:
     try:
         local = LocalChat(tokenizer, spec.model, spec.context_length, budget)
         loop = Loop(kept, Unwatched(), {"generate": lambda: cast(Answering, pool)}, {"chat": local})
-        yield Asked(
+        yield OpenedJudge(
             spec.model.name, spec.model.key(), spec.context_length,
             lambda text: len(tokenizer.encode_text(text)), budget, loop,
         )  # fmt: skip

@@ -22,7 +22,7 @@ from tracelab.testbed.agent_policy import (
     NEEDS_SUM,
     PLANS,
     WRONG_NOTE,
-    Progress,
+    PolicyProgress,
     act,
 )
 from tracelab.testbed.agent_world import (
@@ -41,7 +41,7 @@ FAULTS = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class AgentStep:
     """One assistant turn and its role; `text` follows `<think>` and a newline."""
 
     index: int
@@ -51,7 +51,7 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
-class Episode:
+class AgentEpisode:
     """A finished episode, read.
 
     Attributes:
@@ -62,7 +62,7 @@ class Episode:
     """
 
     task: AgentTask
-    steps: tuple[Step, ...]
+    steps: tuple[AgentStep, ...]
     success: bool
     cause: str | None
     decisive_step: int | None
@@ -80,7 +80,7 @@ def is_well_formed_turn(text: str) -> bool:
     return match.groups() in PLANS.values() or bool(CALL.fullmatch(said) or FINAL.fullmatch(said))
 
 
-def advance(p: Progress, index: int, text: str) -> str:
+def advance(p: PolicyProgress, index: int, text: str) -> str:
     """Take a step into account; return its role."""
     role = _judge(p, text)
     if role == "recover" and p.faults:
@@ -91,7 +91,7 @@ def advance(p: Progress, index: int, text: str) -> str:
     return role
 
 
-def _judge(p: Progress, text: str) -> str:
+def _judge(p: PolicyProgress, text: str) -> str:
     """The role of the next step; moves everything of `p` but its role and faults."""
     match = _STEP.fullmatch(text)
     if not match:
@@ -110,7 +110,7 @@ def _judge(p: Progress, text: str) -> str:
     return "garbled"
 
 
-def _judge_lookup(p: Progress, thought: str, subject: str) -> str:
+def _judge_lookup(p: PolicyProgress, thought: str, subject: str) -> str:
     note = re.search(r"(\w+) (costs|adds|deducts) (\d+)", p.task.notes.get(subject, ""))
     value = None if note is None else -int(note[3]) if note[2] == "deducts" else int(note[3])
     repeats = subject == p.subject and thought in (AGAIN, WRONG_NOTE)
@@ -141,7 +141,7 @@ def _judge_lookup(p: Progress, thought: str, subject: str) -> str:
     return "lookup" if subject == wanted else "wrong_argument"
 
 
-def _judge_calc(p: Progress, thought: str, x: int, op: str, y: int) -> str:
+def _judge_calc(p: PolicyProgress, thought: str, x: int, op: str, y: int) -> str:
     result = compute(x, op, y)
     p.subject = ""
     if p.total is None and len(p.notes) == 2:
@@ -164,7 +164,7 @@ def _judge_calc(p: Progress, thought: str, x: int, op: str, y: int) -> str:
     return "calc" if op == ("plus" if p.change > 0 else "minus") else "wrong_operation"
 
 
-def _judge_final(p: Progress, thought: str, number: int) -> str:
+def _judge_final(p: PolicyProgress, thought: str, number: int) -> str:
     if thought != ENOUGH or len(p.notes) < 2:
         return "garbled"
     if p.total is None:
@@ -176,7 +176,7 @@ def _judge_final(p: Progress, thought: str, number: int) -> str:
     return "premature_stop" if p.shop_read else "skipped_step"
 
 
-def read(task: AgentTask, steps: Sequence[str]) -> Episode:
+def read(task: AgentTask, steps: Sequence[str]) -> AgentEpisode:
     """Label the steps of an episode and find what decided it.
 
     A fault is decisive only if undoing it would have saved the episode (`flawless`).
@@ -184,7 +184,7 @@ def read(task: AgentTask, steps: Sequence[str]) -> Episode:
     env, p = resumed(task, steps[:0])
     labelled = []
     for i, text in enumerate(steps):
-        labelled.append(Step(i, "worker" if i else "planner", advance(p, i, text), text))
+        labelled.append(AgentStep(i, "worker" if i else "planner", advance(p, i, text), text))
         env.step(text)
     success = env.score() == 1.0
     cause, decisive = None, None
@@ -197,12 +197,12 @@ def read(task: AgentTask, steps: Sequence[str]) -> Episode:
             decisive, cause = p.faults[0]
         else:
             cause = "several"
-    return Episode(task, tuple(labelled), success, cause, decisive)
+    return AgentEpisode(task, tuple(labelled), success, cause, decisive)
 
 
-def resumed(task: AgentTask, steps: Sequence[str]) -> tuple[MarketEnvironment, Progress]:
+def resumed(task: AgentTask, steps: Sequence[str]) -> tuple[MarketEnvironment, PolicyProgress]:
     """The environment and the progress after some steps."""
-    env, p = MarketEnvironment(), Progress(task)
+    env, p = MarketEnvironment(), PolicyProgress(task)
     env.restore(task, steps)
     for i, text in enumerate(steps):
         advance(p, i, text)

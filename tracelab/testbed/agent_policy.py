@@ -30,7 +30,7 @@ NEEDS_SUM, CHANGE_LEFT = "A bill needs the sum.", "The change is left."
 
 
 @dataclass
-class Progress:
+class PolicyProgress:
     """What an episode has done so far, as far as the next step depends on it."""
 
     task: AgentTask
@@ -63,7 +63,7 @@ def step_text(thought: str, act: str) -> str:
     return f"{thought}\n</think>\n\n{act}"
 
 
-def act(p: Progress, rng: random.Random) -> str:
+def act(p: PolicyProgress, rng: random.Random) -> str:
     """Draw the next step from the planted policy."""
 
     def chance(probability: float) -> bool:

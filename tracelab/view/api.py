@@ -9,11 +9,12 @@ notebook. Whatever goes wrong on purpose is a `TracelabError` of one sentence; a
 be used is in the result's `rejects`. It knows nothing about terminals.
 """
 
+import tracelab.view.html  # noqa: F401, registers how results are shown in a notebook
 from tracelab.view.opening import Number, NumbersResult, open_run, run_config
 from tracelab.view.result import Costs, Rejected, Result
 from tracelab.view.sentences import Anchor, AnchorsResult, anchors
 from tracelab.view.spans import CiteResult, Effect, Statement, cite
-from tracelab.view.steps import AuditResult, Step, Verdict, audit
+from tracelab.view.steps import AuditResult, AuditVerdict, StepScore, audit
 
 __all__ = [
     "Anchor",
@@ -27,8 +28,8 @@ __all__ = [
     "Rejected",
     "Result",
     "Statement",
-    "Step",
-    "Verdict",
+    "StepScore",
+    "AuditVerdict",
     "anchors",
     "audit",
     "cite",

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tracelab.view.report.page import environment, signed
-
-if TYPE_CHECKING:
-    from tracelab.view.sentences import AnchorsResult
-    from tracelab.view.spans import CiteResult, Statement
-    from tracelab.view.steps import AuditResult
+from tracelab.view.result import in_notebooks
+from tracelab.view.sentences import AnchorsResult
+from tracelab.view.spans import CiteResult, Statement
+from tracelab.view.steps import AuditResult
 
 MOST_TRACES = 5
 """Traces shown; the report shows all."""
@@ -27,6 +26,7 @@ _UP, _DOWN = "156,196,238", "245,176,122"
 """The report's colours of what raises and what lowers."""
 
 
+@in_notebooks(AnchorsResult)
 def of_anchors(found: AnchorsResult) -> str:
     """Sentences tinted by signed effect, hatched where nothing could be measured."""
     shown = [r for r in found.rows if r.method == found.method and r.evidence == "executed"]
@@ -59,6 +59,7 @@ def of_anchors(found: AnchorsResult) -> str:
     return _render("anchors.html.j2", found, cards, method=found.method, level=level)
 
 
+@in_notebooks(CiteResult)
 def of_cite(found: CiteResult) -> str:
     """Each context's spans tinted by their strongest effect, and what each statement rests on."""
     method = next((r.method for r in found.rows if r.method == "ablate"), None) or next(
@@ -99,6 +100,7 @@ def _statement(s: Statement) -> dict[str, Any]:
     }  # fmt: skip
 
 
+@in_notebooks(AuditResult)
 def of_audit(found: AuditResult) -> str:
     """Each run's verdict and its steps, tinted by the probability that they decided it."""
     cards = []

@@ -53,6 +53,19 @@ class Rejected:
     excerpt: str
 
 
+_HTML: dict[type[Any], Callable[[Any], str]] = {}
+
+
+def in_notebooks(kind: type[Any]) -> Callable[[Callable[[Any], str]], Callable[[Any], str]]:
+    """Decorator: how a kind of result is shown in a notebook."""
+
+    def add(render: Callable[[Any], str]) -> Callable[[Any], str]:
+        _HTML[kind] = render
+        return render
+
+    return add
+
+
 @dataclass(frozen=True, slots=True, repr=False)
 class Result(Generic[Row]):
     """The rows of one run.
@@ -94,6 +107,10 @@ class Result(Generic[Row]):
             f"traces, {c.errors} failed rollouts, {c.rejects} rejected records; in "
             f"{str(self.warehouse)!r}>"
         )
+
+    def _repr_html_(self) -> str | None:
+        render = _HTML.get(type(self))
+        return None if render is None else render(self)
 
     def to_df(self, kind: frames.Kind = "pandas") -> Any:
         """The rows as a `pandas` or `polars` data frame or an `arrow` table.

@@ -75,11 +75,6 @@ class AnchorsResult(Result[Anchor]):
         ranked = [r for r in self.rows if r.method == chosen and r.value is not None]
         return sorted(ranked, key=lambda r: -abs(r.value or 0.0))[:n]
 
-    def _repr_html_(self) -> str:
-        from tracelab.view.html import of_anchors
-
-        return of_anchors(self)
-
 
 @speaks("anchors")
 def anchors(

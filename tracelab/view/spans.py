@@ -71,7 +71,7 @@ class Statement:
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
+class ContextSpan:
     """A part of a context that can be left out; a row of the table `units`."""
 
     trace_id: str
@@ -81,7 +81,7 @@ class Span:
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class MethodSays:
     """What a method besides the effects says of a span and a statement; a row of `scores`.
 
     `extra` is JSON: what else the method reports.
@@ -155,15 +155,10 @@ class CiteResult(Result[Effect]):
 
     statements: tuple[Statement, ...] = ()
     answers: tuple[Answered, ...] = ()
-    spans: tuple[Span, ...] = ()
-    said: tuple[Said, ...] = ()
+    spans: tuple[ContextSpan, ...] = ()
+    said: tuple[MethodSays, ...] = ()
     tests: tuple[Tested, ...] = ()
     pruned: tuple[Pruned, ...] = ()
-
-    def _repr_html_(self) -> str:
-        from tracelab.view.html import of_cite
-
-        return of_cite(self)
 
 
 @speaks("cite")
@@ -232,11 +227,11 @@ def opened(con: DuckDBPyConnection, run_id: str, home: Path) -> CiteResult:
     )
     common_, answers = common(con, run_id), read(Answered, _ANSWERED)
     spans = read(
-        Span,
+        ContextSpan,
         "FROM units WHERE run_id = $run AND unit_kind = 'span' ORDER BY trace_id, unit_index",
     )
     said = read(
-        Said,
+        MethodSays,
         "FROM scores WHERE run_id = $run AND unit_kind = 'span' AND method NOT IN "
         f"{ABLATING} ORDER BY trace_id, target, "
         "list_position(['attention', 'at2', 'llm-cites'], method) NULLS LAST, method, metric, "

@@ -10,7 +10,7 @@ from typing import Any
 from rich.text import Text
 
 from tracelab.text.clean import clean
-from tracelab.view.spans import Answered, CiteResult, Effect, Pruned, Said, Statement
+from tracelab.view.spans import Answered, CiteResult, Effect, MethodSays, Pruned, Statement
 
 EFFECTS = "ablate"
 """The method whose effects are shown."""
@@ -139,9 +139,9 @@ class Record:
             yield Text(f"{'':12}{_CITED}: {clean(_cited(cited))}")
         yield from self._rest(t, said)
 
-    def _rest(self, t: Statement, said: Sequence[Said]) -> Iterator[Text]:
+    def _rest(self, t: Statement, said: Sequence[MethodSays]) -> Iterator[Text]:
         """Interactions, what is looked at most, and Shapley values above 0."""
-        best: dict[str, Said] = {}
+        best: dict[str, MethodSays] = {}
         for s in said:
             if s.method in _LOOKING and s.value is not None:
                 before = best.get(s.method)
@@ -198,7 +198,7 @@ def _pruned(p: Pruned) -> Iterator[Text]:
         yield Text("the same answer" if p.same else f"now: {clean(p.response.strip())}")
 
 
-def _cited(said: Sequence[Said]) -> str:
+def _cited(said: Sequence[MethodSays]) -> str:
     """The spans that the model says it used, or why it said nothing that counts."""
     if any(s.value is None for s in said):
         return f"no answer, {json.loads(said[0].extra).get('reason', 'not measured')}"

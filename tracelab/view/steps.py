@@ -21,7 +21,7 @@ from tracelab.view.result import Result, common, measure
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class AuditVerdict:
     """What an audit concludes about one run; a row of the table `verdicts`.
 
     `status` is localized, ambiguous, unidentifiable or nonreproducible; `evidence` is executed,
@@ -48,7 +48,7 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class StepScore:
     """One step, and what a method found of it; without a method, nothing was.
 
     `p_decisive` is the probability that it decided the failure; `delta_value` what it did to the
@@ -70,17 +70,12 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class AuditResult(Result[Verdict]):
+class AuditResult(Result[AuditVerdict]):
     """Verdicts, one a run and method; what executed comes before what was judged."""
 
-    row: ClassVar[type[Verdict]] = Verdict
+    row: ClassVar[type[AuditVerdict]] = AuditVerdict
 
-    steps: tuple[Step, ...] = ()
-
-    def _repr_html_(self) -> str:
-        from tracelab.view.html import of_audit
-
-        return of_audit(self)
+    steps: tuple[StepScore, ...] = ()
 
 
 @speaks("audit")
@@ -209,6 +204,6 @@ ORDER BY trace_id, method, unit_index
 
 def opened(con: DuckDBPyConnection, run_id: str, home: Path) -> AuditResult:
     """The result of a run that is in the warehouse."""
-    rows = frames.read(con, Verdict, _VERDICTS, run=run_id)
-    steps = frames.read(con, Step, _STEPS, run=run_id)
+    rows = frames.read(con, AuditVerdict, _VERDICTS, run=run_id)
+    steps = frames.read(con, StepScore, _STEPS, run=run_id)
     return AuditResult(run_id, home, rows, *common(con, run_id), steps)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
 from typing import ClassVar, Literal
 
 from pydantic import Field, field_validator
@@ -15,13 +14,6 @@ from tracelab.studies.anchors.methods import METHODS
 class AnchorsOptions(Section):
     """Thought anchors: which numbers, how the reasoning is cut, and how many rollouts they get."""
 
-    may_change: ClassVar[tuple[str, ...]] = (
-        "rollouts", "target_halfwidth", "budget_tokens", "methods", "pooled", "level",
-        "similarity", "threshold",
-    )  # fmt: skip
-    grows: ClassVar[tuple[str, ...]] = ("rollouts",)
-
-    names: ClassVar[Mapping[str, Callable[[], Iterable[str]]]] = {"methods": lambda: METHODS}
     may_change: ClassVar[tuple[str, ...]] = (
         "rollouts", "target_halfwidth", "budget_tokens", "methods", "pooled", "level", "similarity",
         "threshold",

@@ -27,7 +27,7 @@ from tracelab.studies.audit.corrected import Corrected
 from tracelab.studies.audit.options import AuditOptions
 from tracelab.studies.audit.rerun import STAGE, Launch, Replay, Rerun, Reruns
 from tracelab.studies.audit.rows import RerunRow
-from tracelab.studies.audit.step import METHOD, Falls, Ints, Tally
+from tracelab.studies.audit.step import METHOD, Falls, Ints, RerunTally
 from tracelab.studies.audit.verdict import (
     Control,
     Correction,
@@ -69,7 +69,7 @@ class Subject:
     keep: list[float] = field(default_factory=list)
     planned: Ints = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     reruns: list[Rerun] = field(default_factory=list)
-    counts: Tally | None = None
+    counts: RerunTally | None = None
     fitted: Posterior | None = None
     found: Falls | None = None
     tried: list[Correction] = field(default_factory=list)

@@ -41,7 +41,7 @@ Ends: TypeAlias = tuple[float, float] | None
 
 
 @dataclass(frozen=True, slots=True)
-class Tally:
+class RerunTally:
     """Re-executions of one run, counted. Arrays over boundaries [N + 1].
 
     Attributes:
@@ -89,7 +89,7 @@ def tally(
     end: float,
     keep: Sequence[float] | None = None,
     censored_as: float | None = None,
-) -> Tally:
+) -> RerunTally:
     """Count re-executions by where they start and where they leave the record.
 
     Args:
@@ -122,7 +122,7 @@ def tally(
         share = np.where(n[:-1] > 0, 1 - left_n[:-1] / n[:-1], 0.0)
     known = np.full(size, np.nan) if keep is None else np.asarray(keep, dtype=np.float64)
     p = np.where(np.isnan(known), share, known)
-    return Tally(
+    return RerunTally(
         total, n, left_total, left_n, np.clip(p, 0, 1), ~np.isnan(known), censored, failed, end
     )
 
@@ -175,7 +175,7 @@ def falls(fitted: Posterior, delta: float, level: float = 0.9) -> Falls:
     return Falls(prob, found.none, -mean, -hi, -lo, np.minimum(found.each, 1.0))
 
 
-def argmax_rescue(counts: Tally) -> int | None:
+def argmax_rescue(counts: RerunTally) -> int | None:
     """The action whose resampling succeeds most often, the earliest of several; for comparison."""
     if not counts.n[:-1].any():
         return None
@@ -217,7 +217,7 @@ def next_round(found: Falls, planned: Ints, *, batch: int, cap: int, confidence:
 def scores(
     trace_id: str,
     steps: Sequence[int],
-    counts: Tally,
+    counts: RerunTally,
     fitted: Posterior,
     found: Falls,
     *,

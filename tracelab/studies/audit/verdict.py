@@ -17,7 +17,7 @@ import numpy as np
 
 from tracelab.core.finding import Verdict, VerdictStatus, Who
 from tracelab.studies.audit.rerun import Replay, Rerun
-from tracelab.studies.audit.step import Falls, Tally, argmax_rescue
+from tracelab.studies.audit.step import Falls, RerunTally, argmax_rescue
 
 _LOW = 0.2
 """A chance of success up to which a task counts as one that this policy cannot solve."""
@@ -114,7 +114,7 @@ def conclude(
     trace_id: str,
     where: Place,
     control: Control,
-    counts: Tally | None = None,
+    counts: RerunTally | None = None,
     found: Falls | None = None,
     *,
     method: str,
@@ -217,7 +217,7 @@ def _value(found: Falls, end: float, boundary: int) -> str:
     return f"{min(max(end + float(found.mean[boundary:].sum()), 0.0), 1.0):.2f}"
 
 
-def _no_step(counts: Tally, found: Falls, late: bool) -> tuple[Who, str]:
+def _no_step(counts: RerunTally, found: Falls, late: bool) -> tuple[Who, str]:
     """Whose a failure is that no step decided, and why."""
     if counts.left_n.sum() == 0:
         return "unknown", "no re-execution could be graded"
@@ -264,7 +264,7 @@ def _not_reproduced(
 
 
 def candidates(
-    reruns: Sequence[Rerun], counts: Tally, found: Falls, value: np.ndarray, delta: float
+    reruns: Sequence[Rerun], counts: RerunTally, found: Falls, value: np.ndarray, delta: float
 ) -> list[Correction]:
     """Actions of the model's own that did better than the recorded one, the earliest first.
 

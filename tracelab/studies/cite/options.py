@@ -11,12 +11,11 @@ from tracelab.core.errors import ConfigError
 from tracelab.core.options import Section
 from tracelab.studies.cite.context import PLACEHOLDER, Mode
 from tracelab.studies.cite.cut import TEMPLATE, Grain
+from tracelab.studies.cite.methods.registry import METHODS
 
 
 def _methods() -> Iterable[str]:
-    from tracelab.studies.cite.methods.registry import METHODS
-
-    return METHODS
+    return METHODS  # looked up when somebody asks: methods read these options
 
 
 class CiteOptions(Section):
@@ -75,8 +74,6 @@ class CiteOptions(Section):
     @field_validator("methods")
     @classmethod
     def _known(cls, names: list[str]) -> list[str]:
-        from tracelab.studies.cite.methods.registry import METHODS
-
         try:
             for name in names:
                 METHODS.named(name)

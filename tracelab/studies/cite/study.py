@@ -25,15 +25,8 @@ from tracelab.studies.cite.attribution import Attribution
 from tracelab.studies.cite.case import ContextCase, case_of, prompted
 from tracelab.studies.cite.grounding import label
 from tracelab.studies.cite.methods.ablate import ESTIMATOR_VERSION
-from tracelab.studies.cite.methods.registry import (
-    ALWAYS,
-    Baseline,
-    CohortMethod,
-    MaskMethod,
-    Question,
-    all_metrics,
-    chosen,
-)
+from tracelab.studies.cite.methods.kinds import Baseline, CohortMethod, MaskMethod, Question
+from tracelab.studies.cite.methods.registry import ALWAYS, all_metrics, chosen
 from tracelab.studies.cite.options import CiteOptions
 from tracelab.studies.cite.plan import plan
 from tracelab.studies.cite.prune import prune

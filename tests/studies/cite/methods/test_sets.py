@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tracelab.core.flow import Flow, drive
+from tracelab.studies.cite.methods.kinds import Values
 from tracelab.studies.cite.methods.pairs import pair_interactions
-from tracelab.studies.cite.methods.registry import Values
 from tracelab.studies.cite.methods.shapley import kernel, permutations
 from tracelab.studies.cite.methods.sufficient import minimal_sufficient, set_score
 

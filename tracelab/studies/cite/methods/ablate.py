@@ -23,7 +23,8 @@ from tracelab.stats.masks import Design
 from tracelab.stats.surrogate import MIN_MASKS, fit
 from tracelab.studies.cite.ablations import Ablations
 from tracelab.studies.cite.attribution import Attribution, SpanScores
-from tracelab.studies.cite.methods.registry import ALWAYS, METHODS, MaskMethod
+from tracelab.studies.cite.methods.kinds import MaskMethod
+from tracelab.studies.cite.methods.registry import ALWAYS, METHODS
 from tracelab.studies.cite.plan import Knowledge
 from tracelab.studies.cite.targets import Target
 

@@ -30,7 +30,8 @@ from tracelab.studies.cite.ablations import Ablations
 from tracelab.studies.cite.attribution import Attribution, SpanScores
 from tracelab.studies.cite.methods.ablate import WEIGHT
 from tracelab.studies.cite.methods.attention import NO_TOKENS, TargetAttention, look, unseen
-from tracelab.studies.cite.methods.registry import METHODS, CohortMethod
+from tracelab.studies.cite.methods.kinds import CohortMethod
+from tracelab.studies.cite.methods.registry import METHODS
 
 FOLDS = 5
 

@@ -20,7 +20,8 @@ from tracelab.core.look import SpanAttention, spans_call
 from tracelab.stats.lasso import Floats
 from tracelab.studies.cite.ablations import Ablations
 from tracelab.studies.cite.attribution import Attribution, SpanScores
-from tracelab.studies.cite.methods.registry import METHODS, Baseline
+from tracelab.studies.cite.methods.kinds import Baseline
+from tracelab.studies.cite.methods.registry import METHODS
 from tracelab.studies.cite.targets import Target
 
 ATTENTION = Metric("attention", "share", "the target's tokens attend to the span", 0.0, 1.0)

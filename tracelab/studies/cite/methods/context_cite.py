@@ -10,7 +10,8 @@ from tracelab.stats.masks import Design
 from tracelab.studies.cite.ablations import Ablations
 from tracelab.studies.cite.attribution import Attribution, SpanScores
 from tracelab.studies.cite.methods.ablate import WEIGHT, counted, measured, too_few
-from tracelab.studies.cite.methods.registry import METHODS, MaskMethod
+from tracelab.studies.cite.methods.kinds import MaskMethod
+from tracelab.studies.cite.methods.registry import METHODS
 from tracelab.studies.cite.targets import Target
 
 

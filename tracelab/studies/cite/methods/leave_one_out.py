@@ -12,7 +12,8 @@ from tracelab.stats.masks import Design, leave_one_out
 from tracelab.studies.cite.ablations import Ablations
 from tracelab.studies.cite.attribution import Attribution, SpanScores
 from tracelab.studies.cite.methods.ablate import EFFECT
-from tracelab.studies.cite.methods.registry import METHODS, MaskMethod
+from tracelab.studies.cite.methods.kinds import MaskMethod
+from tracelab.studies.cite.methods.registry import METHODS
 from tracelab.studies.cite.targets import Target
 
 

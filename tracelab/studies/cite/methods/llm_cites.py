@@ -26,7 +26,8 @@ from tracelab.core.item import Item, Observation, Sampling
 from tracelab.stats.lasso import Floats
 from tracelab.studies.cite.ablations import Ablations
 from tracelab.studies.cite.attribution import Attribution, SpanScores
-from tracelab.studies.cite.methods.registry import METHODS, Baseline
+from tracelab.studies.cite.methods.kinds import Baseline
+from tracelab.studies.cite.methods.registry import METHODS
 from tracelab.studies.cite.targets import Target
 from tracelab.text.reply import UnclearReplyError, one_object
 

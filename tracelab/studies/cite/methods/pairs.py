@@ -20,7 +20,8 @@ from tracelab.stats.lasso import Floats
 from tracelab.stats.masks import Bools, pairs
 from tracelab.studies.cite.ablations import Ablations
 from tracelab.studies.cite.attribution import Attribution
-from tracelab.studies.cite.methods.registry import ALWAYS, FAILED_MASK, METHODS, Question, Values
+from tracelab.studies.cite.methods.kinds import FAILED_MASK, Question, Values
+from tracelab.studies.cite.methods.registry import ALWAYS, METHODS
 from tracelab.studies.cite.targets import Target
 
 TOP = 8

@@ -1,7 +1,7 @@
 """The methods of context attribution; each file of this folder registers one.
 
     @METHODS.register("mine")
-    class Mine(MaskMethod):
+    class Mine(MaskMethod):  # or another of `kinds`
         name, help = "mine", "what it says, in one sentence"
         metrics = (Metric("weight", "nats", "the span makes the target likelier"),)
 
@@ -13,23 +13,12 @@ Installed packages add theirs through entry points of the group `tracelab.cite_m
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, Generic, TypeAlias, TypeVar
+from abc import ABC
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
 from tracelab.core.finding import Metric
-from tracelab.core.flow import Flow
 from tracelab.core.registry import Registry
-from tracelab.stats.lasso import Floats
-from tracelab.stats.masks import Bools, Design
-from tracelab.studies.cite.ablations import Ablations
-from tracelab.studies.cite.attribution import Attribution
-from tracelab.studies.cite.targets import Target
-
-T = TypeVar("T")
-Values: TypeAlias = Callable[[Bools], Flow[Floats]]
-"""Asks for the outcomes [m] of a target under masks [m, n]; NaN where one failed."""
-FAILED_MASK = {"reason": "a mask that it needs failed"}
 
 
 class SpanMethod(ABC):
@@ -38,50 +27,6 @@ class SpanMethod(ABC):
     name: ClassVar[str]
     help: ClassVar[str]
     metrics: ClassVar[tuple[Metric, ...]]
-
-
-class MaskMethod(SpanMethod):
-    """Reads the masks that every study asks, and perhaps some of its own."""
-
-    def masks(self, n: int) -> Design | None:
-        """Masks that it needs besides the random ones, the whole and the empty context."""
-        return None
-
-    @abstractmethod
-    def attribute(self, work: Ablations, target: Target, position: int) -> Attribution:
-        """What the masks say about a target, which is at a position among the targets."""
-
-
-class Baseline(SpanMethod):
-    """Ablates nothing, and is held to the same tests as those that do."""
-
-    @abstractmethod
-    def explain(self, work: Ablations) -> Flow[dict[str, Attribution]]:
-        """What it says, by target."""
-
-
-class CohortMethod(SpanMethod, Generic[T]):
-    """A baseline that learns from all contexts of a cohort together."""
-
-    @abstractmethod
-    def look(self, work: Ablations) -> Flow[T]:
-        """What it needs to see of one context."""
-
-    @abstractmethod
-    def learn(self, works: Sequence[Ablations], seen: Sequence[T]) -> list[dict[str, Attribution]]:
-        """What it says of each context, by target, once all their masks are measured."""
-
-
-class Question(SpanMethod):
-    """Asks masks of its own about a target that the context raises.
-
-    Questions of a context go in step: each asks its next masks, and all wait for all, so that
-    masks have the same numbers whatever arrives first.
-    """
-
-    @abstractmethod
-    def answer(self, work: Ablations, target: Target, position: int) -> Flow[Attribution]:
-        """What it says about a target; draws come from the work's seed, its own name and place."""
 
 
 METHODS: Registry[type[SpanMethod]] = Registry(

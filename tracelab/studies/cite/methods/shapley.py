@@ -19,7 +19,8 @@ from tracelab.stats.masks import Bools
 from tracelab.studies.cite.ablations import Ablations
 from tracelab.studies.cite.attribution import Attribution, SpanScores
 from tracelab.studies.cite.methods.ablate import EFFECT
-from tracelab.studies.cite.methods.registry import FAILED_MASK, METHODS, Question, Values
+from tracelab.studies.cite.methods.kinds import FAILED_MASK, Question, Values
+from tracelab.studies.cite.methods.registry import METHODS
 from tracelab.studies.cite.targets import Target
 
 MIN_DRAWS = 3
