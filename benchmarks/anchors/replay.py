@@ -2,8 +2,9 @@
 
 The testbed's evaluation traces have reference values from 2,000 rollouts a boundary. One run of the
 published recipe (100 rollouts at every boundary, real engine, through the pipeline) gives a pool of
-rollouts; every cheaper way is then replayed from that pool. Replicates of an item are independent
-and keyed by their number, so a replay draws exactly what a run of its own would have drawn.
+rollouts; every cheaper way is then replayed from that pool: the study asks as in a run of its own,
+and what was observed answers. Replicates of an item are independent and keyed by their number, so a
+replay draws exactly what that run would have drawn.
 
 Errors are corrected for the reference's own noise: its squared standard error is subtracted from
 the mean squared error, and a covered interval is one that holds the reference within both widths.
@@ -11,20 +12,27 @@ the mean squared error, and a covered interval is one that holds the reference w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from math import ceil
 from typing import Any, Literal
 
 import numpy as np
-from tracelab.studies.anchors.subject import Study
 
 from benchmarks.anchors.reference import Reference, consequential, is_filler
 from benchmarks.separation import auc
 from tracelab.core.finding import Score
-from tracelab.core.item import ModelRef, Rollout, Sampling
-from tracelab.run.config import ResampleConfig
+from tracelab.core.flow import drive
+from tracelab.core.item import AnyItem, Observation
+from tracelab.core.seam import Row
+from tracelab.core.study import StudyContext
 from tracelab.studies.anchors import pooled, resample
-from tracelab.studies.anchors.rounds import Rounds, count, fit_prior
+from tracelab.studies.anchors.case import Reasoning
+from tracelab.studies.anchors.cohort import Cohort
+from tracelab.studies.anchors.options import AnchorsOptions
+from tracelab.studies.anchors.pooled import fit_prior
+from tracelab.studies.anchors.rounds import sample, spent
+from tracelab.studies.anchors.tally import count
 
 PUBLISHED = 100
 """Rollouts a boundary in the published recipe."""
@@ -35,7 +43,8 @@ ANCHOR = 0.1
 SHIFT = 12
 """Repetition k of a replay begins at replicate k * SHIFT of the pool."""
 
-Key = tuple[str, int]
+Recorded = Mapping[tuple[str, int], Observation]
+"""Observations by the key of what was asked, and the replicate."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +52,7 @@ class Variant:
     """One way to spend rollouts and to read them."""
 
     name: str
-    config: ResampleConfig
+    options: AnchorsOptions
 
 
 def variants() -> list[Variant]:
@@ -53,7 +62,7 @@ def variants() -> list[Variant]:
     def made(name: str, on: set[str], adaptive: bool) -> Variant:
         flags: dict[str, Any] = {key: part in on for part, key in parts.items()}
         way: Literal["adaptive", "uniform"] = "adaptive" if adaptive else "uniform"
-        return Variant(name, ResampleConfig(allocation=way, target_halfwidth=0.001, **flags))
+        return Variant(name, AnchorsOptions(allocation=way, target_halfwidth=0.001, **flags))
 
     every = set(parts)
     return [
@@ -93,63 +102,68 @@ class Pool:
     """All rollouts of the published recipe, and the traces they belong to."""
 
     def __init__(
-        self, studies: Sequence[Study], references: Sequence[Reference], model: ModelRef,
-        sampling: Sampling, seed: int,
-    ) -> None:  # fmt: skip
-        """Take studies whose `rollouts` are the pool."""
-        self.studies = studies
+        self,
+        cases: Sequence[Reasoning],
+        references: Sequence[Reference],
+        ctx: StudyContext[Any],
+        recorded: Recorded,
+    ) -> None:
+        """Take the traces of a run.
+
+        Args:
+            cases: The traces with all their rollouts.
+            references: What is known of each.
+            ctx: What the run's study was given.
+            recorded: What was observed in it.
+        """
+        self.cases = cases
         self.references = references
-        self._how: dict[str, Any] = {"model": model, "sampling": sampling, "seed": seed}
-        self._rollouts = [{(r.item_key, r.replicate): r for r in s.rollouts} for s in studies]
+        self._ctx = ctx
+        self._recorded = recorded
 
     def tokens(self) -> int:
         """Generated tokens of the whole pool."""
-        return sum(r.n_tokens for s in self._rollouts for r in s.values())
+        return spent(self.cases)
 
-    def replay(
-        self,
-        config: ResampleConfig,
-        repetition: int,
-        after: Callable[[list[Study], int], bool],
-    ) -> None:
-        """Run the rounds of a config against the pool; `after` each round may stop it.
+    def replay(self, options: AnchorsOptions, repetition: int) -> list[Reasoning]:
+        """The traces with the rollouts that a run under some options would have sampled.
 
         Args:
-            config: What to run.
+            options: Of that run.
             repetition: Which part of the pool it begins with.
-            after: Gets the studies with what they have so far, and the tokens it cost.
         """
-        mine = [Study(s.tokens, s.units, s.segmenter, s.keep) for s in self.studies]
-        index = {s.trace.trace_id: i for i, s in enumerate(mine)}
-        plan = Rounds(config, mine, **self._how)
-        spent = 0
-        while planned := plan.next():
-            for p in planned:
-                i = index[p.trace_id]
-                for k in p.item.replicate_range:
-                    r = self._draw(i, p.item.key, k, repetition)
-                    mine[i].rollouts.append(r)
-                    spent += r.n_tokens
-            if not after(mine, spent):
-                return
 
-    def _draw(self, i: int, key: str, replicate: int, repetition: int) -> Rollout:
-        return self._rollouts[i][key, (replicate + SHIFT * repetition) % PUBLISHED]
+        def answer(items: Sequence[AnyItem]) -> Iterator[list[Observation]]:
+            for item in items:
+                yield [self._draw(item.key, k, repetition) for k in item.replicate_range]
+
+        cases = [Reasoning(c.tokens, c.units, c.segmenter, keep=c.keep) for c in self.cases]
+        ctx = replace(self._ctx, options=options, emit=_nowhere, fact=_nowhere)
+        drive(sample(Cohort(cases, ctx)), answer)
+        return cases
+
+    def _draw(self, key: str, replicate: int, repetition: int) -> Observation:
+        drawn = self._recorded[key, (replicate + SHIFT * repetition) % PUBLISHED]
+        return replace(drawn, replicate=replicate)
 
 
-def scores_of(studies: Sequence[Study], config: ResampleConfig) -> list[list[Score]]:
-    """The importances and values a config reports, by study."""
-    counts = [count(s, config) for s in studies]
-    if not config.pooled:
-        certify = config.delta if config.certificates else 0.0
+def _nowhere(given: Sequence[Row] | str) -> None:
+    """Replays leave no rows, and tell nobody how far they are."""
+
+
+def scores_of(cases: Sequence[Reasoning], options: AnchorsOptions) -> list[list[Score]]:
+    """The importances and values that options report, by trace."""
+    counts = [count(c, options) for c in cases]
+    if not options.pooled:
+        certify = options.delta if options.certificates else 0.0
         return [
-            resample.estimate(s.trace.trace_id, s.units, c, certify_below=certify)
-            for s, c in zip(studies, counts, strict=True)
+            resample.estimate(c.trace_id, c.units, n, certify_below=certify)
+            for c, n in zip(cases, counts, strict=True)
         ]
     prior = fit_prior(counts, rounds=12)
     return [
-        pooled.estimate(s.trace.trace_id, s.units, c, prior, delta=ANCHOR)
-        for s, c in zip(studies, counts, strict=True)
+        pooled.estimate(c.trace_id, c.units, n, prior, delta=ANCHOR)
+        for c, n in zip(cases, counts, strict=True)
     ]
 
 
@@ -222,51 +236,37 @@ def covers(score: Score, reference: float, se: float) -> bool:
 def curve(pool: Pool, variant: Variant, repetitions: int, budgets: Sequence[float]) -> Curve:
     """RMSE, coverage and the rest of one variant at each budget (generated tokens)."""
     found = Curve(variant.name)
-    if variant.config.allocation == "uniform":
-        for n in uniform_steps(pool, budgets):
-            config = variant.config.model_copy(update={"rollouts": n})
-            judged, spent = Judged(), 0.0
-            runs = 1 if n == PUBLISHED else repetitions
-            for k in range(runs):
-                last: list[tuple[list[Study], int]] = []
-                pool.replay(config, k, lambda s, t, last=last: bool(last.append((s, t))))  # type: ignore[misc]
-                spent += last[0][1]
-                _judge(judged, last[0][0], config, pool.references)
-            found.points.append(judged.point(spent / runs))
-        return found
-    rounds: list[tuple[Judged, list[int]]] = []
-    for k in range(repetitions):
-        at = 0
-
-        def after(studies: list[Study], spent: int) -> bool:
-            nonlocal at
-            if at == len(rounds):
-                rounds.append((Judged(), []))
-            judged, tokens = rounds[at]
-            tokens.append(spent)
-            _judge(judged, studies, variant.config, pool.references)
-            at += 1
-            return spent < budgets[-1]
-
-        pool.replay(variant.config, k, after)
-    for judged, tokens in rounds:
-        if len(tokens) == repetitions:
-            found.points.append(judged.point(float(np.mean(tokens))))
+    for options in _spending(pool, variant.options, budgets):
+        judged, tokens = Judged(), 0
+        # The whole pool is one draw, wherever it begins.
+        whole = options.allocation == "uniform" and options.rollouts == PUBLISHED
+        runs = 1 if whole else repetitions
+        for k in range(runs):
+            cases = pool.replay(options, k)
+            tokens += spent(cases)
+            for scores, ref in zip(scores_of(cases, options), pool.references, strict=True):
+                judged.add(scores, ref)
+        found.points.append(judged.point(tokens / runs))
     return found
 
 
-def uniform_steps(pool: Pool, budgets: Sequence[float]) -> list[int]:
+def _spending(
+    pool: Pool, options: AnchorsOptions, budgets: Iterable[float]
+) -> Iterator[AnchorsOptions]:
+    """The same options with less to spend."""
+    if options.allocation == "uniform":
+        for n in uniform_steps(pool, budgets):
+            yield options.model_copy(update={"rollouts": n})
+    else:
+        for budget in budgets:
+            yield options.model_copy(update={"budget_tokens": ceil(budget)})
+
+
+def uniform_steps(pool: Pool, budgets: Iterable[float]) -> list[int]:
     """Rollouts a boundary that cost about as much as each budget."""
     per = pool.tokens() / PUBLISHED
     steps = {min(PUBLISHED, max(2, round(b / per))) for b in budgets}
     return sorted(steps | {PUBLISHED})
-
-
-def _judge(
-    judged: Judged, studies: Sequence[Study], config: ResampleConfig, refs: Sequence[Reference]
-) -> None:
-    for scores, ref in zip(scores_of(studies, config), refs, strict=True):
-        judged.add(scores, ref)
 
 
 def tokens_at(found: Curve, rmse: float) -> float | None:
@@ -284,14 +284,14 @@ def tokens_at(found: Curve, rmse: float) -> float | None:
 
 def separation(pool: Pool) -> dict[str, Any]:
     """The planted truth at 100 rollouts a boundary: what matters against filler."""
-    plain = ResampleConfig(allocation="uniform", recycle=False, certificates=False, pooled=False)
-    by_config = {"unpooled": plain, "recycled": ResampleConfig(pooled=False)}
+    plain = AnchorsOptions(allocation="uniform", recycle=False, certificates=False, pooled=False)
+    by_options = {"unpooled": plain, "recycled": AnchorsOptions(pooled=False)}
     found: dict[str, Any] = {}
-    for name, config in by_config.items():
+    for name, options in by_options.items():
         big: list[float] = []
         small: list[float] = []
         zero: list[bool] = []
-        for scores, ref in zip(scores_of(pool.studies, config), pool.references, strict=True):
+        for scores, ref in zip(scores_of(pool.cases, options), pool.references, strict=True):
             for s in scores:
                 if s.metric != "delta_value" or s.value is None:
                     continue

@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
-from typing import Any
+from typing import Any, cast
 
 import click
-from tracelab.studies.anchors.inputs import sampling_of
-from tracelab.studies.anchors.subject import Nowhere, RolloutSink, Study
 
 from benchmarks.anchors import reference, replay
-from benchmarks.anchors.replay import PUBLISHED, Curve, Pool
-from tracelab.core.item import ModelRef
-from tracelab.core.rows import ItemRow
-from tracelab.engines.http import BlockingPost
-from tracelab.grading.grader import Grader
+from benchmarks.anchors.replay import PUBLISHED, Pool
 from tracelab.run.config import RunConfig, parse_config
+from tracelab.run.execute import Work, run_config
+from tracelab.run.loop import Unwatched
+from tracelab.run.progress import RunProgress
+from tracelab.run.wiring import wire_recorded
 from tracelab.store.home import Home
 from tracelab.store.journal import Journal, deduplicated
+from tracelab.studies.anchors.case import Reasoning
 from tracelab.view.output import print_table
 
 RUN = "bench-anchors"
@@ -46,7 +45,7 @@ def config_of(home: Home, engine: str, limit: int | None) -> RunConfig:
             "seed": 11,
             "engine": {"kind": engine, "dtype": "float32", "max_model_len": 512},
             "sampling": {"temperature": 1.0, "max_tokens": 200},
-            "resample": {
+            "anchors": {
                 "methods": ["resample"],
                 "allocation": "uniform",
                 "rollouts": PUBLISHED,
@@ -56,36 +55,42 @@ def config_of(home: Home, engine: str, limit: int | None) -> RunConfig:
     )
 
 
-def read_pool(home: Home, config: RunConfig) -> Pool:
-    """The run's rollouts, graded again from its journal, with their references."""
-    with (
-        Journal(str(home.runs), RUN) as journal,
-        contextlib.closing(Grader(config.grading, connect=BlockingPost)) as grader,
-    ):
+@contextmanager
+def opened_pool(home: Home, config: RunConfig) -> Iterator[Pool]:
+    """The run's rollouts, taken again from its journal, with their references."""
+    with Journal(str(home.runs), RUN) as journal, RunProgress(quiet=True) as progress:
         record = journal.read_json("run.json")
         assert record is not None, "it has just been run"
-        studies = [Study.from_json(d) for d in journal.read_lines("traces.jsonl")]
-        sink = RolloutSink(studies, grader, Nowhere())
-        sink.expect(ItemRow(**d) for d in journal.read_lines("plan.jsonl"))
-        for part in deduplicated(journal.observations()):
-            sink(part)
-    rows = reference.references()
-    references = [reference.match(s.trace.name, s.units, rows[s.trace.name]) for s in studies]
-    model = ModelRef(record["model"], record["identity"]["model_revision"], config.engine.dtype)
-    return Pool(studies, references, model, sampling_of(config), config.seed)
+        wired = wire_recorded(config, record["identity"]["model_revision"])
+        with Work(config, wired, journal, lambda _: None, progress) as work:
+            flow = work.restored(lambda _: None)
+            inputs, _ = work.loop(Unwatched(), ask=False).drive(flow)
+            cases = cast(Sequence[Reasoning], inputs.cases)
+            rows = reference.references()
+            known = [reference.match(c.trace.name, c.units, rows[c.trace.name]) for c in cases]
+            observed = (o for part in deduplicated(journal.observations()) for o in part)
+            yield Pool(cases, known, work.ctx, {(o.key, o.replicate): o for o in observed})
 
 
 def bench(
     home: Home, *, engine: str, limit: int | None, repetitions: int, quiet: bool
 ) -> dict[str, Any]:
     """Run it; returns what `--json` prints."""
-    from tracelab.run.runs import run_config
-
     began = time.monotonic()
     config = config_of(home, engine, limit)
-    run_config(config, home, quiet=quiet)
+    run_config(config, home, quiet=quiet, in_process=True)
     sampled = time.monotonic() - began
-    pool = read_pool(home, config)
+    with opened_pool(home, config) as pool:
+        found = compared(pool, repetitions)
+    return found | {
+        "engine": engine,
+        "seconds_sampling": sampled,
+        "seconds": time.monotonic() - began,
+    }
+
+
+def compared(pool: Pool, repetitions: int) -> dict[str, Any]:
+    """Every variant, replayed from a pool."""
     budgets = [share * pool.tokens() for share in SHARES]
     curves = [replay.curve(pool, v, repetitions, budgets) for v in replay.variants()]
     published = curves[0].points[-1]
@@ -106,13 +111,10 @@ def bench(
         "token_ratios": ratios,
         "separation": replay.separation(pool),
         "curves": [asdict(c) for c in curves],
-        "traces": len(pool.studies),
-        "units": sum(len(s.units) for s in pool.studies),
+        "traces": len(pool.cases),
+        "units": sum(len(c.units) for c in pool.cases),
         "reference_rollouts": pool.references[0].rollouts,
         "repetitions": repetitions,
-        "engine": engine,
-        "seconds_sampling": sampled,
-        "seconds": time.monotonic() - began,
     }
 
 
@@ -183,6 +185,3 @@ def show(found: dict[str, Any]) -> None:
 
 def _points(curves: Sequence[dict[str, Any]]) -> list[tuple[str, dict[str, Any]]]:
     return [(c["name"], p) for c in curves for p in c["points"]]
-
-
-__all__ = ["Curve", "bench", "show"]

@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import spearmanr
-from sklearn.metrics import roc_auc_score
 
 from tracelab.stats import held_out as f
 
@@ -57,17 +56,6 @@ def test_areas() -> None:
     assert bad == pytest.approx(1 - good)
     assert f.curve_area(np.array([1.0, np.nan, 2])) is None
     assert f.curve_area(np.array([1.0, 1.0])) is None
-
-
-@given(WEIGHTS, st.data())
-def test_auc_is_sklearns(weights: np.ndarray, data: st.DataObject) -> None:
-    relevant = data.draw(st.sets(st.integers(0, len(weights) - 1)))
-    ours = f.auc(weights, sorted(relevant))
-    if len(relevant) in (0, len(weights)):
-        assert ours is None
-    else:
-        mark = np.isin(np.arange(len(weights)), sorted(relevant))
-        assert ours == pytest.approx(roc_auc_score(mark, weights))
 
 
 def test_precision() -> None:

@@ -91,20 +91,3 @@ def precision_at_k(weights: Floats, relevant: Sequence[int] | Ints) -> float | N
     if not len(wanted):
         return None
     return float(np.isin(ranking(weights)[: len(wanted)], wanted).mean())
-
-
-def auc(weights: Floats, relevant: Sequence[int] | Ints) -> float | None:
-    """Chance that a relevant source outranks an irrelevant one, ties half.
-
-    None when there is no source of one of the kinds. Unmeasured ones rank last, and tie.
-    """
-    mark = np.zeros(len(weights), dtype=np.bool_)
-    mark[np.asarray(relevant, dtype=np.int64)] = True
-    k = int(mark.sum())
-    if k in (0, len(mark)):
-        return None
-    from sklearn.metrics import roc_auc_score  # takes a second to import
-
-    known = weights[np.isfinite(weights)]
-    last = float(known.min(initial=0.0)) - 1
-    return float(roc_auc_score(mark, np.nan_to_num(weights, nan=last)))

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from benchmarks.separation import auc
 from tests.studies.cite.context import Found, World, notes, tokenizer, world
 from tracelab.core.errors import PlanError
 from tracelab.core.item import AnyItem, Observation
@@ -18,7 +19,6 @@ from tracelab.core.trace import Trace, Turn
 from tracelab.engines.tokenizer import HFTokenizer
 from tracelab.sources.context import trace_of
 from tracelab.sources.context_testbed import contexts
-from tracelab.stats.held_out import auc
 from tracelab.studies.cite import study
 from tracelab.studies.cite.rows import ProbeRow
 from tracelab.studies.cite.study import Cite
@@ -28,8 +28,9 @@ def separation(found: Found, case: int, weights: np.ndarray) -> float | None:
     """Chance that a needed note outranks a distractor."""
     roles = [u.role for u in found.cases[case].units]
     others = [i for i, r in enumerate(roles) if r != "redundant"]
-    needed = [others.index(i) for i, r in enumerate(roles) if r == "needed"]
-    return auc(weights[others], needed)
+    needed = [i for i in others if roles[i] == "needed"]
+    distractors = [i for i in others if roles[i] != "needed"]
+    return auc(weights[needed], weights[distractors])
 
 
 def test_planted_facts_are_found_at_32_ablations() -> None:

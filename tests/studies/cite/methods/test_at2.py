@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from benchmarks.separation import auc
 from tracelab.core.unit import Unit
 from tracelab.stats import pooled_ridge
-from tracelab.stats.held_out import auc
 from tracelab.studies.cite.attribution import SpanScores
 from tracelab.studies.cite.methods import at2, attention
 from tracelab.studies.cite.methods.at2 import Example
@@ -101,4 +101,4 @@ def test_a_span_without_tokens_is_null_and_the_others_stand() -> None:
     assert {(s.metric, s.lo, s.hi, s.evidence, s.n) for s in made.scores} == {
         ("attention", None, None, "scored", 1)
     }
-    assert auc(made.weights, [0, 2]) == 1.0
+    assert auc(made.weights[[0, 2]], made.weights[[1]]) == 1.0
