@@ -13,24 +13,29 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
-from typing import Any
-
-from tracelab.studies.audit.subject import Audit, Subject
+from typing import Any, cast
 
 from tracelab.core.finding import Verdict
-from tracelab.core.item import Item, Observation, Sampling
-from tracelab.environments.testbed import MarketWorld
-from tracelab.run.config import AuditConfig, RunConfig, parse_config
+from tracelab.core.seam import RecordedRun, Row
+from tracelab.core.study import StudyContext
+from tracelab.run.answering import Acting
+from tracelab.run.config import RunConfig, parse_config
+from tracelab.run.execute import Work
+from tracelab.run.loop import Answering, Loop, Unwatched
 from tracelab.run.pool import Pool
-from tracelab.run.wiring import Wired, wire
+from tracelab.run.progress import RunProgress
+from tracelab.run.wiring import Wired, local_pool, wire
 from tracelab.stats.intervals import wilson
-from tracelab.studies.audit.play import Played, play, testbed_tasks
-from tracelab.studies.audit.rerun import Chat, Rerunner
-from tracelab.studies.cite.attribution import Observe
+from tracelab.store.journal import Peek
+from tracelab.studies.audit.options import AuditOptions
+from tracelab.studies.audit.play import Played, market_tasks, play
+from tracelab.studies.audit.rows import RerunRow
+from tracelab.studies.audit.study import Audit
+from tracelab.studies.chat import Chat
 from tracelab.testbed.agent_labels import FAULTS, read
-from tracelab.testbed.agent_runs import planted
-from tracelab.testbed.agent_world import task
+from tracelab.testbed.agent_runs import as_trace, planted, recorded, task_of
 
 FLAKY = 0.08
 """Chance that the random environment spoils a reply."""
@@ -56,25 +61,35 @@ class BenchOptions:
 class Case:
     """One failure: what was planted, and what the audit says."""
 
-    played: Played
+    run: RecordedRun
     kind: str  # planted, impossible, random, several, diffuse, unexplained
     cause: str | None
     action: int | None
     verdict: Verdict | None = None
-    subject: Subject | None = None
 
 
 @dataclass(slots=True)
 class Bench:
-    """All cases, and what they cost."""
+    """All cases, and what they cost.
+
+    Attributes:
+        cases: The failures.
+        tasks: Tasks played.
+        tokens: Prompt and generated tokens of re-executions.
+        generated: Generated tokens of the same.
+        seconds: Of everything.
+        rollouts: Re-executions from before a step.
+        most: Most of them from before one step.
+        steps: Steps of the failures that were re-executed.
+    """
 
     cases: list[Case] = field(default_factory=list)
     tasks: int = 0
     tokens: int = 0
     generated: int = 0
     seconds: float = 0.0
-    play_seconds: float = 0.0
     rollouts: int = 0
+    most: int = 0
     steps: int = 0
 
 
@@ -82,7 +97,7 @@ def config_of(options: BenchOptions) -> RunConfig:
     """The config of the engine and the audit."""
     return parse_config(
         {
-            "name": "bench-audit", "pipeline": "failure_audit", "source": "testbed",
+            "name": "bench-audit", "study": "audit", "source": "testbed",
             "model": "testbed", "seed": options.seed,
             "engine": {"kind": options.engine, "dtype": "float32", "max_model_len": 512},
             "sampling": {"temperature": 1.0, "max_tokens": TURN},
@@ -92,45 +107,62 @@ def config_of(options: BenchOptions) -> RunConfig:
             },
             "runtime": {"batch_rollouts": 256, "in_flight": 4},
         },
-        "bench audit",
+        "benchmarks audit",
     )  # fmt: skip
 
 
-def observer(pool: Pool) -> Observe:
-    """Asks a pool, without a journal."""
-
-    def observe(name: str, items: Sequence[Item], on: Callable[[list[Observation]], None]) -> None:
-        for batch in pool.run(items):
-            on(batch)
-
-    return observe
-
-
 def run_bench(options: BenchOptions, say: Callable[[str], None] = lambda _: None) -> Bench:
-    """Play, audit, and collect."""
+    """Play, audit, and collect; nothing is left behind."""
     config = config_of(options)
     wired = wire(config)
-    pool = wired.make_pool()
-    try:
-        return _bench(options, config, wired, observer(pool), say)
-    finally:
-        pool.close()
+    starts: Counter[tuple[str, int]] = Counter()
+
+    def emit(rows: Sequence[Row]) -> None:
+        made = (r for r in rows if isinstance(r, RerunRow))
+        starts.update((r.trace_id, r.start_step) for r in made if not r.forced)
+
+    journal = Peek("memory://benchmarks", config.name, empty=True)
+    with (
+        RunProgress(quiet=True) as progress,
+        Work(config, wired, journal, emit, progress) as work,
+        closing(_pool(config, wired)) as pool,
+        closing(Acting(1)) as acting,
+    ):
+        ctx = cast(StudyContext[AuditOptions], work.ctx)
+        model = cast(Answering, pool)
+        loop = Loop(
+            journal,
+            Unwatched(),
+            {"generate": lambda: model, "score": lambda: model, "act": lambda: acting},
+            {"rerun": Audit().reruns(ctx)},
+        )
+        found = _bench(options, ctx, loop, pool, say)
+    found.most = max(starts.values(), default=0)
+    return found
+
+
+def _pool(config: RunConfig, wired: Wired) -> Pool:
+    if config.engine.kind == "transformers":
+        return local_pool(wired.spec, config.runtime.batch_rollouts)
+    return wired.make_pool()
 
 
 def _bench(
-    options: BenchOptions, config: RunConfig, wired: Wired, observe: Observe,
+    options: BenchOptions,
+    ctx: StudyContext[AuditOptions],
+    loop: Loop,
+    pool: Pool,
     say: Callable[[str], None],
-) -> Bench:  # fmt: skip
+) -> Bench:
     began = time.monotonic()
     out = Bench()
-    chat, sampling = Chat(wired.tokenizer), Sampling(max_tokens=TURN)  # type: ignore[arg-type]
-    model = wired.spec.model
+    chat, make = Chat(ctx.tokenizer), ctx.environment("testbed", ctx.options.timeout_s)
 
-    def played(tasks: list[dict[str, Any]]) -> list[Played]:
+    def played(tasks: Sequence[dict[str, Any]]) -> list[Played]:
         out.tasks += len(tasks)
-        return play(tasks, chat, model, sampling, options.seed, observe)
+        return loop.drive(play(tasks, make, chat, ctx.model, ctx.sampling, ctx.seed))
 
-    every = testbed_tasks(_MOST_TASKS, seed=options.seed, split=options.split)
+    every = market_tasks(_MOST_TASKS, seed=options.seed, split=options.split)
     for at in range(0, _MOST_TASKS, CHUNK):
         out.cases += [c for p in played(every[at : at + CHUNK]) if (c := _case(p)) is not None]
         found = sum(c.kind == "planted" for c in out.cases)
@@ -141,50 +173,58 @@ def _bench(
         {**t, "index": t["index"] + 1_000_000, "flaky": FLAKY} for t in every[: options.flaky_tasks]
     ]
     out.cases += [c for p in played(flaky) if (c := _random_case(p)) is not None]
-    out.play_seconds = time.monotonic() - began
     say(f"{len(out.cases)} failures: {dict(Counter(c.kind for c in out.cases))}")
-    rerunner = Rerunner(MarketWorld, chat, model, sampling, options.seed, observe)
-    audit = Audit(config.audit, rerunner)
-    for i, c in enumerate(out.cases):
-        c.subject = Subject(str(i), c.played.run)
-    verdicts = audit.examine([c.subject for c in out.cases if c.subject is not None])
-    for c, v in zip(out.cases, verdicts, strict=True):
-        c.verdict = v
-        out.rollouts += v.rollouts
-        out.steps += len(c.played.run.actions) if v.rollouts else 0
-    out.tokens, out.generated = rerunner.tokens, rerunner.generated
+    before = pool.counters().generated_tokens
+    _examine(out, ctx, loop)
+    out.generated = pool.counters().generated_tokens - before
     out.seconds = time.monotonic() - began
     return out
 
 
+def _examine(out: Bench, ctx: StudyContext[AuditOptions], loop: Loop) -> None:
+    """Audit all cases."""
+    study = Audit()
+    runs = [run for c in out.cases for run in study.cases(as_trace(c.run), ctx)]
+    verdicts = {v.trace_id: v for v in loop.drive(study.run(runs, ctx)).verdicts}
+    for c, run in zip(out.cases, runs, strict=True):
+        c.verdict = v = verdicts[run.trace_id]
+        out.rollouts += v.rollouts
+        out.tokens += v.tokens
+        out.steps += len(c.run.actions) if v.rollouts else 0
+
+
+def _run_of(p: Played) -> RecordedRun:
+    return recorded(p.name, p.task, p.actions, p.before, p.end, p.score or 0.0)
+
+
 def _case(p: Played) -> Case | None:
-    if p.run.score == 1.0:
+    if p.score == 1.0:
         return None
-    cause, action = planted(p.run.task, p.run.actions)
+    cause, action = planted(p.task, p.actions)
     kind = "planted" if action is not None else cause or "unexplained"
-    return Case(p, kind, cause, action)
+    return Case(_run_of(p), kind, cause, action)
 
 
 def _random_case(p: Played) -> Case | None:
     """A failure that the environment's chance explains: no fault of the agent's came before it."""
-    if p.run.score == 1.0 or not p.flakes:
+    if p.score == 1.0 or not p.flakes:
         return None
-    data = p.run.task
-    asked = task(data["split"], data["seed"], data["index"])
-    before = read(asked, p.run.actions[: p.flakes[0] + 1]).steps
+    asked = task_of(p.task)
+    before = read(asked, p.actions[: p.flakes[0] + 1]).steps
     if asked.hidden or any(s.role in FAULTS or s.role == "garbled" for s in before):
         return None
-    return Case(p, "random", "random", None)
+    return Case(_run_of(p), "random", "random", None)
 
 
-def summary(bench: Bench, options: BenchOptions, audit: AuditConfig) -> dict[str, Any]:
+def summary(bench: Bench, options: BenchOptions) -> dict[str, Any]:
     """The figures, with 95 % Wilson intervals and what they rest on."""
+    audit = cast(AuditOptions, config_of(options).options)
     by: dict[str, list[Case]] = {}
     for c in bench.cases:
         by.setdefault(c.kind, []).append(c)
     known = by.get("planted", [])
     none = by.get("impossible", []) + by.get("random", [])
-    steps = [(c, c.played.run.steps[c.action]) for c in known if c.action is not None]
+    steps = [(c, c.run.steps[c.action]) for c in known if c.action is not None]
 
     def share(hits: Sequence[bool]) -> tuple[float | None, list[float] | None]:
         if not hits:
@@ -194,7 +234,7 @@ def summary(bench: Bench, options: BenchOptions, audit: AuditConfig) -> dict[str
 
     figures = {
         "step_top1": [_v(c).decisive_step == s for c, s in steps],
-        "agent_top1": [_v(c).agent == c.played.run.agents[c.action or 0] for c, _ in steps],
+        "agent_top1": [_v(c).agent == c.run.agents[c.action or 0] for c, _ in steps],
         "credible_set_coverage_90": [s in _v(c).credible_set for c, s in steps],
         "false_localized": [_v(c).status == "localized" for c in none],
         "step_top1_argmax_rescue": [_v(c).extra.get("argmax_rescue") == s for c, s in steps],
@@ -209,18 +249,17 @@ def summary(bench: Bench, options: BenchOptions, audit: AuditConfig) -> dict[str
     intervals: dict[str, Any] = {}
     for name, hits in figures.items():
         out[name], intervals[name] = share(hits)
-    most = [int(s.planned.max()) for c in bench.cases if (s := c.subject) and len(s.planned)]
     sizes = [len(_v(c).credible_set) for c, _ in steps if _v(c).credible_set]
     return out | {
         "rollouts_per_step": round(bench.rollouts / max(bench.steps, 1), 3),
-        "most_rollouts_a_step": max(most, default=0),
+        "most_rollouts_a_step": bench.most,
         "credible_set_size": round(sum(sizes) / max(len(sizes), 1), 3),
         "n": {k: len(v) for k, v in sorted(by.items())},
         "statuses": {
             k: dict(Counter(_v(c).status for c in v)) for k, v in sorted(by.items())
         },
         "misses": [
-            {"run": c.played.run.name, "cause": c.cause, "step": s,
+            {"run": c.run.name, "cause": c.cause, "step": s,
              "decisive_step": _v(c).decisive_step, "status": _v(c).status}
             for c, s in steps if _v(c).decisive_step != s
         ],

@@ -41,11 +41,11 @@ def audit(
     Example:
       python -m benchmarks audit --seed 1 --json
     """
-    from benchmarks.audit.run import BenchOptions, config_of, run_bench, summary
+    from benchmarks.audit.run import BenchOptions, run_bench, summary
 
     options = BenchOptions(
         seed=seed, planted=planted, flaky_tasks=flaky_tasks, engine=engine, rollouts=rollouts,
         initial=initial, split=split,
     )  # fmt: skip
     bench = run_bench(options, lambda text: click.echo(text, err=True))
-    return Figures(summary(bench, options, config_of(options).options))
+    return Figures(summary(bench, options))

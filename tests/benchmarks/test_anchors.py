@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 import numpy as np
 import pytest
 
 from benchmarks.anchors import published, replay
 from benchmarks.anchors.reference import Reference, match
-from benchmarks.anchors.replay import Curve, Judged, Point
+from benchmarks.anchors.replay import PUBLISHED, Curve, Judged, Point, Pool
 from benchmarks.separation import auc
+from tests.studies.anchors.test_rounds import cases_of
+from tests.studies.context import Answering, scripted, world
 from tracelab.core.errors import TracelabError
 from tracelab.core.finding import Score
+from tracelab.core.flow import drive
+from tracelab.core.item import AnyItem, Observation
 from tracelab.core.unit import Unit
+from tracelab.engines.scripted import Script
+from tracelab.studies.anchors.case import Reasoning
+from tracelab.studies.anchors.cohort import Cohort
+from tracelab.studies.anchors.options import AnchorsOptions
+from tracelab.studies.anchors.rounds import sample
 
 
 def reference(delta: list[float], se: float = 0.0) -> Reference:
@@ -62,6 +73,64 @@ def test_tokens_at_an_error_are_interpolated_on_log_scales() -> None:
 
 def test_auc_counts_ties_half() -> None:
     assert auc(np.array([2.0, 1.0]), np.array([1.0, 0.0])) == 0.875
+
+
+def test_auc_of_nothing_is_unknown_and_what_cannot_be_said_ranks_last() -> None:
+    assert auc([], [1.0]) is None and auc([1.0], []) is None
+    assert auc([-5.0], [np.nan]) == 1 and auc([np.nan], [-5.0]) == 0
+    assert auc([np.nan], [np.nan]) == 0.5
+
+
+@pytest.fixture(scope="module")
+def pool() -> Pool:
+    """Two traces of a script, each with the published recipe's rollouts."""
+    script, recorded = Script.planted(), dict[tuple[str, int], Observation]()
+    w = world(AnchorsOptions(allocation="uniform", rollouts=PUBLISHED), script=script)
+    cases = cases_of(script, 2, w)
+    engine = Answering(scripted(script))
+
+    def answer(items: Sequence[AnyItem]) -> Iterator[Sequence[Observation]]:
+        for batch in engine(items):
+            recorded.update({(o.key, o.replicate): o for o in batch})
+            yield batch
+
+    drive(sample(Cohort(cases, w.ctx)), answer)
+    known = [reference([0.1] * len(c.units)) for c in cases]
+    return Pool(cases, known, w.ctx, recorded)
+
+
+def drawn(cases: Sequence[Reasoning]) -> list[list[tuple[str, int, int, float | None]]]:
+    """Rollouts by where they are in the pool's order."""
+    return [
+        sorted((r.item_key, r.replicate, r.n_tokens, r.outcome.reward) for r in c.rollouts)
+        for c in cases
+    ]
+
+
+def test_a_replay_of_the_recipe_is_the_recipe(pool: Pool) -> None:
+    options = AnchorsOptions(allocation="uniform", rollouts=PUBLISHED)
+    again = pool.replay(options, 0)
+    assert drawn(again) == drawn(pool.cases)
+    assert replay.scores_of(again, options) == replay.scores_of(pool.cases, options)
+
+
+def test_repetitions_begin_in_other_places_of_the_pool(pool: Pool) -> None:
+    options = AnchorsOptions(allocation="uniform", rollouts=3)
+    whole = [{(key, k): rest for key, k, *rest in case} for case in drawn(pool.cases)]
+    for repetition in (0, 2):
+        for case, all_of_it in zip(drawn(pool.replay(options, repetition)), whole, strict=True):
+            assert {k for _, k, *_ in case} == {0, 1, 2}
+            for key, k, *rest in case:
+                assert all_of_it[key, k + repetition * replay.SHIFT] == rest
+
+
+def test_a_curve_has_a_point_for_every_budget(pool: Pool) -> None:
+    budgets = [0.1 * pool.tokens(), 0.2 * pool.tokens()]
+    adaptive = next(v for v in replay.variants() if v.name == "all")
+    found = replay.curve(pool, adaptive, 2, budgets)
+    assert [p.tokens for p in found.points] == pytest.approx(budgets, rel=0.25)
+    uniform = replay.curve(pool, replay.variants()[0], 1, budgets)
+    assert uniform.points[-1].tokens == pool.tokens()
 
 
 def test_references_that_were_cut_elsewhere_are_refused() -> None:
