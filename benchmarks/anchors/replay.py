@@ -138,6 +138,14 @@ class Pool:
                 yield [self._draw(item.key, k, repetition) for k in item.replicate_range]
 
         cases = [Reasoning(c.tokens, c.units, c.segmenter, keep=c.keep) for c in self.cases]
+        if options.allocation == "uniform":  # the first of every boundary: nothing to be asked
+            for case, of in zip(cases, self.cases, strict=True):
+                case.rollouts = [
+                    r
+                    for r in of.rollouts
+                    if (r.replicate - SHIFT * repetition) % PUBLISHED < options.rollouts
+                ]
+            return cases
         ctx = replace(self._ctx, options=options, emit=_nowhere, fact=_nowhere)
         drive(sample(Cohort(cases, ctx)), answer)
         return cases
