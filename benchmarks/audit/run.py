@@ -26,7 +26,7 @@ from tracelab.run.execute import Work
 from tracelab.run.loop import Answering, Loop, Unwatched
 from tracelab.run.pool import Pool
 from tracelab.run.progress import RunProgress
-from tracelab.run.wiring import Wired, local_pool, wire
+from tracelab.run.wiring import Wired, local_pool, quiet_transformers, wire
 from tracelab.stats.intervals import wilson
 from tracelab.store.journal import Peek
 from tracelab.studies.audit.options import AuditOptions
@@ -143,6 +143,7 @@ def run_bench(options: BenchOptions, say: Callable[[str], None] = lambda _: None
 
 def _pool(config: RunConfig, wired: Wired) -> Pool:
     if config.engine.kind == "transformers":
+        quiet_transformers()
         return local_pool(wired.spec, config.runtime.batch_rollouts)
     return wired.make_pool()
 
