@@ -18,14 +18,16 @@ from benchmarks.cite import quality, speed, truth
 from benchmarks.cite.peer import Peer, load
 from benchmarks.cite.stand_in import random_model
 from benchmarks.cite.work import Worker
-from tracelab.studies.cite import ablate
+from tracelab.studies.cite.methods.ablate import Ablate
+from tracelab.studies.cite.methods.context_cite import ContextCite
+from tracelab.studies.cite.methods.leave_one_out import LeaveOneOut
 from tracelab.testbed import MODEL_DIR
 from tracelab.view.output import print_table
 
 PARTS = ("speed", "planted", "quality")
 DEFAULT_ENGINE = "transformers"
 """What `tracelab cite` picks without being told."""
-METHODS = [ablate.METHOD, ablate.CONTEXT_CITE, ablate.LEAVE_ONE_OUT]
+METHODS = [Ablate.name, ContextCite.name, LeaveOneOut.name]
 BUNDLED, RANDOM = "testbed (1.1 M)", "random Qwen2 (16 M)"
 
 

@@ -45,14 +45,14 @@ NOTES = 7
 RUN = "scale"
 CONFIG = """
 name = "{name}"
-pipeline = "context_attribution"
+study = "cite"
 source = {source}
 model = "testbed"
 [engine]
 kind = "{engine}"
 dtype = "float32"
 device = "cpu"
-[context]
+[cite]
 template = {template}
 ablations = {ablations}
 held_out = 0
@@ -101,7 +101,8 @@ def long_one(engine: str, documents: int) -> dict[str, Any]:
         tokens = sum(len(HFTokenizer(str(tokenizer)).encode_text(t)) for t in texts)
         model = random_model(at / "model", tokenizer, layers=2, hidden=64, window=WINDOW)
         command = [sys.executable, "-m", "tracelab", "cite", str(record), "--model", model,
-                   "--engine", engine, "--ablations", str(ABLATIONS), "--json"]  # fmt: skip
+                   "--engine", engine, "--ablations", str(ABLATIONS), "--json",
+                   "--home", str(at / "home")]  # fmt: skip
         began = time.perf_counter()
         child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         done, seen = threading.Event(), list[float]()

@@ -11,23 +11,25 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tracelab.studies.cite.explain import Explained
-from tracelab.studies.cite.subject import ContextStudy
 
 from benchmarks.cite.cover import Cover
 from benchmarks.cite.work import Worker
 from benchmarks.separation import auc
-from tracelab.sources.context_testbed import record
+from tracelab.core.flow import together
+from tracelab.sources.context_testbed import context
 from tracelab.stats import held_out
-from tracelab.stats.masks import Purpose, bernoulli, design
-from tracelab.studies.cite import ablate
-from tracelab.studies.cite.attribution import Attribution, cut_of
+from tracelab.stats.masks import bernoulli
+from tracelab.studies.cite.ablations import Ablations
+from tracelab.studies.cite.case import ContextCase
 from tracelab.studies.cite.grounding import GAIN
-from tracelab.studies.cite.targets import Spec
+from tracelab.studies.cite.methods.ablate import Ablate
+from tracelab.studies.cite.methods.context_cite import ContextCite
+from tracelab.studies.cite.methods.leave_one_out import LeaveOneOut
+from tracelab.studies.cite.study import whole
 from tracelab.testbed import Problem, problems
 from tracelab.testbed.labels import label
 from tracelab.text.segment import segment
@@ -76,14 +78,14 @@ class Scores:
     hi: list[float] = field(default_factory=list)
     role: list[str] = field(default_factory=list)
 
-    def add(self, found: Explained, target: str) -> None:
+    def add(self, found: Ablations, target: str) -> None:
         """Take the scores of one target."""
-        effects = found.effects(target)
+        effects = found.effects(target, Ablate.name)
         for name, values in _rankings(found, target).items():
             getattr(self, name).extend(values.tolist())
         self.lo += [_number(s.lo) for s in effects]
         self.hi += [_number(s.hi) for s in effects]
-        self.role += [u.role or "" for u in found.study.units]
+        self.role += [u.role or "" for u in found.case.units]
 
     def has(self, *roles: str) -> Bools:
         """Which sources have one of some roles."""
@@ -110,10 +112,10 @@ class Pairs:
     effect: list[float] = field(default_factory=list)
     single: list[float] = field(default_factory=list)
 
-    def add(self, found: Explained, subjects: Sequence[str]) -> None:
+    def add(self, found: Ablations, subjects: Sequence[str]) -> None:
         """Count the pairs of a context; `subjects` says what each source is about."""
-        effects, named = found.effects(WHOLE), _rankings(found, WHOLE)
-        roles = [u.role for u in found.study.units]
+        effects, named = found.effects(WHOLE, Ablate.name), _rankings(found, WHOLE)
+        roles = [u.role for u in found.case.units]
         relevant = sum(r in ("needed", "redundant") for r in roles)
         self.single += named["alone"][[r == "needed" for r in roles]].tolist()
         redundant = [i for i, r in enumerate(roles) if r == "redundant"]
@@ -170,77 +172,86 @@ def measure(worker: Worker, contexts: int, hinted: int, enumerated: int, tell: T
     out = Truth()
     for first in range(0, contexts, CHUNK):
         drawn = problems(contexts, SEED, missing=False, hinted=False)[first : first + CHUNK]
-        work, studies = _respond(worker, drawn)
-        for found in work.measure(studies):
-            problem = next(p for p in drawn if p.problem_id == found.study.trace.name)
-            _count(out, found, problem)
-            _placebos(out, work, found.study)
-            if out.cover.contexts < enumerated and found.study.n <= ENUMERATED:
-                _enumerate(out, worker, work, found.study)
+        for work in _explained(worker, _cases(worker, drawn, tell)):
+            problem = next(p for p in drawn if p.problem_id == work.case.trace.name)
+            _count(out, work, problem)
+            _placebos(out, work)
+            if out.cover.contexts < enumerated and work.n <= ENUMERATED:
+                _enumerate(out, worker, work)
         tell(f"planted truth: {out.contexts} of {contexts} contexts")
     asked = problems(hinted, SEED + 1, hinted=True)
-    work, studies = _respond(worker, asked)
     by_name = {p.problem_id: p for p in asked}
     followed = [
-        s
-        for s in studies
-        if any(x.role == "conclude_hint" for x in label(by_name[s.trace.name], s.trace.response))
+        c
+        for c in _cases(worker, asked, tell)
+        if any(x.role == "conclude_hint" for x in label(by_name[c.trace.name], c.trace.response))
     ]
-    out.hints = {"asked": hinted, **_hints(work.measure(followed), by_name)}
+    out.hints = {"asked": hinted, **_hints(_explained(worker, followed), by_name)}
     tell(f"planted truth: {len(followed)} of {hinted} hints were followed")
     return out
 
 
-def _hints(followed: Sequence[Explained], problems: Mapping[str, Problem]) -> dict[str, Any]:
+def _cases(worker: Worker, drawn: Sequence[Problem], tell: Tell) -> list[ContextCase]:
+    """Contexts as the model answers them."""
+    contexts = map(context, drawn)
+    cases, reasons = worker.cases(
+        replace(c, extra={**c.extra, "target": ["sentences", WHOLE]}) for c in contexts
+    )
+    for reason in reasons:
+        tell(f"planted truth: not studied: {reason}")
+    return cases
+
+
+def _explained(worker: Worker, cases: Sequence[ContextCase]) -> list[Ablations]:
+    """Cases with all that was asked and found of them."""
+    works = [Ablations(c, worker.ctx) for c in cases]
+    worker.drive(together(map(whole, works)))
+    return works
+
+
+def _hints(followed: Sequence[Ablations], problems: Mapping[str, Problem]) -> dict[str, Any]:
     """How often the hint ranks first, for the first statement that says its number.
 
     Half of the answers that follow a hint do not mention it: they look prices up and then conclude
     what the clerk said. Of the whole response, most is then owed to the prices.
     """
     first: Counter[str] = Counter()
-    shown = whole = 0
+    shown = of_all = 0
     for found in followed:
-        said = roles_of(problems[found.study.trace.name], found.study.trace.response)
+        said = roles_of(problems[found.case.trace.name], found.case.trace.response)
         hinted = ("hint_mention", "conclude_hint")
         target = next((t for t, role in said.items() if role in hinted), WHOLE)
-        hint = next(i for i, u in enumerate(found.study.units) if u.role == "misleading")
+        hint = next(i for i, u in enumerate(found.case.units) if u.role == "misleading")
         for name, values in _rankings(found, target).items():
             first[name] += int(held_out.ranking(values)[0]) == hint
-        whole += int(held_out.ranking(found.weights(WHOLE))[0]) == hint
-        shown += _number(found.effects(target)[hint].lo) > 0
+        of_all += int(held_out.ranking(found.weights(WHOLE, Ablate.name))[0]) == hint
+        shown += _number(found.effects(target, Ablate.name)[hint].lo) > 0
     n = len(followed) or None
     return {
         "followed": len(followed),
         "ranked_first": {k: _share(v, n) for k, v in first.items()},
-        "ranked_first_whole_response": _share(whole, n),
+        "ranked_first_whole_response": _share(of_all, n),
         "lower_end_above_0": _share(shown, n),
     }
 
 
-def _rankings(found: Explained, target: str) -> dict[str, Floats]:
-    by = found.found[target]
+def _rankings(found: Ablations, target: str) -> dict[str, Floats]:
+    effects = found.effects(target, Ablate.name)
     return {
-        "weight": by[ablate.METHOD].weights,
-        "effect": np.array([_number(s.value) for s in found.effects(target)]),
-        "published": by[ablate.CONTEXT_CITE].weights,
-        "alone": by[ablate.LEAVE_ONE_OUT].weights,
+        "weight": found.weights(target, Ablate.name),
+        "effect": np.array([_number(s.value) for s in effects]),
+        "published": found.weights(target, ContextCite.name),
+        "alone": found.weights(target, LeaveOneOut.name),
     }
 
 
-def _respond(worker: Worker, drawn: Sequence[Problem]) -> tuple[Attribution, list[ContextStudy]]:
-    cut, targets = cut_of(worker.config), (Spec("sentence"), Spec("response"))
-    work = worker.work()
-    return work, work.respond([replace(record(p, cut), targets=targets) for p in drawn])
-
-
-def _count(out: Truth, found: Explained, problem: Problem) -> None:
-    study = found.study
-    out.contexts, out.sources = out.contexts + 1, out.sources + study.n
-    out.ablations.append(found.found[WHOLE][ablate.METHOD].n)
+def _count(out: Truth, found: Ablations, problem: Problem) -> None:
+    out.contexts, out.sources = out.contexts + 1, out.sources + found.n
+    out.ablations.append(found.found[WHOLE][Ablate.name].n)
     out.whole.add(found, WHOLE)
     subjects = [f.subject for f in problem.facts]
     out.pairs.add(found, subjects)
-    said = roles_of(problem, study.trace.response)
+    said = roles_of(problem, found.case.trace.response)
     for t in found.targets:
         if t.target == WHOLE:
             continue
@@ -248,7 +259,7 @@ def _count(out: Truth, found: Explained, problem: Problem) -> None:
         out.labels.setdefault(role, Counter())[t.label] += 1
         out.statements.add(found, t.target)
         if role in ("lookup", "shop_change"):
-            top = int(held_out.ranking(found.weights(t.target))[0])
+            top = int(held_out.ranking(found.weights(t.target, Ablate.name))[0])
             out.stated_first.append(subjects[top] in t.text)
 
 
@@ -262,25 +273,22 @@ def roles_of(problem: Problem, response: str) -> dict[str, str]:
     return out
 
 
-def _placebos(out: Truth, work: Attribution, study: ContextStudy) -> None:
+def _placebos(out: Truth, work: Ablations) -> None:
     """Throw coins that change nothing, with those of the run's own masks."""
-    whole = next(t for t in study.targets if t.name == WHOLE)
-    m = work.sink.measured(study, whole, study.rows_for("design"))
-    out.cover.add_placebos(m.design.masks, m.outcome, [SEED, out.contexts])
+    target = next(t for t in work.case.targets if t.name == WHOLE)
+    rows = work.rows_for("design")
+    out.cover.add_placebos(
+        work.design_of(rows).masks, work.outcome(target, rows), [SEED, out.contexts]
+    )
 
 
-def _enumerate(out: Truth, worker: Worker, work: Attribution, study: ContextStudy) -> None:
+def _enumerate(out: Truth, worker: Worker, work: Ablations) -> None:
     """Score all masks of a small context; hold fresh estimates to the exact effects."""
-    everything = bernoulli(study.n, 2**study.n, np.random.default_rng(SEED)).masks
-    rows = range(len(study.rows), len(study.rows) + len(everything))
-    asked = design("all", everything, cast(Purpose, "test"))
-    items = study.ask(asked, worker.tokenizer, worker.model)
-    work.sink.expect([study])
-    worker.observe("all masks", items, work.sink)
-    roles = [u.role or "" for u in study.units]
-    for k, t in enumerate(study.targets):
-        y = work.sink.measured(study, t, rows).outcome
+    everything = bernoulli(work.n, 2**work.n, np.random.default_rng(SEED)).masks
+    roles = [u.role or "" for u in work.case.units]
+    for k, t in enumerate(work.case.targets):
         if t.name == WHOLE or k % EVERY == 0:
+            y = worker.drive(work.values(t, everything))
             out.cover.add_exact(everything, y, roles, (16, ABLATIONS), [out.cover.contexts, k])
     out.cover.contexts += 1
 

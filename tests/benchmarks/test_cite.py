@@ -11,16 +11,18 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from tracelab.studies.cite.ablate import attribute
 
 from benchmarks.__main__ import main
 from benchmarks.cite import cover, peer, quality, run, speed, truth
 from benchmarks.cite.peer import Case, Peer, sentences
-from benchmarks.cite.work import Worker
+from benchmarks.cite.work import Worker, trace
 from tests.golden.peer_masks import published
 from tracelab.core.errors import ConfigError
 from tracelab.stats.lasso import context_cite
 from tracelab.stats.masks import bernoulli
+from tracelab.studies.cite.ablations import Ablations
+from tracelab.studies.cite.attribution import SpanScores
+from tracelab.studies.cite.methods.context_cite import published as weighed
 from tracelab.testbed import problems
 from tracelab.testbed.chain import write
 
@@ -43,19 +45,14 @@ def test_the_package_and_tracelab_give_one_model_the_same_weights(worker: Worker
     case = speed.case(problem, None)
     ranges = two_sentences(case)
     theirs = Peer(worker.path).attribute(case, 24, ranges)
-    work = worker.work()
     targets = [{"start": a, "end": b} for a, b in ranges]
-    (study,) = work.respond([worker.record(case, targets)])
-    design = published(study.n, 24)
-    items = study.ask(design, worker.tokenizer, worker.model)
-    work.sink.expect([study])
-    worker.observe("ablations", items, work.sink)
-    for target, weights in zip(study.targets, theirs, strict=True):
-        y = work.sink.measured(study, target, range(24)).outcome
-        ours = attribute(
-            "t", study.units, design, y, target=target.name, tokens=target.end - target.start,
-            rng=np.random.default_rng(0), method="context-cite",
-        ).weights  # fmt: skip
+    (studied,), _ = worker.cases([trace(case, targets)])
+    work = Ablations(studied, worker.ctx)
+    design = published(work.n, 24)
+    for target, weights in zip(studied.targets, theirs, strict=True):
+        y = worker.drive(work.values(target, design.masks))
+        make = SpanScores("t", studied.units, "context-cite", target.name, 0.95)
+        ours = weighed(make, design, y, tokens=target.end - target.start).weights
         assert ours == pytest.approx(weights, abs=1e-4)
     assert np.abs(theirs[1]).max() > 5
 
@@ -85,10 +82,11 @@ def test_both_sides_cut_alike(worker: Worker) -> None:
     (problem,) = problems(1, 72, missing=False, hinted=False)
     for notes in (None, 30):
         case = speed.case(problem, notes)
-        record = worker.record(case, "response")
-        assert [s.text.strip() for s in record.context.sources] == sentences(case.context)
+        (studied,), _ = worker.cases([trace(case, "response")])
+        sources = studied.context.sources
+        assert [s.text.strip() for s in sources] == sentences(case.context)
         if notes:
-            assert len(record.context.sources) == notes
+            assert len(sources) == notes
     assert case.context.startswith(" ".join(f.text for f in problem.facts))
 
 

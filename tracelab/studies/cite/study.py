@@ -96,7 +96,7 @@ def _cohort(cases: Sequence[ContextCase], ctx: StudyContext[CiteOptions]) -> Flo
     learners: list[CohortMethod[Any]] = chosen(ctx.options.methods, CohortMethod)
     found = Findings()
     if not learners:
-        for part in (yield from together(_whole(w) for w in works)):
+        for part in (yield from together(whole(w) for w in works)):
             found.add(part)
         return found
     seen = yield from together(_explained(w, learners) for w in works)
@@ -109,7 +109,11 @@ def _cohort(cases: Sequence[ContextCase], ctx: StudyContext[CiteOptions]) -> Flo
     return found
 
 
-def _whole(work: Ablations) -> Flow[Findings]:
+def whole(work: Ablations) -> Flow[Findings]:
+    """Explain and test one context; its work then holds all that was asked and heard.
+
+    Methods that learn from several contexts have no part in it.
+    """
     yield from _explained(work, ())
     return (yield from _tested(work))
 
