@@ -63,9 +63,9 @@ def write_config(path: Path, source: Path, **more: str) -> Path:
     then known beforehand.
     """
     plain = 'similarity = "lexical"\n'
-    if "allocation" not in more.get("resample", ""):
+    if "allocation" not in more.get("anchors", ""):
         plain += 'allocation = "uniform"\ncertificates = false\n'
-    more = {**more, "resample": plain + more.get("resample", "")}
+    more = {**more, "anchors": plain + more.get("anchors", "")}
     extra = "\n".join(f"[{name}]\n{body}\n" for name, body in more.items())
     path.write_text(
         f'name = "study"\nsource = "{source}"\nmodel = "scripted"\n'

@@ -31,7 +31,7 @@ from tracelab.store.home import Home
 def config(tmp_path: Path, script: Script, home: Path) -> Path:
     """Three scripted traces, six rollouts a boundary."""
     source = write_jsonl(tmp_path / "t.jsonl", script, 3)
-    return write_config(tmp_path / "c.toml", source, resample="rollouts = 6")
+    return write_config(tmp_path / "c.toml", source, anchors="rollouts = 6")
 
 
 def run(config: Path, *options: object, code: int = 0) -> str:

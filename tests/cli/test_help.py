@@ -99,7 +99,7 @@ def test_the_cheap_examples_run(
     monkeypatch.setattr(click, "launch", lambda url: opened.append(url) or 0)
     source = write_jsonl(tmp_path / "my.jsonl", script, 2)
     who_and_when(tmp_path / "logs", 2)
-    config = write_config(tmp_path / "c.toml", source, resample="rollouts = 2")
+    config = write_config(tmp_path / "c.toml", source, anchors="rollouts = 2")
     assert invoke("run", config, "--set", "name=demo", "--quiet").exit_code == 0
     ran = 0
     for path, command in COMMANDS:

@@ -397,7 +397,7 @@ def test_a_helper_that_cannot_start_is_ungraded(monkeypatch: pytest.MonkeyPatch)
     ("config", "message"),
     [
         ({"kind": "regex"}, "`pattern` is needed"),
-        ({"pattern": "(?P<a>x)"}, "only there"),
+        ({"pattern": "(?P<a>x)"}, "`pattern` is for kind `regex`, but `kind` is `boxed`"),
         ({"kind": "regex", "pattern": "x"}, "0 named groups"),
         ({"kind": "regex", "pattern": "(?P<a>x)(?P<b>y)"}, "2 named groups"),
         ({"kind": "regex", "pattern": "(?P<a>x"}, "not a regular expression"),

@@ -32,7 +32,7 @@ def study(folder: Path, lines: Lines, *options: str) -> tuple[int, str]:
     """`tracelab run` on some records; the exit code and what it said."""
     source = folder / "my.jsonl"
     source.write_bytes(b"".join(line + b"\n" for line in lines))
-    config = write_config(folder / "c.toml", source, resample="rollouts = 4")
+    config = write_config(folder / "c.toml", source, anchors="rollouts = 4")
     result = invoke("run", config, *options)
     assert result.stdout == ""
     return result.exit_code, result.stderr
@@ -130,7 +130,7 @@ def test_what_cannot_be_graded_or_does_not_fit(tmp_path: Path, lines: Lines) -> 
     assert [r["line"] for r in rows("select line from rejects order by line")] == [6, 7]
     code, said = study(tmp_path, bad, "--set", "name=none")
     assert code == 2
-    assert "no trace of it can be studied (2 rejected); the first: " in said
+    assert "nothing can be studied (2 rejected); the first: " in said
     assert "my.jsonl:1: neither" in said
 
 
@@ -139,7 +139,7 @@ def test_what_cannot_be_graded_or_does_not_fit(tmp_path: Path, lines: Lines) -> 
     [
         (b"", "is empty"),
         (b" \n\n", "is empty"),
-        (b'{"id": \n', "none of its 1 records can be used; the first: "),
+        (b'{"id": \n', "nothing can be studied (1 rejected); the first: "),
         (b"[1, 2]", "JSON array"),
         (b"\x00\x01", "no format that tracelab reads"),
         (None, "no such file or folder"),
@@ -217,17 +217,17 @@ def test_a_model_that_cannot_be_used(
 @pytest.mark.parametrize(
     ("override", "says"),
     [
-        ("resample.rolouts=5", "unknown key `resample.rolouts`; did you mean `rollouts`?"),
-        ("rolouts=5", "unknown key `rolouts`; did you mean `resample.rollouts`?"),
-        ("resample.rollouts=true", "`resample.rollouts` = true"),
-        ('resample.rollouts="5"', "`resample.rollouts` = \"5\""),
-        ("resample.rollouts=2.5", "`resample.rollouts` = 2.5"),
-        ("resample=5", "`resample` = 5: this is a section; write [resample]"),
+        ("anchors.rolouts=5", "unknown key `anchors.rolouts`; did you mean `rollouts`?"),
+        ("rolouts=5", "unknown key `rolouts`; did you mean `anchors.rollouts`?"),
+        ("anchors.rollouts=true", "`anchors.rollouts` = true"),
+        ('anchors.rollouts="5"', "`anchors.rollouts` = \"5\""),
+        ("anchors.rollouts=2.5", "`anchors.rollouts` = 2.5"),
+        ("anchors=5", "`anchors` = 5: this is a section; write [anchors]"),
         ('source=""', '`source` = ""'),
-        ("engine.kind=vlm", "'vllm', 'transformers', 'openai' or 'scripted'"),
+        ("engine.kind=vlm", "`engine.kind` = \"vlm\": there is no such engine; did you mean 'vllm'?"),
         ("grading.kind=regex", "`pattern` is needed for kind `regex`"),
-        ("resample.segmenter=nosuch", "no segmenter 'nosuch'"),
-        ("source_options.format=nosuch", "no format 'nosuch'"),
+        ("anchors.segmenter=nosuch", "no segmenter 'nosuch'"),
+        ("source_options.format=nosuch", "`source_options.format` = \"nosuch\": there is no such format"),
         ("nothing", "write key=value"),
     ],
 )  # fmt: skip

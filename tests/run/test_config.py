@@ -27,9 +27,9 @@ def test_there_are_configs() -> None:
     ("change", "says"),
     [
         ({"sorce": "x"}, "unknown key `sorce`; did you mean `source`?"),
-        ({"resample": {"rolouts": 5}}, "unknown key `resample.rolouts`; did you mean `rollouts`?"),
+        ({"anchors": {"rolouts": 5}}, "unknown key `anchors.rolouts`; did you mean `rollouts`?"),
         ({"engine": {"kind": "vlm"}}, '`engine.kind` = "vlm"'),
-        ({"resample": {"rollouts": 0}}, "`resample.rollouts` = 0: input should be greater"),
+        ({"anchors": {"rollouts": 0}}, "`anchors.rollouts` = 0: input should be greater"),
         ({"name": "../../etc"}, "`name`"),
         ({"sampling": 3}, "`sampling` = 3"),
     ],
@@ -62,8 +62,8 @@ def test_unreadable_files(tmp_path: Path, content: bytes | None, says: str) -> N
 def test_overrides(tmp_path: Path) -> None:
     path = tmp_path / "c.toml"
     path.write_text('name = "a"\nsource = "s"\nmodel = "m"\n')
-    config = load_config(path, ["resample.rollouts=7", "source=my file.jsonl", "seed=3"])
-    assert (config.resample.rollouts, config.source, config.seed) == (7, "my file.jsonl", 3)
+    config = load_config(path, ["anchors.rollouts=7", "source=my file.jsonl", "seed=3"])
+    assert (config.anchors.rollouts, config.source, config.seed) == (7, "my file.jsonl", 3)
     with pytest.raises(ConfigError, match="key=value"):
         load_config(path, ["rollouts"])
     with pytest.raises(ConfigError, match="is a value, not a section"):
@@ -72,7 +72,7 @@ def test_overrides(tmp_path: Path) -> None:
 
 def test_identity_ignores_machine_settings_and_more_rollouts() -> None:
     a = parse_config(MINIMAL, "x")
-    more = {"resample": {"rollouts": 7}, "engine": {"replicas": 3}, "runtime": {"in_flight": 2}}
+    more = {"anchors": {"rollouts": 7}, "engine": {"replicas": 3}, "runtime": {"in_flight": 2}}
     assert parse_config({**MINIMAL, **more}, "x").digest == a.digest
     assert parse_config({**MINIMAL, "seed": 1}, "x").digest != a.digest
     assert parse_config({**MINIMAL, "sampling": {"top_p": 0.5}}, "x").digest != a.digest

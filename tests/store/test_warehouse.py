@@ -35,9 +35,8 @@ from tracelab.store.load import (
     RunRow,
     SessionRow,
     drop_run,
-    load_items,
     load_rejects,
-    load_rollouts,
+    load_rows,
     load_run,
     load_scores,
     load_session,
@@ -446,9 +445,9 @@ def load_everything(con: duckdb.DuckDBPyConnection) -> None:
     load_run(con, RUN)
     load_session(con, "r1", SessionRow("s1", NOON, seconds=2.0, prompt_tokens=9, cached_tokens=4))
     load_traces(con, "r1", [loaded_trace("Plan A. So 7."), loaded_trace("Plan B. So 8.", "two")])
-    load_items(con, "r1", [ItemRow("t", "k", 0, 0, 3)])
+    load_rows(con, "r1", [ItemRow("t", "k", 0, 0, 3)])
     rows = [GOOD, UNGRADED, FAILED]
-    load_rollouts(con, "r1", [dataclasses.replace(r, replicate=i) for i, r in enumerate(rows)])
+    load_rows(con, "r1", [dataclasses.replace(r, replicate=i) for i, r in enumerate(rows)])
     load_scores(con, "r1", [score(0), score(1, None)], estimator_version="1")
     load_rejects(con, "r1", [RejectRow("a.jsonl", 3, "line 3 is not JSON", "{")])
 
@@ -499,8 +498,8 @@ def test_rows_arrive_as_they_were_given(path: Path) -> None:
 def test_nothing_to_load_is_nothing_done(path: Path) -> None:
     with open_writer(path) as con:
         load_traces(con, "r1", [])
-        load_items(con, "r1", [])
-        load_rollouts(con, "r1", [])
+        load_rows(con, "r1", [])
+        load_rows(con, "r1", [])
         load_scores(con, "r1", [], estimator_version="1")
         load_rejects(con, "r1", [])
         assert not any(contents(con).values())
@@ -549,14 +548,14 @@ def test_a_dropped_run_is_gone_and_can_come_back(path: Path) -> None:
 def test_a_plan_only_grows(path: Path) -> None:
     with open_writer(path) as con:
         for replicates in (8, 16, 8):
-            load_items(con, "r1", [ItemRow("t", "k", 0, 0, replicates)])
-        load_items(con, "r1", [ItemRow("t", "j", 0, 0, n) for n in (2, 5, 3)])
+            load_rows(con, "r1", [ItemRow("t", "k", 0, 0, replicates)])
+        load_rows(con, "r1", [ItemRow("t", "j", 0, 0, n) for n in (2, 5, 3)])
         assert con.execute("SELECT item_key, replicates FROM items ORDER BY 1").fetchall() == [
             ("j", 5),
             ("k", 16),
         ]
         # Boundaries on one token share an item: the first stands for it.
-        load_items(con, "r1", [ItemRow("t", "i", b, 0, 2) for b in (3, 2, 4)])
+        load_rows(con, "r1", [ItemRow("t", "i", b, 0, 2) for b in (3, 2, 4)])
         assert con.execute("SELECT start_boundary FROM items WHERE item_key = 'i'").fetchall() == [
             (2,)
         ]
@@ -576,7 +575,7 @@ def test_rollouts_end_the_same_however_they_arrive(
     run_id = f"order-{sent}-{cut}"
     rows = [dataclasses.replace(rank[kind], replicate=replicate) for replicate, kind in sent]
     for batch in (rows[:cut], rows[cut:], rows[::-1]):
-        load_rollouts(shared_con, run_id, batch)
+        load_rows(shared_con, run_id, batch)
     kept = shared_con.execute(
         "SELECT replicate, error IS NULL, reward IS NOT NULL FROM rollouts WHERE run_id = $id "
         "ORDER BY replicate",
@@ -648,7 +647,7 @@ def test_a_refused_row_inside_a_transaction_undoes_all_of_it(path: Path) -> None
     with pytest.raises(WarehouseError, match="CHECK constraint"), open_writer(path) as con:
         with transaction(con):
             load_run(con, RUN)
-            load_rollouts(con, "r1", [dataclasses.replace(GOOD, reward=2.0)])
+            load_rows(con, "r1", [dataclasses.replace(GOOD, reward=2.0)])
     with open_writer(path) as con:
         assert not any(contents(con).values())
 
@@ -685,7 +684,7 @@ def test_any_text_can_be_stored(
     row = dataclasses.replace(GOOD, text=text, item_key=text, first_sentence=text)
     run_id = f"text-{text!r}-{extra!r}"
     with transaction(shared_con):
-        load_rollouts(shared_con, run_id, [row])
+        load_rows(shared_con, run_id, [row])
         load_session(shared_con, run_id, SessionRow(text, NOON, extra=extra))
     stored = shared_con.execute(
         "SELECT text, item_key, length(text) FROM rollouts WHERE run_id = $id",
@@ -719,8 +718,8 @@ def test_many_rollouts_in_one_call(path: Path) -> None:
         dataclasses.replace(GOOD, item_key=f"{i // 8:024x}", replicate=i % 8) for i in range(40_000)
     ]
     with open_writer(path) as con:
-        load_rollouts(con, "r1", many)
-        load_rollouts(con, "r1", many)
+        load_rows(con, "r1", many)
+        load_rows(con, "r1", many)
         assert con.execute("SELECT count(*) FROM rollouts").fetchone() == (len(many),)
 
 

@@ -36,19 +36,19 @@ from tracelab.store.load import (
     RejectRow,
     RunRow,
     SessionRow,
-    load_items,
     load_links,
     load_rejects,
-    load_rollouts,
+    load_rows,
     load_run,
     load_scores,
     load_session,
     load_traces,
 )
-from tracelab.store.query import check, named_queries, query, schema, schema_markdown
+from tracelab.store.query import check, metric_checks, named_queries, query, schema, schema_markdown
 
 FILES = sorted(sql_dir().rglob("*.sql"))
-CHECKS = sorted(p.stem for p in (sql_dir() / "checks").glob("*.sql"))
+GENERATED = [name for name, *_ in metric_checks()]
+CHECKS = sorted([*(p.stem for p in (sql_dir() / "checks").glob("*.sql")), *GENERATED])
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
 
 
@@ -174,8 +174,8 @@ def load_world(con: duckdb.DuckDBPyConnection) -> None:
     load_session(con, "r1", first)
     load_session(con, "r1", SessionRow("s2", NOON, 3.0, None, 50, None, 10, 5, 0))
     load_traces(con, "r1", [ONE, TWO])
-    load_items(con, "r1", ITEMS)
-    load_rollouts(con, "r1", ROLLOUTS)
+    load_rows(con, "r1", ITEMS)
+    load_rows(con, "r1", ROLLOUTS)
     load_scores(con, "r1", SCORES, estimator_version="1")
     link = Link(ID1, "sentence", 0, 2, "resample", "link", 0.4, 0.1, 0.6, 0.95, 9, "ok")
     load_links(con, "r1", [link], estimator_version="1")
@@ -240,7 +240,7 @@ START = "unit_kind = 'boundary' AND unit_index = 0"
 LINK = """
     INSERT INTO links
     SELECT
-        'r1', trace_id, 'sentence', 0, 1, 'm', 'p', {0}, {1}, {2}, 0.95, 1, '{3}', 'executed',
+        'r1', trace_id, 'sentence', 0, 1, 'resample', 'link', {0}, {1}, {2}, 0.95, 1, '{3}', 'executed',
         '1', '{{}}'
     FROM traces WHERE name = 'one'
 """
@@ -284,9 +284,10 @@ VIOLATIONS = [
         "scores_units_exist",
         f"UPDATE scores SET unit_index = 50, method = 'm' WHERE {START}",
     ),
-    ("scores_values_bounded", f"UPDATE scores SET value = 1.5, hi = 1.5 WHERE {START}"),
-    ("scores_values_bounded", f"UPDATE scores SET lo = -1.5 WHERE {DELTA}"),
+    ("metrics_bounded", f"UPDATE scores SET value = 1.5, hi = 1.5 WHERE {START}"),
+    ("metrics_bounded", f"UPDATE scores SET lo = -1.5 WHERE {DELTA}"),
     ("scores_n", f"UPDATE scores SET n = n + 1 WHERE {START}"),
+    ("metrics_declared", LINK.replace("'link'", "'nosuch'").format(0.5, 0.4, 0.6, "ok")),
     ("targets_labelled", f"{TARGET} -1.0, NULL, 'grounded', 0 FROM traces"),
     ("targets_labelled", f"{TARGET} -1.0, -2.0, 'insufficient', 0 FROM traces"),
     ("targets_labelled", f"{TARGET} 0.5, -2.0, 'grounded', 0 FROM traces"),
@@ -456,7 +457,7 @@ def test_samples_of_a_boundary_are_the_interval_query(data: st.DataObject) -> No
             "('r', 't', 'sentence', ?, 's', ?, ?, ?, ?, '', NULL, NULL, NULL)",
             [[i, a, b, a, b] for i, (a, b) in enumerate(zip(cuts, cuts[1:], strict=False))],
         )
-        load_rollouts(
+        load_rows(
             con,
             "r",
             [

@@ -84,8 +84,8 @@ class Registry(Mapping[str, T], Generic[T]):
         near = difflib.get_close_matches(name, self._members, n=1, cutoff=0.5)
         hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(self)}"
         lost = "".join(f"; {who} cannot be imported: {why}" for who, why in self._broken.items())
-        at = f"{field} = " if field else ""
-        raise ConfigError(f"{at}{name!r}: there is no such {self.what}; {hint}{lost}")
+        given = f'`{field}` = "{name}"' if field else repr(name)
+        raise ConfigError(f"{given}: there is no such {self.what}; {hint}{lost}")
 
     @property
     def broken(self) -> Mapping[str, str]:

@@ -24,6 +24,7 @@ from tracelab.core.study import STUDIES
 from tracelab.engines.options import EngineConfig as EngineConfig
 from tracelab.engines.registry import ENGINES
 from tracelab.grading.grader import GradingConfig
+from tracelab.sources import AUTO, SOURCES
 
 RUN_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,80}$"
 """Names of runs: they are names of folders too."""
@@ -207,6 +208,8 @@ def parse_config(data: Mapping[str, Any], where: str) -> RunConfig:
     try:
         STUDIES.named(config.study, "study")
         ENGINES.named(config.engine.kind, "engine.kind")
+        if config.source_options.format != AUTO:
+            SOURCES.named(config.source_options.format, "source_options.format")
     except ConfigError as e:
         raise ConfigError(f"{where}: {e}") from None
     return config

@@ -72,6 +72,25 @@ class Chat:
             f"in {opened[-40:]!r}: the log lacks what the model wrote first, or is of another model"
         )
 
+    def words(
+        self, messages: Sequence[Message], message: Message, tools: Sequence[Message] = ()
+    ) -> str:
+        """A message as the template writes it, without what opens and ends a turn.
+
+        For messages of other models, which need be no continuation of this one's prompt: where its
+        template opens a reasoning, say, that the log does not have.
+
+        Raises:
+            PlanError: The template refuses it, or says nothing of it.
+        """
+        spoken = {"role": "assistant", "content": _SENTINEL}
+        probe = self._tok.chat_text([*messages, spoken], self._rendering, ask=False, tools=tools)
+        opening, _, tail = probe.rpartition(_SENTINEL)
+        whole = self._tok.chat_text([*messages, message], self._rendering, ask=False, tools=tools)
+        if not (whole.startswith(opening) and whole.endswith(tail)):
+            raise PlanError("the chat template does not render a step as a message of its own")
+        return whole[len(opening) : len(whole) - len(tail)]
+
     def written(self, messages: Sequence[Message], action: str) -> tuple[int, ...]:
         """Tokens of an action, with the mark that ends a turn."""
         return (*self._tok.encode_text(action), *self._tok.encode_text(self._tail(messages))[:1])

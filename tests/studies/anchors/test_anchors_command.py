@@ -15,7 +15,7 @@ from tracelab.engines.scripted import Script
 from tracelab.run.progress import RunProgress
 from tracelab.text.categories import CATEGORIES
 
-LEXICAL = ("--set", "resample.similarity=lexical")
+LEXICAL = ("--set", "anchors.similarity=lexical")
 
 
 @pytest.fixture

@@ -141,8 +141,13 @@ def _at_step(trace: Trace, step: int | None, tokenizer: Tokenizer) -> Trace:
         raise PlanError(f"step {step} was not written by a model ({which})")
     at = episode.steps[step]
     messages, tools = input_of(episode, at), tools_offered(episode, at)
-    response = Chat(tokenizer).spell(messages, as_written(at), tools)
+    chat, message = Chat(tokenizer), as_written(at)
     more: dict[str, Any] = {"run": trace.trace_id, "step": step, "agent": at.agent}
+    try:
+        response = chat.spell(messages, message, tools)
+    except PlanError:  # a log of another model: what it said can be explained all the same
+        response = chat.words(messages, message, tools)
+        more["spelling"] = "the words alone: they do not continue this model's prompt"
     if tools:
         more["tools"] = [dict(t) for t in tools]
     return Trace(
