@@ -20,13 +20,14 @@ import psutil
 import pytest
 
 from tracelab.store.connect import open_reader
-from tracelab.store.journal import read_observations
+from tracelab.store.journal import Peek
 from tracelab.store.query import check
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(3600)]
 DEADLINE_S = 900  # a guard against waiting for ever, not a measure of speed
 CONFIG = """
 name = "chaos"
+study = "anchors"
 source = "testbed"
 model = "testbed"
 [source_options]
@@ -38,7 +39,7 @@ max_model_len = 512
 kv_cache_gib = 1
 [sampling]
 max_tokens = 160
-[resample]
+[anchors]
 allocation = "uniform"
 rollouts = 60
 similarity = "lexical"
@@ -57,8 +58,8 @@ def until(condition: Callable[[], object], what: str, deadline_s: float = DEADLI
 
 
 def durable(home: Path) -> Counter[tuple[str, int]]:
-    return Counter((o.key, o.replicate) for part in read_observations(str(home / "runs"), "chaos")
-                   for o in part)  # fmt: skip
+    parts = Peek(str(home / "runs"), "chaos").observations()
+    return Counter((o.key, o.replicate) for part in parts for o in part)
 
 
 class Driver:

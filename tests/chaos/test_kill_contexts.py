@@ -21,14 +21,14 @@ pytestmark = [pytest.mark.engine, pytest.mark.timeout(3600)]
 CONTEXTS = 60
 CONFIG = """
 name = "chaos"
-pipeline = "context_attribution"
+study = "cite"
 source = "{source}"
 model = "testbed"
 [engine]
 kind = "transformers"
 dtype = "float32"
 device = "cpu"
-[context]
+[cite]
 template = {template}
 ablations = 16
 held_out = 0

@@ -76,7 +76,7 @@ def test_the_forecast_comes_true(config: Path, asked: list[Item], batch: int) ->
     assert invoke("run", config, *options).exit_code == 0
     agrees(found, asked, last_session())
     after = forecast(config, *options)
-    assert [s["requests"] for s in after["stages"]] == [0]
+    assert after["stages"] == [] and after["generated_tokens_max"] == 0
     assert after["tokens_per_second"] > 0
 
 
@@ -86,19 +86,25 @@ def test_the_forecast_of_what_is_left_comes_true(
     with monkeypatch.context() as patch:
         patch.setattr(RunProgress, "stage", lambda *a: os.kill(os.getpid(), signal.SIGINT))
         invoke("run", config, "--set", "runtime.batch_rollouts=5")
-    assert invoke("run", config, "--set", "resample.rollouts=2").exit_code == 0
+    assert invoke("run", config, "--set", "anchors.rollouts=2").exit_code == 0
     asked.clear()
-    found = forecast(config, "--set", "resample.rollouts=9")
-    assert invoke("run", config, "--set", "resample.rollouts=9").exit_code == 0
+    found = forecast(config, "--set", "anchors.rollouts=9")
+    assert invoke("run", config, "--set", "anchors.rollouts=9").exit_code == 0
     agrees(found, asked, last_session())
 
 
 def test_fewer_rollouts_than_there_are_cost_nothing(config: Path) -> None:
     assert invoke("run", config).exit_code == 0
-    found = forecast(config, "--set", "resample.rollouts=3")
-    assert found["rollouts_per_boundary"] == 6
-    assert found["stages"][0]["requests"] == 0
-    assert forecast(config, "--fresh")["stages"][0]["requests"] > 0
+    found = invoke("run", config, "--dry-run", "--json", "--set", "anchors.rollouts=3")
+    assert found.exit_code == 0
+    assert "was started with rollouts = 6; it keeps what it has (asked for 3)" in found.stderr
+    assert json.loads(found.stdout)["stages"] == []
+    fresh = forecast(config, "--fresh", "--set", "anchors.rollouts=3")
+    assert fresh["stages"][0]["rollouts"] > 0
+    whole = forecast(config, "--fresh")
+    assert whole["stages"][0]["requests"] > 0
+    assert whole["stages"][0]["rollouts"] == 2 * fresh["stages"][0]["rollouts"]
+    assert rows("select distinct replicates from items") == [{"replicates": 6}]
 
 
 def test_it_writes_nothing(config: Path, tmp_path: Path, home: Path) -> None:
@@ -114,18 +120,20 @@ def test_it_writes_nothing(config: Path, tmp_path: Path, home: Path) -> None:
 
 def test_it_refuses_what_the_run_would_refuse(config: Path) -> None:
     assert invoke("run", config).exit_code == 0
-    refused = invoke("run", config, "--dry-run", "--set", "seed=3")
-    assert refused.exit_code == 2
-    assert "seed (was 0, is 3)" in refused.stderr
+    for options in (["--dry-run"], []):
+        refused = invoke("run", config, *options, "--set", "seed=3")
+        assert (refused.exit_code, refused.stdout) == (2, "")
+        assert "seed (was 0, is 3)" in refused.stderr
     assert forecast(config, "--fresh", "--set", "seed=3")["stages"][0]["requests"] > 0
-    assert invoke("run", config, "--json").exit_code == 2
+    for form in ("--csv", "--nl"):  # forms of results, which a forecast does not have
+        assert invoke("run", config, "--dry-run", form).exit_code == 2
 
 
 def test_a_model_of_sentences_that_is_not_there_is_told_before_anything_is_sampled(
     config: Path, asked: list[Item]
 ) -> None:
     (empty := config.parent / "no-model").mkdir()
-    wrong = ["--set", f"resample.similarity={empty}", "--set", "resample.methods=['links']"]
+    wrong = ["--set", f"anchors.similarity={empty}", "--set", "anchors.methods=['links']"]
     for options in (["--dry-run"], []):
         refused = invoke("run", config, *wrong, *options)
         assert refused.exit_code == 2, refused.output

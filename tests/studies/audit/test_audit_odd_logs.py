@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tracelab.run.runs import run_config
 
 from tests.agent_files import failed_runs, messages_of, reference
 from tests.helpers import invoke, rows
 from tracelab.core.episode import Episode
 from tracelab.run.config import parse_config
+from tracelab.run.execute import run_config
 from tracelab.store.connect import open_reader
 from tracelab.store.home import Home
 from tracelab.store.query import check
@@ -122,7 +122,7 @@ def test_rules_judge_every_run_that_has_steps(folder: Path, home: Path) -> None:
 def test_a_replay_executes_what_it_can_and_says_why_not(folder: Path, home: Path) -> None:
     """With the bundled model: its context holds 512 tokens, which most runs need less of."""
     config = parse_config({
-        "name": "odd", "pipeline": "failure_audit", "source": str(folder), "model": "testbed",
+        "name": "odd", "study": "audit", "source": str(folder), "model": "testbed",
         "engine": {"kind": "transformers", "dtype": "float32"}, "sampling": {"max_tokens": 16},
         "audit": {"environment": "replay", "rollouts": 4, "controls": 1, "ablations": 8},
     }, "odd")  # fmt: skip
