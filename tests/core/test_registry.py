@@ -62,7 +62,9 @@ def test_files_of_its_folder_register_themselves(
     assert "things_a.a" not in sys.modules  # nothing is imported before somebody asks
     assert list(THINGS) == ["first", "last"]
     assert THINGS.named("first").__module__ == "things_a.b"
-    with pytest.raises(ConfigError, match="`x` = \"frist\": there is no such thing; did you mean 'fi"):
+    with pytest.raises(
+        ConfigError, match='`x` = "frist": there is no such thing; did you mean \'fi'
+    ):
         THINGS.named("frist", "x")
 
 

@@ -8,9 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tracelab.core.item import Item, ModelRef, Sampling, diverge_token
-from tracelab.run.pool import batches, split, with_range
-from tracelab.run.session import missing
+from tracelab.core.item import Item, ModelRef, Sampling, diverge_token, parts
+from tracelab.run.pool import _Queue, split
 
 REF = ModelRef("m", "r1", "float32")
 ids = st.lists(st.integers(0, 5), max_size=12)
@@ -74,26 +73,30 @@ def test_diverge_token_is_the_first_difference(a: list[int], b: list[int], start
 
 @given(st.integers(1, 300), st.integers(1, 50), st.integers(0, 40))
 def test_splitting_asks_for_each_replicate_once(n: int, size: int, first: int) -> None:
-    parts = list(split(item(replicates=n, first_replicate=first), size))
-    asked = [r for p in parts for r in p.replicate_range]
+    cut = list(split(item(replicates=n, first_replicate=first), size))
+    asked = [r for p in cut for r in p.replicate_range]
     assert asked == list(range(first, first + n))
-    assert all(p.replicates <= size for p in parts)
+    assert all(p.replicates <= size for p in cut)
 
 
 @given(st.lists(st.integers(1, 30), max_size=20), st.integers(1, 40))
 def test_batches_keep_order_and_lose_nothing(sizes: list[int], size: int) -> None:
+    queue = _Queue(size)
     items = [item(prefix_ids=(k,), replicates=n) for k, n in enumerate(sizes)]
-    flat = [
-        (i.prefix_ids, r) for b in batches(items, size) for i in b.items for r in i.replicate_range
-    ]
-    assert flat == [(i.prefix_ids, r) for i in items for r in i.replicate_range]
-    assert all(sum(i.replicates for i in b.items) <= size for b in batches(items, size))
+    queue.add(items)
+    assert queue.owed == sum(sizes)
+    taken = list(iter(queue.take, None))
+    asked = [(i.prefix_ids, r) for b in taken for i in b.items for r in i.replicate_range]
+    assert asked == [(i.prefix_ids, r) for i in items for r in i.replicate_range]
+    assert all(sum(i.replicates for i in b.items) <= size for b in taken)
+    assert queue.owed == 0
 
 
 @given(st.integers(1, 40), st.sets(st.integers(0, 60)))
 def test_missing_is_exactly_what_was_not_seen(n: int, seen: set[int]) -> None:
-    parts = list(missing(item(replicates=n), seen))
-    assert [r for p in parts for r in p.replicate_range] == [r for r in range(n) if r not in seen]
+    wanted = {r for r in range(n) if r not in seen}
+    asked = [r for p in parts(item(replicates=n), wanted) for r in p.replicate_range]
+    assert asked == sorted(wanted)
 
 
 def test_an_item_is_a_generation_or_a_probe() -> None:
@@ -103,8 +106,8 @@ def test_an_item_is_a_generation_or_a_probe() -> None:
         item(replicates=0)
 
 
-def test_with_range_changes_nothing_else() -> None:
+def test_another_range_changes_nothing_else() -> None:
     a = item(intervention="x", seed=3)
-    b = with_range(a, 7, 2)
+    b = a.at(7, 2)
     same = {f.name for f in dataclasses.fields(Item)} - {"first_replicate", "replicates"}
     assert all(getattr(a, f) == getattr(b, f) for f in same)

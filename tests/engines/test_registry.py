@@ -93,7 +93,7 @@ def test_what_it_refuses_is_said(echo: None) -> None:
 
     with pytest.raises(ConfigError, match=r"engine\.options\.says is missing"):
         wire(config())
-    with pytest.raises(ConfigError, match="'eco': there is no such engine; did you mean 'echo'"):
+    with pytest.raises(ConfigError, match="\"eco\": there is no such engine; did you mean 'echo'"):
         config(kind="eco")
 
 

@@ -224,10 +224,10 @@ def test_a_model_that_cannot_be_used(
         ("anchors.rollouts=2.5", "`anchors.rollouts` = 2.5"),
         ("anchors=5", "`anchors` = 5: this is a section; write [anchors]"),
         ('source=""', '`source` = ""'),
-        ("engine.kind=vlm", "`engine.kind` = \"vlm\": there is no such engine; did you mean 'vllm'?"),
+        ("engine.kind=vlm", "= \"vlm\": there is no such engine; did you mean 'vllm'?"),
         ("grading.kind=regex", "`pattern` is needed for kind `regex`"),
         ("anchors.segmenter=nosuch", "no segmenter 'nosuch'"),
-        ("source_options.format=nosuch", "`source_options.format` = \"nosuch\": there is no such format"),
+        ("source_options.format=nosuch", "= \"nosuch\": there is no such format"),
         ("nothing", "write key=value"),
     ],
 )  # fmt: skip

@@ -12,7 +12,7 @@ from tracelab.core.episode import Episode, Step
 from tracelab.core.errors import ConfigError
 from tracelab.core.flow import Ask, Flow
 from tracelab.core.item import Call, Observation
-from tracelab.run.judges import JudgeSetup, OpenedJudge, asked, drive_chats
+from tracelab.run.judges import JudgeSetup, OpenedJudge, asked
 from tracelab.studies.audit.opinions.judges import JudgeOptions, Opinion, judged
 
 METHODS = ["all-at-once", "step-by-step", "binary-search", "a2p"]
@@ -25,7 +25,7 @@ def episode(n: int) -> Episode:
 
 def opinion(by: OpenedJudge, n: int, method: str) -> Opinion:
     options = JudgeOptions(by.who, by.count, by.context_length, reply_tokens=8)
-    return drive_chats(judged(episode(n), method, options), by)
+    return by.loop.drive(judged(episode(n), method, options))
 
 
 def say(*texts: str, most: int = 50) -> Flow[list[Observation]]:
@@ -46,19 +46,19 @@ def scripted() -> Iterator[OpenedJudge]:
 
 
 def test_a_local_engine_answers(scripted: OpenedJudge) -> None:
-    first = drive_chats(say("one", "two", "three"), scripted)
+    first = scripted.loop.drive(say("one", "two", "three"))
     assert all(o.error is None and o.value["text"] for o in first)
-    [again] = drive_chats(say("one"), scripted)
+    [again] = scripted.loop.drive(say("one"))
     assert again.value == first[0].value  # the same request has the same answer
     assert scripted.budget.requests >= 3 and scripted.budget.output_tokens > 0
 
 
 def test_what_a_local_engine_cannot_do_is_an_observation() -> None:
     with asked(JudgeSetup("scripted", engine="scripted", context=300)) as by:
-        [late] = drive_chats(say("x" * 400), by)
+        [late] = by.loop.drive(say("x" * 400))
         assert late.error is not None and late.error.startswith("overlong: 401 tokens, but")
     with asked(JudgeSetup("scripted", engine="scripted", max_requests=0)) as by:
-        [refused] = drive_chats(say("x"), by)
+        [refused] = by.loop.drive(say("x"))
         assert refused.error == "budget: the cap of 0 requests is reached"
 
 

@@ -240,8 +240,8 @@ START = "unit_kind = 'boundary' AND unit_index = 0"
 LINK = """
     INSERT INTO links
     SELECT
-        'r1', trace_id, 'sentence', 0, 1, 'resample', 'link', {0}, {1}, {2}, 0.95, 1, '{3}', 'executed',
-        '1', '{{}}'
+        'r1', trace_id, 'sentence', 0, 1, 'resample', 'link', {0}, {1}, {2}, 0.95, 1, '{3}',
+        'executed', '1', '{{}}'
     FROM traces WHERE name = 'one'
 """
 TARGET = "INSERT INTO targets SELECT run_id, trace_id, 'response', 0, 'response', 'x', NULL, 1,"

@@ -53,7 +53,7 @@ TAIL = "\n</think>\n\nThe bill is \\boxed{{{answer}}}."
 
 
 @dataclass(frozen=True, slots=True)
-class LabelledChain:
+class PlantedSentence:
     """One sentence of a response: its planted role and its half-open character range.
 
     The ranges of one response tile it; whitespace before a sentence belongs to the sentence.
@@ -70,7 +70,7 @@ class Written:
     """A chain of thought drawn by `write`: the text, its sentences, and the answer it ends in."""
 
     text: str
-    sentences: tuple[LabelledChain, ...]
+    sentences: tuple[PlantedSentence, ...]
     answer: str
 
 
@@ -111,7 +111,7 @@ def write(problem: Problem, rng: random.Random) -> Written:
     roles = [role for role, _ in out.said] + ["answer"]
     sentences, start = [], 0
     for role, piece in zip(roles, pieces, strict=True):
-        sentences.append(LabelledChain(role, piece, start, start + len(piece)))
+        sentences.append(PlantedSentence(role, piece, start, start + len(piece)))
         start += len(piece)
     return Written("".join(pieces), tuple(sentences), answer)
 

@@ -21,7 +21,7 @@ from tracelab.testbed.chain import (
     SKIP,
     SLIP,
     USE,
-    LabelledChain,
+    PlantedSentence,
 )
 from tracelab.testbed.market import GOODS, SHOPS, Problem
 
@@ -155,7 +155,7 @@ class _Reader:
         return "conclude_hint" if int(number) == self.problem.hint else "conclude_wrong"
 
 
-def label(problem: Problem, reasoning_text: str) -> list[LabelledChain]:
+def label(problem: Problem, reasoning_text: str) -> list[PlantedSentence]:
     """Parse a response into sentences with their roles; the ranges tile the text.
 
     Whatever does not parse, or stands where it cannot stand, is `garbled`. The closing
@@ -169,9 +169,9 @@ def label(problem: Problem, reasoning_text: str) -> list[LabelledChain]:
         if not match.group():
             continue
         role = reader.role(match.group().lstrip(" "))
-        found.append(LabelledChain(role, match.group(), match.start(), match.end()))
+        found.append(PlantedSentence(role, match.group(), match.start(), match.end()))
     if tail:
-        found.append(LabelledChain("answer", tail.group(), tail.start(), tail.end()))
+        found.append(PlantedSentence("answer", tail.group(), tail.start(), tail.end()))
     return found
 
 
@@ -181,7 +181,7 @@ def answer_of(response: str) -> str | None:
     return tail.group(1) if tail else None
 
 
-def is_well_formed(sentences: Sequence[LabelledChain]) -> bool:
+def is_well_formed(sentences: Sequence[PlantedSentence]) -> bool:
     """Whether a labelled response parses throughout, concludes and answers."""
     roles = [s.role for s in sentences]
     return (

@@ -4,14 +4,14 @@ Pure. `problems` asks (`market`), `write` reasons (`chain`), `label` reads (`lab
 and every sentence carries its planted role; seeds make everything reproducible.
 """
 
-from tracelab.testbed.chain import FILLER, Written, write
+from tracelab.testbed.chain import FILLER, PlantedSentence, Written, write
 from tracelab.testbed.labels import answer_of, is_well_formed, label
 from tracelab.testbed.market import Fact, Problem, Split, problem, problems, without_hint
 
 __all__ = [
     "FILLER",
     "Fact",
-    "LabelledChain",
+    "PlantedSentence",
     "Problem",
     "Split",
     "Written",

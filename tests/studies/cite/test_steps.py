@@ -103,14 +103,19 @@ def test_a_run_without_a_step_names_the_steps(tmp_path: Path, run: RecordedRun) 
 
 def test_the_log_of_another_model_is_explained_and_says_how_it_was_spelled(tmp_path: Path) -> None:
     # This model's template opens a reasoning the log has not: its words continue no prompt of ours.
+    call = {"id": "c", "type": "function", "function": {"name": "get", "arguments": "{}"}}
     record = {"id": "r", "success": False, "messages": [
         {"role": "user", "content": "How many are 2 and 2?"},
+        {"role": "assistant", "content": "I will.", "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "c", "content": "4"},
         {"role": "assistant", "content": "There are 4."},
     ]}  # fmt: skip
     path = tmp_path / "runs.jsonl"
     path.write_text(json.dumps(record) + "\n")
     (trace,) = traces(path)
-    w = world(unit="message", step=1, ablations=8, held_out=0, top_k=[], context_length=1024)
+    assert trace.episode is not None
+    step = [s.index for s in trace.episode.steps if s.kind == "llm"][-1]
+    w = world(unit="message", step=step, ablations=8, held_out=0, top_k=[], context_length=1024)
     (case,) = w.prepare(trace)
     assert "There are 4." in case.trace.response
     assert str(case.trace.extra["spelling"]).startswith("the words alone")
