@@ -80,7 +80,6 @@ STUDIES: dict[str, Study] = {
                 "pooled": False, "segmenter": "thought-anchors", "threshold": 0.5, "level": 0.8,
             },
         },
-        exits=3,
     ),
     # The model answers first; the first right and the first wrong answer are studied.
     "anchors_questions": Study(
