@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import Any, ClassVar, Literal, Protocol, TypeAlias
 
 import numpy as np
@@ -37,6 +38,13 @@ class Reject:
     reason: str
     excerpt: str
     field: str | None = None
+
+    @classmethod
+    def of(cls, trace: Trace, why: object) -> Reject:
+        """A trace that was read and cannot be used; a name that only says where is not repeated."""
+        place = f"{PurePath(trace.source).name}:{trace.line}"
+        named = "" if trace.name == place else f"{trace.name}: "
+        return cls(trace.source, trace.line, f"{named}{why}", "")
 
     def __str__(self) -> str:
         """Where, and why."""

@@ -121,7 +121,7 @@ def _case(trace: Trace, segmenter: str) -> Case | Reject:
             return Case(tokens, episode.step_units(), STEPS)
         return begin(tokens, segmenter, max_units=_NO_LIMIT, context_length=_NO_LIMIT)
     except PlanError as e:
-        return Reject(trace.source, trace.line, f"{trace.name}: {e}", "")
+        return Reject.of(trace, e)
 
 
 def _begun(con: DuckDBPyConnection, name: str, segmenter: str) -> RunRow:

@@ -206,7 +206,7 @@ class Preparing:
         return found
 
     def _refuse(self, trace: Trace, why: PlanError) -> None:
-        self._rejects.append(Reject(trace.source, trace.line, f"{trace.name}: {why}", ""))
+        self._rejects.append(Reject.of(trace, why))
 
     def _rows(self, trace: Trace, *, complain: bool = True) -> Iterator[dict[str, Any]]:
         """Lines of the cases of one trace."""

@@ -50,7 +50,7 @@ def _responses(
     try:
         prefix = ctx.tokenizer.render(trace.turns, trace.rendering)
     except PlanError as e:
-        return [], [_reject(trace, f"{trace.name}: {e}")]
+        return [], [Reject.of(trace, e)]
     item = Item(
         model=ctx.model,
         prefix_ids=prefix,
@@ -63,17 +63,9 @@ def _responses(
     room = max(1, ctx.context_length - len(prefix))
     yield Ask("base traces", [item], seen.extend, expected=[min(ctx.sampling.max_tokens, room)])
     seen.sort(key=lambda o: o.replicate)
-    rejects = [
-        _reject(trace, f"{trace.name}: no base trace: {o.error}")
-        for o in seen
-        if o.error is not None
-    ]
+    rejects = [Reject.of(trace, f"no base trace: {o.error}") for o in seen if o.error is not None]
     written = [o for o in seen if o.error is None]
     return _kept(trace, written if keep == "both" else written[:1], ctx), rejects
-
-
-def _reject(trace: Trace, reason: str) -> Reject:
-    return Reject(trace.source, trace.line, reason, "")
 
 
 def _kept(trace: Trace, written: Sequence[Observation], ctx: StudyContext[Any]) -> list[Trace]:

@@ -73,4 +73,4 @@ class AgentRun(Case):
 
     def reject(self, why: PlanError) -> Reject:
         """The row that says why it was not studied."""
-        return Reject(self.trace.source, self.trace.line, f"{self.trace.name}: {why}", "")
+        return Reject.of(self.trace, why)
