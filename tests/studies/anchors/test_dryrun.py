@@ -19,7 +19,7 @@ from tracelab.run.progress import RunProgress
 @pytest.fixture
 def config(tmp_path: Path, script: Script, home: Path) -> Path:
     source = write_jsonl(tmp_path / "t.jsonl", script, 3)
-    return write_config(tmp_path / "c.toml", source, resample="rollouts = 6")
+    return write_config(tmp_path / "c.toml", source, anchors="rollouts = 6")
 
 
 def forecast(config: Path, *options: object) -> dict[str, Any]:
