@@ -42,6 +42,12 @@ def test_mistakes_are_named(change: dict, says: str) -> None:
     assert "\n" not in str(e.value)
 
 
+def test_a_section_under_both_its_names_is_refused() -> None:
+    both = {"resample": {"rollouts": 5}, "anchors": {"level": 0.9}}
+    with pytest.raises(ConfigError, match="x.toml: `resample` is the old name of `anchors`"):
+        parse_config({**MINIMAL, **both}, "x.toml")
+
+
 def test_missing_key_is_named() -> None:
     with pytest.raises(ConfigError, match="`model` is missing"):
         parse_config({"name": "a", "source": "b"}, "x.toml")

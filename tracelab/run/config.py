@@ -200,6 +200,9 @@ def parse_config(data: Mapping[str, Any], where: str) -> RunConfig:
         ConfigError: One sentence naming `where` and the first wrong field.
     """
     model = _full()
+    for old, new in _KEYS_BEFORE.items():
+        if old in data and new in data:
+            raise ConfigError(f"{where}: `{old}` is the old name of `{new}`; write one of them")
     try:
         # Strict: true is not 1, and "50" is not 50.
         config = model.model_validate(_renamed(data), strict=True)
