@@ -240,6 +240,11 @@ def test_a_wrong_config(
     assert len(said.splitlines()) == 1
 
 
+def test_an_unknown_segmenter_leaves_nothing(tmp_path: Path, lines: Lines, home: Path) -> None:
+    code, _ = study(tmp_path, lines, "--set", "anchors.segmenter=nosuch")
+    assert code == 2 and not home.exists()
+
+
 def test_a_config_that_is_not_there(home: Path) -> None:
     result = invoke("run", "nosuch.toml")
     assert result.exit_code == 2

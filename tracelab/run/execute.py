@@ -464,7 +464,7 @@ def rebuild_runs(home: Home, runs: Sequence[str], say: Callable[[str], object]) 
                 continue
             done.append(_rebuild(record, journal, home))
         say(
-            f"{name}: {done[-1].attempted:,} rollouts, {done[-1].scores:,} scores loaded in "
+            f"{name}: {done[-1].attempted:,} observations, {done[-1].scores:,} scores loaded in "
             f"{time.monotonic() - began:.1f} s"
         )
     return done

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -47,7 +48,7 @@ class Cohort:
         return str(None if self.comparing is None else self.comparing.name)
 
 
-class Method:
+class Method(ABC):
     """One way to credit sentences. Classes derived from it are registered in `methods.METHODS`."""
 
     help: ClassVar[str]
@@ -63,6 +64,7 @@ class Method:
         """Ask for what it needs besides rollouts, and keep it with the cases."""
         yield from ()
 
+    @abstractmethod
     def estimate(self, case: Reasoning, cohort: Cohort, rng: np.random.Generator) -> Findings:
         """Findings about one trace, a pure function of what was observed.
 
@@ -71,4 +73,3 @@ class Method:
             cohort: What it shares with all traces of the run.
             rng: Randomness of this trace, passed from method to method.
         """
-        raise NotImplementedError

@@ -9,6 +9,7 @@ from pydantic import Field, field_validator
 from tracelab.core.errors import ConfigError
 from tracelab.core.options import Section
 from tracelab.studies.anchors.methods import METHODS
+from tracelab.text.segment import segment
 
 
 class AnchorsOptions(Section):
@@ -69,3 +70,12 @@ class AnchorsOptions(Section):
             except ConfigError as e:
                 raise ValueError(str(e)) from None
         return methods
+
+    @field_validator("segmenter")
+    @classmethod
+    def _cuts(cls, name: str) -> str:
+        try:
+            segment("", name)
+        except ConfigError as e:  # before anything is written
+            raise ValueError(str(e)) from None
+        return name

@@ -138,8 +138,6 @@ def _executed(
     cases: Sequence[AgentRun], ctx: StudyContext[AuditOptions], name: str
 ) -> Flow[Findings]:
     """Re-execute what can be re-executed."""
-    # Heavy: not to be paid for by whoever only lists studies.
-
     # Heavy, and not to be paid for by whoever only lists studies.
     from tracelab.stats.value_curve import fit
     from tracelab.studies.audit.measure import Examiner
