@@ -12,7 +12,7 @@ from tracelab.core.errors import EngineError
 from tracelab.core.item import Item, Sampling
 from tracelab.core.trace import Turn
 from tracelab.engines.scripted import ScriptTokenizer
-from tracelab.run.pool import LocalPool, RayPool
+from tracelab.run.pool import LocalPool, RayPool, drain
 
 pytestmark = pytest.mark.engine
 POISON = 65  # the letter A, spelled in bytes by the scripted tokenizer
@@ -32,10 +32,10 @@ def answered(observations) -> Counter:
 def test_ray_and_local_pools_give_the_same_samples(script_tokenizer, script_spec) -> None:
     spec = script_spec()
     work = items(script_tokenizer, spec.model, [f"q{i}" for i in range(9)])
-    local = {(o.key, o.replicate): o.text for b in LocalPool(spec).run(work) for o in b}
+    local = {(o.key, o.replicate): o.text for b in drain(LocalPool(spec), work) for o in b}
     pool = RayPool(spec, replicas=2, batch_rollouts=7, in_flight=3, cpus=0.5)
     try:
-        found = [o for b in pool.run(work) for o in b]
+        found = [o for b in drain(pool, work) for o in b]
     finally:
         pool.close()
     assert set(answered(found).values()) == {1}
@@ -47,7 +47,7 @@ def test_a_poisonous_item_fails_alone(script_tokenizer, script_spec) -> None:
     work = items(script_tokenizer, spec.model, ["q0", "q1", "A", "q3", "q4"])
     pool = RayPool(spec, batch_rollouts=60, in_flight=4, max_deaths=20)
     try:
-        found = [o for b in pool.run(work) for o in b]
+        found = [o for b in drain(pool, work) for o in b]
     finally:
         pool.close()
     assert set(answered(found).values()) == {1}
@@ -65,7 +65,7 @@ def test_a_killed_worker_is_replaced_and_nothing_is_lost(script_tokenizer, scrip
     pool = RayPool(spec, batch_rollouts=40, in_flight=2)
     try:
         found = []
-        for k, batch in enumerate(pool.run(work)):
+        for k, batch in enumerate(drain(pool, work)):
             found += batch
             if k == 2:
                 pid = ray.get(pool._replicas[0].handle.start.remote())
@@ -83,6 +83,6 @@ def test_engines_that_keep_dying_end_the_run(script_tokenizer, script_spec) -> N
     pool = RayPool(spec, batch_rollouts=2, max_deaths=1)
     try:
         with pytest.raises(EngineError, match="engines died 2 times"):
-            list(pool.run(work))
+            list(drain(pool, work))
     finally:
         pool.close()

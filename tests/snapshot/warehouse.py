@@ -49,6 +49,9 @@ def workers() -> Iterator[None]:
     """One Ray for many studies: starting it takes longer than a study. A run uses what it finds."""
     import ray
 
+    if ray.is_initialized():  # by a fixture of another file that this process ran before
+        yield
+        return
     # Workers that give way to everything else on the machine would take several times as long.
     os.environ.setdefault("RAY_worker_niceness", "0")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")

@@ -11,7 +11,8 @@ from tests.studies.anchors.anchors import case
 from tracelab.engines.scripted import Script
 from tracelab.stats.value_curve import JUMPS, SCALES, Posterior, Prior, fit, keep_nodes, posterior
 from tracelab.stats.value_grid import GRID
-from tracelab.studies.anchors import pooled, resample
+from tracelab.studies.anchors import pooled
+from tracelab.studies.anchors.tally import tally
 
 
 def simulated(rng: np.random.Generator, size: int, n: int, jumps: int, keep: float):
@@ -119,7 +120,7 @@ def test_pooled_intervals_cover_the_closed_form_of_another_process(n: int) -> No
     cases = [
         case(Script.random(np.random.default_rng(s), slots=7), s, n=n, good="1") for s in range(40)
     ]
-    counts = [resample.tally(c.units, c.rollouts, c.keep) for c in cases]
+    counts = [tally(c.units, c.rollouts, c.keep) for c in cases]
     prior = fit([k.curve() for k in counts], rounds=10)
     hits = []
     for c, k in zip(cases, counts, strict=True):
