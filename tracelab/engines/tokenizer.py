@@ -13,6 +13,7 @@ from typing import Any
 
 from tracelab.core.errors import ModelLoadError, PlanError, one_line
 from tracelab.core.messages import as_message
+from tracelab.core.shown import refuse_left_out
 from tracelab.core.trace import Rendering, TokenizedTrace, Trace, Turn
 
 OPEN_THINK = "<think>"
@@ -55,7 +56,11 @@ class HFTokenizer:
         return bool(self._tok.chat_template)
 
     def render(self, turns: Sequence[Turn], rendering: Rendering) -> tuple[int, ...]:
-        """Tokens of a prompt; see `Tokenizer.render`."""
+        """Tokens of a prompt; see `Tokenizer.render`.
+
+        Raises:
+            PlanError: The template leaves something of it out, or refuses it.
+        """
         return self._encode_prompt(self._prompt_text(turns, rendering), rendering)
 
     def tokenize(self, trace: Trace) -> TokenizedTrace:
@@ -136,7 +141,8 @@ class HFTokenizer:
         special = rendering == "raw"
         if self._tok.is_fast:
             enc = self._tok(text, add_special_tokens=special, return_offsets_mapping=True)
-            starts, end = [], 0
+            starts: list[int] = []
+            end = 0
             for start, stop in enc["offset_mapping"]:
                 starts.append(max(min(start, end), starts[-1] if starts else 0))
                 end = max(end, stop)
@@ -169,6 +175,9 @@ class HFTokenizer:
     def _prompt_text(self, turns: Sequence[Turn], rendering: Rendering) -> str:
         messages = [as_message(t) for t in turns]
         tools = [tool for m in messages for tool in m.pop("tools", ())]
+        refuse_left_out(
+            messages, lambda some, ask: self.chat_text(some, rendering, ask=ask, tools=tools)
+        )
         return self.chat_text(messages, rendering, tools=tools)
 
     def _encode_prompt(self, text: str, rendering: Rendering) -> tuple[int, ...]:
