@@ -1,7 +1,9 @@
 """A command as an environment: JSON lines in, JSON lines out, killed when it is late.
 
 One process holds one episode. A request is `{"op": "reset", "task"}`, `{"op": "restore", "run",
-"t"}`, `{"op": "step", "action"}`, `{"op": "score"}`, `{"op": "seed", "n"}`, `{"op": "hello"}`.
+"t"}`, `{"op": "step", "action", "calls", "text"}` (the exact text; its tool calls, `{"name",
+"arguments", "text"}` each; what is said besides), `{"op": "score"}`, `{"op": "seed", "n"}`,
+`{"op": "hello"}`.
 The answer to `hello` is `{"side_effects": bool}`, that to `score` `{"score": number or null}`, that
 to `seed` `{}`, to any other a state: `{"messages": [...], "done": bool, "ended": ""}`. An answer
 `{"error": "..."}` fails the re-execution, and so does one that is late, too long or no JSON; the
@@ -19,6 +21,7 @@ from typing import Any
 from tracelab.core.child import Child
 from tracelab.core.errors import ConfigError
 from tracelab.core.seam import EnvironmentFailure, MakeEnvironment, RecordedRun, State
+from tracelab.environments.action import Action
 from tracelab.environments.base import EnvironmentKind, Grade, as_score, as_state
 from tracelab.environments.registry import ENVIRONMENTS, GENERIC
 
@@ -61,7 +64,11 @@ class ProcessEnvironment:
 
     def step(self, action: str) -> State:
         """See `Environment.step`."""
-        return as_state(self._ask({"op": "step", "action": action}))
+        read = Action(action)
+        calls = [asdict(c) for c in read.calls]
+        return as_state(
+            self._ask({"op": "step", "action": action, "calls": calls, "text": read.text})
+        )
 
     def score(self) -> float | None:
         """See `Environment.score`."""

@@ -9,6 +9,7 @@ sets a run aside. Nothing here knows which studies there are.
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 import uuid
 from collections.abc import Callable, Sequence
@@ -31,6 +32,7 @@ from tracelab.core.trace import Trace
 from tracelab.engines import similarity
 from tracelab.engines.chat import Budget
 from tracelab.engines.http import BlockingPost
+from tracelab.engines.made_by import warning
 from tracelab.environments import make_environment
 from tracelab.grading.grader import Grader
 from tracelab.run.answering import Acting, Chatting, LocalChat, Looking
@@ -49,8 +51,9 @@ from tracelab.run.labelling import label_again
 from tracelab.run.loader import Loader
 from tracelab.run.loop import Answering, Loop, Nested, StoppedError, Unwatched
 from tracelab.run.progress import RunProgress
-from tracelab.run.session import Session, disk_error
+from tracelab.run.session import Session, disk_error, prices_of
 from tracelab.run.wiring import (
+    NO_MODEL,
     Wired,
     local_pool,
     quiet_transformers,
@@ -62,6 +65,7 @@ from tracelab.run.wiring import (
 from tracelab.sources.base import report_rejects
 from tracelab.sources.testbed import NAME as TESTBED
 from tracelab.store.connect import open_writer, transaction
+from tracelab.store.costs import settled
 from tracelab.store.home import Home
 from tracelab.store.journal import Journal
 from tracelab.store.load import (
@@ -171,10 +175,11 @@ def execute(session: Session, wait_s: float) -> Summary:
         try:
             done = work.loop(session).drive(work.whole(loader.traces))
         except OSError as e:
-            _leave(loader, record, "failed")
+            _leave(loader, record, "failed", session.journal)
             raise disk_error(e, "the journal cannot be written") from e
         except TracelabError as e:
-            _leave(loader, record, "interrupted" if isinstance(e, StoppedError) else "failed")
+            status = "interrupted" if isinstance(e, StoppedError) else "failed"
+            _leave(loader, record, status, session.journal)
             raise
         if loader.dropped:
             loader = _offered_again(work, session, loader)
@@ -258,7 +263,7 @@ class Work:
             prepared: Told the inputs before they are studied.
         """
         config = self.config
-        preparing = Preparing(self.study, self.ctx, self._journal, load)
+        preparing = self._preparing(load)
         if config.source == TESTBED and self.study.testbed == "agents":
             source = Source((yield from self._play()))
         else:
@@ -267,6 +272,9 @@ class Work:
         inputs = yield from preparing.prepare(source, attempts=options.attempts, keep=options.keep)
         prepared(inputs)
         refuse_empty(inputs, config.source)
+        if preparing.others and options.off_policy == "warn":
+            n, of = len(preparing.others), len(inputs.cases)
+            self._progress.warn(warning(preparing.others, n, of, self.ctx.model.name))
         report_rejects(inputs.rejects, self._progress.warn)
         findings: Findings = yield from self.study.run(inputs.cases, self.ctx)
         report_rejects(findings.rejects, self._progress.warn)
@@ -274,9 +282,18 @@ class Work:
 
     def restored(self, load: Callable[[Sequence[LoadedTrace]], None]) -> Flow[Done]:
         """The study of what `cases.jsonl` has."""
-        inputs = Preparing(self.study, self.ctx, self._journal, load).restore()
+        inputs = self._preparing(load).restore()
         findings: Findings = yield from self.study.run(inputs.cases, self.ctx)
         return inputs, findings
+
+    def _preparing(self, load: Callable[[Sequence[LoadedTrace]], None]) -> Preparing:
+        measures = getattr(self.study, "measures", lambda options: True)
+        names = [self.ctx.model.name]
+        if (served := self.config.engine.server.model) is not None:
+            names.append(served)
+        names = [os.path.abspath(n) if n.startswith((".", "~")) else n for n in names]
+        known = names if measures(self.config.options) else None
+        return Preparing(self.study, self.ctx, self._journal, load, known)
 
     def loop(self, watcher: Session | Unwatched, *, ask: bool = True) -> Loop:
         """What drives it; without `ask`, the journal must know everything."""
@@ -361,10 +378,11 @@ def _finish(
     refused = [*inputs.rejects, *findings.rejects]
     rejects = [RejectRow(r.file, r.line, r.reason, r.excerpt) for r in refused]
     status = "complete_with_errors" if findings.failed or rejects else "complete"
+    sessions = settled(journal, prices_of(parse_config(record["config"], "run.json")))
 
     def load(con: DuckDBPyConnection) -> None:
         load_run(con, run_row(record, status))
-        for session in journal.sessions():
+        for session in sessions:
             load_session(con, run_id, session_row(session))
         load_rejects(con, run_id, rejects, instead_of=None)
         load_rows(con, run_id, findings.rows)
@@ -392,11 +410,17 @@ def _finish(
     )
 
 
-def _leave(loader: Loader, record: dict[str, Any], status: str) -> None:
+def _leave(loader: Loader, record: dict[str, Any], status: str, journal: Journal) -> None:
     """Load what there is of a run that ends early, if the database is free; the journal has it."""
-    with contextlib.suppress(WarehouseError):
+
+    def load(con: DuckDBPyConnection) -> None:
+        load_run(con, run_row(record, status))
+        for session in journal.sessions():
+            load_session(con, record["run_id"], session_row(session))
+
+    with contextlib.suppress(WarehouseError, OSError):
         loader.flush(_LEAVE_WAIT_SECONDS)
-        loader.write(_LEAVE_WAIT_SECONDS, lambda con: load_run(con, run_row(record, status)))
+        loader.write(_LEAVE_WAIT_SECONDS, load)
 
 
 def run_row(record: dict[str, Any], status: str) -> RunRow:
@@ -415,7 +439,7 @@ def run_row(record: dict[str, Any], status: str) -> RunRow:
         status=status,
         started_at=datetime.fromisoformat(record["started_at"]),
         finished_at=None if finished is None else datetime.fromisoformat(finished),
-        model=record["model"],
+        model=None if record["model"] == NO_MODEL else record["model"],
         model_revision=record["identity"]["model_revision"],
         dtype=config["engine"]["dtype"],
         versions=record["versions"],
@@ -423,8 +447,9 @@ def run_row(record: dict[str, Any], status: str) -> RunRow:
 
 
 def session_row(session: dict[str, Any]) -> SessionRow:
-    """One line of the journal as a row of `sessions`."""
-    return SessionRow(**{**session, "started_at": datetime.fromisoformat(session["started_at"])})
+    """One file of the journal as a row of `sessions`."""
+    rest = {k: v for k, v in session.items() if k not in ("started_at", "closed")}
+    return SessionRow(started_at=datetime.fromisoformat(session["started_at"]), **rest)
 
 
 def rebuild_runs(home: Home, runs: Sequence[str], say: Callable[[str], object]) -> list[Summary]:

@@ -22,7 +22,7 @@ import os
 import time
 import uuid
 from collections import OrderedDict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import IO, Any
 
 import pyarrow as pa
@@ -32,6 +32,7 @@ from tracelab.core.errors import TracelabError
 from tracelab.core.item import Observation
 from tracelab.store.files import Store
 from tracelab.store.part_index import PartIndex
+from tracelab.store.spent import Total
 
 log = logging.getLogger(__name__)
 
@@ -80,6 +81,10 @@ class Journal:
         self._index = PartIndex()
         self._decoded: OrderedDict[str, list[Observation]] = OrderedDict()
         self._unread = True
+        self.durable = Total()
+        """What the observations have cost that this process made durable."""
+        self.watch: Callable[[], None] = lambda: None
+        """Called before and after parts are written."""
         self._lock: IO[str] | None = None
         if self.store.is_local:
             self._lock = _lock(self.store.path("lock"), run_id)
@@ -106,6 +111,11 @@ class Journal:
         for line in self.store.lines(name):
             yield json.loads(line)
 
+    @property
+    def pending(self) -> int:
+        """Observations that are not durable yet."""
+        return len(self._rows)
+
     def append(self, observations: Sequence[Observation]) -> None:
         """Add observations; they are durable after the next `flush`, which is automatic."""
         self._rows += observations
@@ -120,14 +130,17 @@ class Journal:
         self._flushed = time.monotonic()
         if not self._rows:
             return
+        self.watch()
         table = pa.Table.from_pylist([_row(o) for o in self._rows], schema=_SCHEMA)
         buffer = io.BytesIO()
         pq.write_table(table, buffer, compression="zstd")
         name = f"observations/part-{uuid.uuid4().hex}.parquet"
         self.store.write(name, buffer.getvalue())
         self._index.add(name, [o.key for o in self._rows], [o.replicate for o in self._rows])
+        self.durable.add(Total.of(self._rows))
         self._rows = []
         self._waiting = {}
+        self.watch()
 
     def observations(self) -> Iterator[list[Observation]]:
         """Every durable observation, a part at a time.
@@ -194,6 +207,17 @@ class Journal:
         """What each invocation that did some of the work has cost."""
         names = self.store.list("sessions", ".json")
         return [s for n in names if (s := self.read_json(n)) is not None]
+
+    def total(self) -> Total | None:
+        """What all durable observations have cost; None where a part is damaged or set aside."""
+        found = Total()
+        if self.store.list("observations", ".damaged"):
+            return None
+        for name in self.store.list("observations", ".parquet"):
+            if (table := _table(self.store, name)) is None:
+                return None
+            found.add(Total.of(_observation(r) for r in table.to_pylist()))
+        return found
 
     def close(self) -> None:
         """Flush and let go of the lock."""
