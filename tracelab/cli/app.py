@@ -209,7 +209,7 @@ def rebuild(runs: tuple[str, ...], home: str | None) -> None:
     Example:
       tracelab rebuild demo
     """
-    from tracelab.run.execute import rebuild_runs
+    from tracelab.run.rebuild import rebuild_runs
 
     rebuild_runs(Home.at(home), runs, lambda line: click.echo(clean(line), err=True))
 
