@@ -156,6 +156,34 @@ def test_parts_that_a_bad_disk_made(home: Path) -> None:
             assert f"observations/part-{'0' * 32}-{'0' * 32}.parquet" in journal.lost
 
 
+def checked(*args: object, code: int = 0) -> str:
+    result = invoke("check", "--journal", *args)
+    assert result.exit_code == code, result.stderr
+    return " ".join(result.stderr.split())
+
+
+def test_check_says_which_files_of_a_journal_are_damaged(config: Path, home: Path) -> None:
+    run(config)
+    assert "1 journals, 0 things wrong" in checked()
+    journal = home / "runs" / "study"
+    for path in files(journal):
+        kept = path.read_bytes()
+        flip(path)
+        name = path.relative_to(journal)
+        assert f"study: {name}" in checked(code=1)
+        assert f"{name}" in checked(journal, code=1)
+        assert path.exists() and not list(journal.rglob("*.damaged")), "it changes nothing"
+        path.write_bytes(kept)
+    old = part(home)
+    kept = old.read_bytes()
+    old.unlink()
+    assert "observations) is gone" in checked("study", code=1)
+    old.with_name(old.name.rpartition("-")[0] + ".parquet").write_bytes(kept)
+    assert "written before there were digests" in checked("study", code=1)
+    assert invoke("check", "--journal", "nosuch").exit_code == 2
+    assert invoke("check", "study").exit_code == 2
+
+
 def status() -> dict[str, str]:
     return {r["run_id"]: r["status"] for r in rows("select run_id, status from runs")}
 
@@ -175,7 +203,9 @@ def test_a_damaged_part_is_owed_again_and_the_run_is_whole_after(config: Path, h
     (home / "tracelab.duckdb").unlink()
     assert invoke("rebuild").exit_code == 1
     assert status() == {"study": "interrupted"}
+    assert "the run lacks 1 damaged or lost file" in checked(code=1)
     assert "starting scripted" in run(config)
+    assert "0 things wrong" in checked()
     assert status() == {"study": "complete"}
     after = everything()
     for table in set(before) - {"runs", "sessions"}:

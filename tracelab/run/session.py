@@ -216,7 +216,9 @@ class Session:
             self.journal.write_json(RECORD, self.record)
             self.journal.lost.clear()
         elif self.costs.observations or self.record["finished_at"] is None:
-            self.record["finished_at"] = datetime.now(UTC).isoformat()
+            # A clock that was put back must not end a run before it began.
+            now = datetime.now(UTC)
+            self.record["finished_at"] = max(self.record["started_at"], now.isoformat())
             self.journal.write_json(RECORD, self.record)
         self._finished = True
         return self.record
