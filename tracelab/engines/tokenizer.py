@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,18 @@ class HFTokenizer:
         # Without its files the library makes an empty one, in which every text is no tokens.
         if not self._tok("a", add_special_tokens=False)["input_ids"]:
             raise ModelLoadError(f"model {path!r}: the directory has no tokenizer files")
+        self._path = path
+
+    @cached_property
+    def vocabulary(self) -> int:
+        """See `Tokenizer.vocabulary`: a model's output is often padded beyond its tokens."""
+        try:
+            config = json.loads((Path(self._path) / "config.json").read_text(encoding="utf-8"))
+            nested = config.get("text_config", {}).get("vocab_size", 0)
+            size = max(int(config.get("vocab_size", 0)), int(nested))
+        except (OSError, ValueError, AttributeError, TypeError):
+            size = 0  # a hub id, or a folder that has a tokenizer and no model
+        return max(size, max(self._tok.get_vocab().values(), default=-1) + 1)
 
     @property
     def has_chat_template(self) -> bool:
