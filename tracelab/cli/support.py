@@ -67,9 +67,10 @@ def _leave(code: int) -> NoReturn:
 
 def complain(text: str) -> None:
     """One sentence to stderr; cleaned of control characters, for it may quote a trace."""
+    from tracelab.core.secrets import redacted
     from tracelab.text.clean import clean
 
-    click.echo(f"tracelab: {clean(text)}", err=True)
+    click.echo(f"tracelab: {clean(redacted(text))}", err=True)
 
 
 class Names(click.Choice[str]):

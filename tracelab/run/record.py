@@ -8,6 +8,7 @@ from typing import Any
 
 from tracelab.core.errors import ConfigError
 from tracelab.core.item import ModelRef
+from tracelab.core.secrets import redacted_json
 from tracelab.run.config import RunConfig, parse_config
 from tracelab.store.files import Store
 
@@ -43,7 +44,8 @@ def continued(
     Raises:
         ConfigError: The config would change its numbers.
     """
-    changed = sorted(_differences(old["identity"], identity(config, model)))
+    # What is kept of a config has no credentials in it, so they do not make it another one.
+    changed = sorted(_differences(old["identity"], redacted_json(identity(config, model))))
     if changed:
         raise ConfigError(
             f"run {config.name!r} was started with another config; changed: "

@@ -30,6 +30,7 @@ import pyarrow.parquet as pq
 
 from tracelab.core.errors import TracelabError
 from tracelab.core.item import Observation
+from tracelab.core.secrets import hidden, redacted, redacted_json
 from tracelab.store.files import Store
 from tracelab.store.part_index import PartIndex
 
@@ -86,7 +87,8 @@ class Journal:
 
     def write_json(self, name: str, value: Any) -> None:
         """Write a small JSON document."""
-        self.store.write(name, json.dumps(value, indent=1, sort_keys=True).encode())
+        text = json.dumps(redacted_json(value), indent=1, sort_keys=True)
+        self.store.write(name, text.encode())
 
     def read_json(self, name: str) -> Any | None:
         """Read it back; None if it is not there."""
@@ -322,12 +324,12 @@ def _row(o: Observation) -> dict[str, Any]:
         "replicate": o.replicate,
         "token_ids": list(o.token_ids),
         # Bytes, because a model can write what UTF-8 cannot hold.
-        "text": o.text.encode("utf-8", "surrogatepass"),
+        "text": hidden(o.text).encode("utf-8", "surrogatepass"),
         "finish_reason": o.finish_reason,
         "token_logprobs": None if o.token_logprobs is None else list(o.token_logprobs),
         "prefix_tokens": o.prefix_tokens,
         "cached_tokens": o.cached_tokens,
-        "error": o.error,
+        "error": None if o.error is None else redacted(o.error),
     }
 
 
