@@ -16,6 +16,7 @@ from tracelab.core.errors import ModelLoadError, PlanError, one_line
 from tracelab.core.messages import as_message
 from tracelab.core.shown import refuse_left_out
 from tracelab.core.trace import Rendering, TokenizedTrace, Trace, Turn
+from tracelab.engines.models import refuse_code
 
 OPEN_THINK = "<think>"
 _PLAIN_CLASS = "PreTrainedTokenizerFast"
@@ -31,18 +32,22 @@ _UNFINISHED = "\ufffd"
 class HFTokenizer:
     """A tokenizer of the transformers library, fast or slow."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, *, trust_code: bool = False) -> None:
         """Load it.
 
         Args:
             path: Directory or hub id.
+            trust_code: Whether Python code that comes with it may run.
 
         Raises:
             ModelLoadError: There is none, or it is broken.
         """
         try:
-            self._tok: Any = _tokenizer_class(path).from_pretrained(path)
+            self._tok: Any = _tokenizer_class(path).from_pretrained(
+                path, trust_remote_code=trust_code
+            )
         except Exception as e:  # the library raises whatever its parsers raise
+            refuse_code(e, path)
             raise ModelLoadError(
                 f"model {path!r}: its tokenizer cannot be loaded "
                 f"({type(e).__name__}: {one_line(e, 200)})"
