@@ -220,7 +220,7 @@ def retry_after(header: str | None) -> float | None:
     """Seconds of a Retry-After header, a number or a date; None for anything else."""
     try:
         text = (header or "").strip()[:64]
-        return float(int(text)) if text.isdigit() else _until(text)
+        return float(text) if text.isascii() and text.isdigit() else _until(text)
     except (ValueError, TypeError, OverflowError):
         return None
 

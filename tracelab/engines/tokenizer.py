@@ -6,13 +6,13 @@ token starts are derived from the ids themselves, never from re-tokenised pieces
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from tracelab.core.errors import ModelLoadError, PlanError, one_line
 from tracelab.core.messages import as_message
+from tracelab.core.outside import decode
 from tracelab.core.trace import Rendering, TokenizedTrace, Trace, Turn
 
 OPEN_THINK = "<think>"
@@ -136,7 +136,8 @@ class HFTokenizer:
         special = rendering == "raw"
         if self._tok.is_fast:
             enc = self._tok(text, add_special_tokens=special, return_offsets_mapping=True)
-            starts, end = [], 0
+            starts: list[int] = []
+            end = 0
             for start, stop in enc["offset_mapping"]:
                 starts.append(max(min(start, end), starts[-1] if starts else 0))
                 end = max(end, stop)
@@ -226,7 +227,7 @@ def _tokenizer_class(path: str) -> Any:
     load the same, after importing torch and every model for many seconds.
     """
     try:
-        config = json.loads((Path(path) / "tokenizer_config.json").read_text(encoding="utf-8"))
+        config = decode((Path(path) / "tokenizer_config.json").read_bytes())
         plain = (
             config["tokenizer_class"] == _PLAIN_CLASS and (Path(path) / "tokenizer.json").exists()
         )

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+from tracelab.core.outside import DEPTH, decode
 from tracelab.core.seam import EnvironmentFailure, RecordedRun
 from tracelab.environments.user import UserEnvironment, load_class
 
@@ -43,7 +44,7 @@ def main() -> None:
     environment = UserEnvironment(load_class(sys.argv[1])())
     for line in sys.stdin.buffer:
         try:
-            reply = answer(environment, json.loads(line))
+            reply = answer(environment, decode(line, depth=2 * DEPTH))
         except EnvironmentFailure as e:
             reply = {"error": str(e)}
         except Exception as e:

@@ -16,6 +16,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from tracelab.core.outside import INNER_DEPTH, OutsideError, decode
 from tracelab.text.category_rules import RULES
 
 CATEGORIES = {
@@ -121,8 +122,8 @@ def parse_labels(text: str, n: int) -> list[str | None]:
     reply = text.rpartition("</think>")[2]
     start = reply.find("{")
     try:
-        value, _ = json.JSONDecoder().raw_decode(reply, start) if start >= 0 else (None, 0)
-    except (ValueError, RecursionError):
+        value = decode(reply[start:], depth=INNER_DEPTH, first=True) if start >= 0 else None
+    except OutsideError:
         return labels
     entries = value.get("labels") if isinstance(value, dict) else None
     seen: dict[int, set[str]] = {}
