@@ -20,6 +20,7 @@ from itertools import count
 from typing import Any
 
 from tracelab.core.errors import PlanError
+from tracelab.core.outside import OutsideError, decode
 
 Render = Callable[[Sequence[Mapping[str, Any]], bool], str]
 """Messages as text; True ends with the generation prompt."""
@@ -139,8 +140,8 @@ def appears(part: MessagePart, text: str) -> bool:
     forms.append(json.dumps(part.value, ensure_ascii=False)[1:-1])
     if part.what == "arguments":
         try:
-            value = json.loads(part.value)
-        except (ValueError, RecursionError):
+            value = decode(part.value)
+        except OutsideError:
             value = None
         if value is not None and all(_said(leaf, within) for leaf in _leaves(value)):
             return True
