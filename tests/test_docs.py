@@ -167,3 +167,16 @@ def hermes(name: str, **arguments: object) -> str:
     """A call as the model writes it, after `<think>`."""
     call = json.dumps({"name": name, "arguments": arguments})
     return f"I call a tool.\n</think>\n\n<tool_call>{call}</tool_call>"
+
+
+def test_every_promise_of_the_threat_model_has_its_test() -> None:
+    text = (DOCS / "threat-model.md").read_text(encoding="utf-8")
+    named, file = 0, ""
+    for path, test in re.findall(r"`(tests/[\w/]+\.py)?(?:::(\w+))?`", text):
+        file = path or file
+        if not path and not test:
+            continue
+        named += 1
+        code = (ROOT / file).read_text(encoding="utf-8")
+        assert not test or f"def {test}(" in code, f"{file} has no {test}"
+    assert named > 25

@@ -6,14 +6,16 @@ token starts are derived from the ids themselves, never from re-tokenised pieces
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from tracelab.core.errors import ModelLoadError, PlanError, one_line
 from tracelab.core.messages import as_message
+from tracelab.core.outside import OutsideError, decode
 from tracelab.core.trace import Rendering, TokenizedTrace, Trace, Turn
+from tracelab.engines.models import refuse_code
 from tracelab.studies.shown import refuse_left_out
 
 OPEN_THINK = "<think>"
@@ -30,18 +32,22 @@ _UNFINISHED = "\ufffd"
 class HFTokenizer:
     """A tokenizer of the transformers library, fast or slow."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, *, trust_code: bool = False) -> None:
         """Load it.
 
         Args:
             path: Directory or hub id.
+            trust_code: Whether Python code that comes with it may run.
 
         Raises:
             ModelLoadError: There is none, or it is broken.
         """
         try:
-            self._tok: Any = _tokenizer_class(path).from_pretrained(path)
+            self._tok: Any = _tokenizer_class(path).from_pretrained(
+                path, trust_remote_code=trust_code
+            )
         except Exception as e:  # the library raises whatever its parsers raise
+            refuse_code(e, path)
             raise ModelLoadError(
                 f"model {path!r}: its tokenizer cannot be loaded "
                 f"({type(e).__name__}: {one_line(e, 200)})"
@@ -49,6 +55,18 @@ class HFTokenizer:
         # Without its files the library makes an empty one, in which every text is no tokens.
         if not self._tok("a", add_special_tokens=False)["input_ids"]:
             raise ModelLoadError(f"model {path!r}: the directory has no tokenizer files")
+        self._path = path
+
+    @cached_property
+    def vocabulary(self) -> int:
+        """See `Tokenizer.vocabulary`: a model's output is often padded beyond its tokens."""
+        try:
+            config = decode((Path(self._path) / "config.json").read_bytes())
+            nested = config.get("text_config", {}).get("vocab_size", 0)
+            size = max(int(config.get("vocab_size", 0)), int(nested))
+        except (OSError, OutsideError, ValueError, AttributeError, TypeError):
+            size = 0  # a hub id, or a folder that has a tokenizer and no model
+        return max(size, max(self._tok.get_vocab().values(), default=-1) + 1)
 
     @property
     def has_chat_template(self) -> bool:
@@ -235,7 +253,7 @@ def _tokenizer_class(path: str) -> Any:
     load the same, after importing torch and every model for many seconds.
     """
     try:
-        config = json.loads((Path(path) / "tokenizer_config.json").read_text(encoding="utf-8"))
+        config = decode((Path(path) / "tokenizer_config.json").read_bytes())
         plain = (
             config["tokenizer_class"] == _PLAIN_CLASS and (Path(path) / "tokenizer.json").exists()
         )

@@ -22,6 +22,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from tracelab.core.outside import INNER_DEPTH, OutsideError, decode
+
 _THOUGHT = re.compile(r"(?P<thought>.*)</think>", re.DOTALL)
 _BAR, _GAP = "[|\uff5c]", "[_\u2581]"
 _DEEPSEEK = re.compile(
@@ -177,6 +179,6 @@ def _call(name: str, raw: str) -> ParsedCall:
 
 def _json(text: str) -> Any:
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
+        return decode(text, depth=INNER_DEPTH)
+    except OutsideError:
         return None

@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tracelab.core.errors import ConfigError
+from tracelab.core.outside import INNER_DEPTH, OutsideError, decode
 from tracelab.core.seam import MakeEnvironment, Message, RecordedRun, State
 from tracelab.environments.action import Action
 from tracelab.environments.base import EnvironmentKind, Grade
@@ -35,8 +36,8 @@ def canonical(arguments: object) -> str:
     """One text for equal arguments."""
     if isinstance(arguments, str):
         try:
-            arguments = json.loads(arguments)
-        except (ValueError, RecursionError):
+            arguments = decode(arguments, depth=INNER_DEPTH)
+        except OutsideError:
             return " ".join(str(arguments).split())
     return json.dumps(arguments, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 

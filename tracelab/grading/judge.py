@@ -16,7 +16,6 @@ counted by kind in `failures`:
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from collections import Counter
@@ -27,6 +26,7 @@ from tracelab.core.api_key import api_key
 from tracelab.core.errors import ConfigError, GradingError
 from tracelab.core.hashing import content_hash
 from tracelab.core.item import UNANSWERED, Outcome
+from tracelab.core.outside import decode
 from tracelab.core.seam import EndpointError, RewardKind, at_endpoint
 from tracelab.core.trace import Trace
 from tracelab.grading.judge_prompt import judge_messages, judgement_schema, parse_judgement
@@ -170,9 +170,9 @@ class JudgeRule(WaitingRule):
 def _usage(content: bytes) -> tuple[int | None, int | None]:
     """Tokens of the prompt and of the reply, where the endpoint tells."""
     try:
-        usage = json.loads(content)["usage"]
+        usage = decode(content)["usage"]
         read, wrote = usage.get("prompt_tokens"), usage.get("completion_tokens")
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+    except (ValueError, LookupError, TypeError, AttributeError):
         return None, None
     read, wrote = (n if type(n) is int and 0 <= n < 1 << 40 else None for n in (read, wrote))
     return read, wrote
@@ -180,8 +180,8 @@ def _usage(content: bytes) -> tuple[int | None, int | None]:
 
 def _text(content: bytes) -> str:
     try:
-        text = json.loads(content)["choices"][0]["message"]["content"]
-    except (ValueError, LookupError, TypeError, RecursionError):
+        text = decode(content)["choices"][0]["message"]["content"]
+    except (ValueError, LookupError, TypeError):
         raise EndpointError("malformed", "it did not send a completion") from None
     if not isinstance(text, str):
         raise EndpointError("malformed", "the completion has no text")

@@ -50,27 +50,27 @@ def counted(total: Total) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def settled(journal: Journal, prices: Prices) -> list[dict[str, Any]]:
-    """The sessions of a journal, with what killed invocations did not write down.
+def settled(journal: Journal, prices: Prices) -> None:
+    """Complete the sessions of a journal with what killed invocations did not write down.
 
     Their sessions lack at most the part of the journal that they wrote last, so what the journal
-    has and no session counts is the last of theirs. It is written down.
+    has and no session counts is the last of theirs.
     """
-    sessions = journal.sessions()
-    open_ = [s for s in sessions if not s.get("closed", True)]
-    if not open_ or any("requests" not in s for s in sessions):
-        return sessions
+    found = journal.sessions()
+    sessions = [s for _, s in found]
+    left = [(name, s) for name, s in found if not s.get("closed", True)]
+    if not left or not all(isinstance(s.get(c), int) for s in sessions for c in _COUNTED):
+        return  # nothing is missing, or sessions of before this was kept
     if (total := journal.total()) is None:
-        return sessions
-    last = max(open_, key=lambda s: str(s["started_at"]))
-    for name, n in counted(total).items():
-        last[name] += max(0, n - sum(s[name] for s in sessions))
+        return
+    _, last = max(left, key=lambda x: str(x[1].get("started_at")))
+    for column, n in counted(total).items():
+        last[column] += max(0, n - sum(s[column] for s in sessions))
     if (spent := money(total, prices)) is not None:
         last["money"] = max(0.0, spent - sum(s["money"] or 0.0 for s in sessions if s is not last))
-    for session in open_:
+    for name, session in left:
         session["closed"] = True
-        journal.write_json(f"sessions/{session['session']}.json", session)
-    return sessions
+        journal.write_json(name, session)
 
 
 def check_costs(con: DuckDBPyConnection, home: Home) -> CheckResult:

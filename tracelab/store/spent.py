@@ -7,12 +7,12 @@ too; only what is asked of an endpoint is counted by the answer that came of it.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, TypeAlias
 
 from tracelab.core.item import Observation
+from tracelab.core.outside import OutsideError, decode
 
 Source: TypeAlias = Literal["engine", "judges", "grading"]
 SOURCES: tuple[Source, ...] = ("engine", "judges", "grading")
@@ -111,8 +111,8 @@ def _cost(o: Observation) -> tuple[Source, Spent]:
     if _MARK not in o.text:
         return source, Spent()
     try:
-        said = json.loads(o.text)
-    except (ValueError, RecursionError):
+        said = decode(o.text, repair=True)
+    except OutsideError:
         return source, Spent()
     if not isinstance(said, dict) or not isinstance(said.get("requests"), int):
         return source, Spent()
