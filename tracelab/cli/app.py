@@ -124,11 +124,19 @@ def ingest(
 @click.option(
     "--param", "-p", "params", multiple=True, metavar="NAME=VALUE", help="For $NAME in the query."
 )
+@click.option("--timeout", "timeout_s", type=click.FloatRange(0, min_open=True), metavar="SECONDS",
+              help="Stop the query after this long [default: wait].")  # fmt: skip
 @format_options
 @home_option
 @guarded
-def query(sql: str | None, params: tuple[str, ...], form: str | None, home: str | None) -> None:
+def query(
+    sql: str | None, params: tuple[str, ...], timeout_s: float | None, form: str | None,
+    home: str | None,
+) -> None:  # fmt: skip
     """Run SQL, a named query, or - to read SQL from stdin. Without SQL: list the named queries.
+
+    Only SELECT (and DESCRIBE, SUMMARIZE, SHOW, EXPLAIN of one) runs here: a query changes nothing
+    and reads no other file. Ctrl-C stops it.
 
     \b
     Examples:
@@ -139,7 +147,7 @@ def query(sql: str | None, params: tuple[str, ...], form: str | None, home: str 
     """
     from tracelab.cli.sql import run_query
 
-    run_query(sql, params, form, Home.at(home))
+    run_query(sql, params, form, Home.at(home), timeout_s)
 
 
 @main.command()

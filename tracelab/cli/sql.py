@@ -20,7 +20,13 @@ from tracelab.text.clean import clean
 from tracelab.view.output import Format, default_format, print_arrow
 
 
-def run_query(sql: str | None, params: tuple[str, ...], form: str | None, home: Home) -> None:
+def run_query(
+    sql: str | None,
+    params: tuple[str, ...],
+    form: str | None,
+    home: Home,
+    timeout_s: float | None = None,
+) -> None:
     """Run SQL or a named query, or list the named queries."""
     chosen = cast(Format, form or default_format())
     if sql is None:
@@ -37,7 +43,7 @@ def run_query(sql: str | None, params: tuple[str, ...], form: str | None, home: 
         if not sql.strip():
             raise ConfigError("there is no SQL on stdin")
     with open_reader(home.database) as con:
-        table = query(con, sql, parse_params(params))
+        table = query(con, sql, parse_params(params), timeout_s=timeout_s)
     print_arrow(table, chosen)
 
 

@@ -22,11 +22,17 @@ sentence for a person and names the file, line or field. The CLI prints it and e
 
 from __future__ import annotations
 
+from tracelab.core.secrets import redacted
+
 
 class TracelabError(Exception):
-    """Base of everything tracelab raises on purpose."""
+    """Base of everything tracelab raises on purpose; secrets in its message are hidden."""
 
     exit_code: int = 1
+
+    def __init__(self, *args: object) -> None:
+        """Take the message."""
+        super().__init__(*(redacted(a) if isinstance(a, str) else a for a in args))
 
 
 class ConfigError(TracelabError):

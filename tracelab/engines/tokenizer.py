@@ -14,7 +14,9 @@ from typing import Any
 
 from tracelab.core.errors import ModelLoadError, PlanError, one_line
 from tracelab.core.messages import as_message
+from tracelab.core.shown import refuse_left_out
 from tracelab.core.trace import Rendering, TokenizedTrace, Trace, Turn
+from tracelab.engines.models import refuse_code
 
 OPEN_THINK = "<think>"
 _PLAIN_CLASS = "PreTrainedTokenizerFast"
@@ -30,18 +32,22 @@ _UNFINISHED = "\ufffd"
 class HFTokenizer:
     """A tokenizer of the transformers library, fast or slow."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, *, trust_code: bool = False) -> None:
         """Load it.
 
         Args:
             path: Directory or hub id.
+            trust_code: Whether Python code that comes with it may run.
 
         Raises:
             ModelLoadError: There is none, or it is broken.
         """
         try:
-            self._tok: Any = _tokenizer_class(path).from_pretrained(path)
+            self._tok: Any = _tokenizer_class(path).from_pretrained(
+                path, trust_remote_code=trust_code
+            )
         except Exception as e:  # the library raises whatever its parsers raise
+            refuse_code(e, path)
             raise ModelLoadError(
                 f"model {path!r}: its tokenizer cannot be loaded "
                 f"({type(e).__name__}: {one_line(e, 200)})"
@@ -68,7 +74,11 @@ class HFTokenizer:
         return bool(self._tok.chat_template)
 
     def render(self, turns: Sequence[Turn], rendering: Rendering) -> tuple[int, ...]:
-        """Tokens of a prompt; see `Tokenizer.render`."""
+        """Tokens of a prompt; see `Tokenizer.render`.
+
+        Raises:
+            PlanError: The template leaves something of it out, or refuses it.
+        """
         return self._encode_prompt(self._prompt_text(turns, rendering), rendering)
 
     def tokenize(self, trace: Trace) -> TokenizedTrace:
@@ -149,7 +159,8 @@ class HFTokenizer:
         special = rendering == "raw"
         if self._tok.is_fast:
             enc = self._tok(text, add_special_tokens=special, return_offsets_mapping=True)
-            starts, end = [], 0
+            starts: list[int] = []
+            end = 0
             for start, stop in enc["offset_mapping"]:
                 starts.append(max(min(start, end), starts[-1] if starts else 0))
                 end = max(end, stop)
@@ -182,6 +193,9 @@ class HFTokenizer:
     def _prompt_text(self, turns: Sequence[Turn], rendering: Rendering) -> str:
         messages = [as_message(t) for t in turns]
         tools = [tool for m in messages for tool in m.pop("tools", ())]
+        refuse_left_out(
+            messages, lambda some, ask: self.chat_text(some, rendering, ask=ask, tools=tools)
+        )
         return self.chat_text(messages, rendering, tools=tools)
 
     def _encode_prompt(self, text: str, rendering: Rendering) -> tuple[int, ...]:

@@ -13,6 +13,7 @@ from typing import Any
 
 from tracelab.core.errors import ConfigError, DamagedError
 from tracelab.core.item import ModelRef
+from tracelab.core.secrets import redacted_json
 from tracelab.run.config import RunConfig, parse_config
 from tracelab.store.journal import RECORD, Journal
 from tracelab.store.rows import SessionRow
@@ -91,7 +92,8 @@ def continued(
     Raises:
         ConfigError: The config would change its numbers.
     """
-    changed = sorted(_differences(old["identity"], identity(config, model)))
+    # What is kept of a config has no credentials in it, so they do not make it another one.
+    changed = sorted(_differences(old["identity"], redacted_json(identity(config, model))))
     if changed:
         raise ConfigError(
             f"run {config.name!r} was started with another config; changed: "

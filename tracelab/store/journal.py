@@ -34,6 +34,7 @@ import pyarrow.parquet as pq
 
 from tracelab.core.errors import DamagedError, TracelabError, one_line
 from tracelab.core.item import FinishReason, Observation
+from tracelab.core.secrets import hidden, redacted, redacted_json
 from tracelab.store.files import Store
 from tracelab.store.part_index import PartIndex
 from tracelab.store.sealed import (
@@ -121,7 +122,7 @@ class Journal:
 
     def write_json(self, name: str, value: Mapping[str, Any]) -> None:
         """Write a small JSON document, with its checksum."""
-        self.store.write(name, sealed(value))
+        self.store.write(name, sealed(redacted_json(value)))
 
     def read_json(self, name: str) -> dict[str, Any] | None:
         """Read it back; None if it is not there.
@@ -540,12 +541,12 @@ def _row(o: Observation) -> dict[str, Any]:
         "replicate": o.replicate,
         "token_ids": list(o.token_ids),
         # Bytes, because a model can write what UTF-8 cannot hold.
-        "text": o.text.encode("utf-8", "surrogatepass"),
+        "text": hidden(o.text).encode("utf-8", "surrogatepass"),
         "finish_reason": o.finish_reason,
         "token_logprobs": None if o.token_logprobs is None else list(o.token_logprobs),
         "prefix_tokens": o.prefix_tokens,
         "cached_tokens": o.cached_tokens,
-        "error": o.error,
+        "error": None if o.error is None else redacted(o.error),
     }
 
 
