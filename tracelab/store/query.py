@@ -23,7 +23,7 @@ from duckdb import DuckDBPyConnection
 
 from tracelab.core.errors import QueryError, WarehouseError
 from tracelab.core.study import STUDIES
-from tracelab.store.connect import sql_dir
+from tracelab.store.connect import DAMAGED, sql_dir
 from tracelab.store.reading import read
 
 SAMPLE_ROWS = 5
@@ -287,5 +287,10 @@ def _header(file: Path) -> tuple[list[str], str]:
 
 def _sentence(error: duckdb.Error) -> str:
     """DuckDB's message on one line, with its suggestion and without the picture of the SQL."""
-    said = str(error).split("\nLINE ")[0]
-    return " ".join(said.split())
+    said = " ".join(str(error).split("\nLINE ")[0].split())
+    if isinstance(error, duckdb.IOException) and any(hint in said for hint in DAMAGED):
+        said += (
+            "; the database is damaged: move it away, and `tracelab rebuild` makes it again from "
+            "the journals"
+        )
+    return said
