@@ -140,9 +140,9 @@ def read(
         timeout_s: Stop after this long, in seconds; None waits for ever.
 
     Raises:
-        QueryError: It may not run, took too long, or its result does not fit in memory.
+        QueryError: It may not run, fails, took too long, or its result does not fit in memory.
         KeyboardInterrupt: It was interrupted.
-        duckdb.Error: It is wrong.
+        duckdb.Error: It is not SQL.
     """
     statements = require_reading(con, sql)
     if not statements:
@@ -174,11 +174,24 @@ def read(
         _stop(cursor, done)
         raise
     if said:
-        if isinstance(said[0], duckdb.OutOfMemoryException):
-            raise QueryError(_too_large()) from said[0]
-        raise said[0]
+        raise _explained(said[0])
     cursor.close()
     return got[0]
+
+
+def _explained(error: BaseException) -> BaseException:
+    # What goes wrong while rows are fetched comes through Arrow, as an error of its own.
+    if not isinstance(error, duckdb.Error | pa.ArrowException | OSError):
+        return error
+    if isinstance(error, duckdb.OutOfMemoryException) or "Out of Memory Error" in str(error):
+        return QueryError(_too_large())
+    return QueryError(sentence(error))
+
+
+def sentence(error: BaseException) -> str:
+    """DuckDB's message on one line, with its suggestion and without the picture of the SQL."""
+    said = str(error).split("\nLINE ")[0]
+    return " ".join(said.split())
 
 
 def _stop(cursor: DuckDBPyConnection, done: threading.Event) -> None:
