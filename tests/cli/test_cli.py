@@ -25,6 +25,7 @@ from tracelab.run.pool import LocalPool
 from tracelab.run.progress import RunProgress
 from tracelab.store.connect import open_reader
 from tracelab.store.home import Home
+from tracelab.store.sealed import opened, sealed
 
 
 @pytest.fixture
@@ -266,7 +267,7 @@ def test_rebuild_names_what_it_cannot_do(config: Path, home: Path) -> None:
     assert refused.exit_code == 2
     assert "it has study" in refused.stderr
     record = home / "runs" / "study" / "run.json"
-    record.write_text(json.dumps({**json.loads(record.read_text()), "finished_at": None}))
+    record.write_bytes(sealed({**opened(record.read_bytes())[0], "finished_at": None}))
     refused = invoke("rebuild", "study")
     assert refused.exit_code == 2
     assert "not finished" in refused.stderr

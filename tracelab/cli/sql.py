@@ -77,6 +77,32 @@ def run_checks(form: str | None, home: Home) -> int:
     return 1 if wrong else 0
 
 
+def verify_journals(runs: tuple[str, ...], form: str | None, home: Home) -> int:
+    """Verify journals; returns the exit code."""
+    from tracelab.view.integrity import examine
+
+    found = list(examine(home, runs))
+    rows = pa.table(
+        {
+            "run": [f.run for f in found],
+            "what": [f.what for f in found],
+            "verified": [f.verified for f in found],
+            "unverified": [f.unverified for f in found],
+            "wrong": [len(f.wrong) for f in found],
+            "set aside": [f.aside for f in found],
+        }
+    )
+    print_arrow(rows, cast(Format, form or default_format()))
+    for f in found:
+        for sentence in f.wrong:
+            click.echo(clean(f"tracelab: {f.run}: {sentence}"), err=True)
+    if unverified := sum(f.unverified for f in found):
+        click.echo(f"{unverified:,} files were written before there were digests", err=True)
+    wrong = sum(len(f.wrong) for f in found)
+    click.echo(f"{len({f.run for f in found})} journals, {wrong} things wrong", err=True)
+    return 1 if wrong else 0
+
+
 def export_all(path: Path, form: str, home: Home) -> None:
     """Export every table and view, or the whole database as one file."""
     with open_reader(home.database) as con:

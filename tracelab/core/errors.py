@@ -7,6 +7,7 @@
     ├── EngineError          the engine cannot serve
     │   ├── ModelLoadError   the model is missing or is not a causal language model      exit 2
     │   └── EngineDeadError  the engine process is gone; its items are retried
+    ├── DamagedError         a file of a run's journal is not what was written
     ├── GradingError         a grader cannot be built (a failed grade is an outcome, not an error)
     └── WarehouseError       the database cannot be used                                 exit 1
         ├── LockedError      another process holds it                                    exit 4
@@ -48,6 +49,10 @@ class ImportFormatError(TracelabError):
 
 class PlanError(TracelabError):
     """A study cannot be planned for a trace."""
+
+
+class DamagedError(TracelabError):
+    """A file of a run's journal is not what was written."""
 
 
 class EngineError(TracelabError):
