@@ -62,6 +62,7 @@ from tracelab.run.wiring import (
 from tracelab.sources.base import report_rejects
 from tracelab.sources.testbed import NAME as TESTBED
 from tracelab.store.connect import open_writer, transaction
+from tracelab.store.find import whole_run
 from tracelab.store.home import Home
 from tracelab.store.journal import Journal
 from tracelab.store.load import (
@@ -432,18 +433,16 @@ def rebuild_runs(home: Home, runs: Sequence[str], say: Callable[[str], object]) 
 
     Args:
         home: Where the journals are.
-        runs: Names; none means all that are finished.
+        runs: Ids, or beginnings of ids; none means all that are finished.
         say: Told what each came to.
 
     Raises:
-        ConfigError: There is no such run, or it is not finished.
+        QueryError: There is no such run.
+        ConfigError: It is not finished.
         MissingError: A journal lacks what its run needs.
     """
     here = [p.parent.name for p in sorted(home.runs.glob("*/run.json"))]
-    if unknown := sorted(set(runs) - set(here)):
-        raise ConfigError(
-            f"{home.runs} has no run {unknown[0]!r}; it has {', '.join(here) or 'none'}"
-        )
+    runs = [whole_run(name, here) for name in runs]
     home.require_writable()
     done: list[Summary] = []
     for name in runs or here:
