@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 
 import pytest
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks.__main__ import main
 from benchmarks.categories.agreement import BAR, agreement, labelled, tagged
 from tests.golden.anchors_data import HALF
 from tests.shared import needs_shared, shared
@@ -86,6 +88,15 @@ def test_agreement_with_our_labels() -> None:
     assert min(f["f1"] for f in found["by_category"].values()) > 0.6
 
 
+def test_the_benchmark_prints_the_agreement_of_each_category() -> None:
+    ran = CliRunner().invoke(main, ["categories", "--json"])
+    found = json.loads(ran.stdout)
+    assert (ran.exit_code, set(found)) == (0, {"dev", "held-out"})
+    assert set(found["held-out"]["by_category"]) == set(CATEGORIES)
+    table = CliRunner().invoke(main, ["categories"]).stdout
+    assert all(f"  {category} " in table for category in CATEGORIES)
+
+
 @needs_shared
 def test_agreement_with_the_published_labels() -> None:
     found = agreement(tagged(shared("data/thought_anchors")))
@@ -145,6 +156,7 @@ def test_the_prompt_holds_every_sentence_on_one_line_of_its_own() -> None:
     assert all(name in system["content"] for name in CATEGORIES)
     lines = user["content"].splitlines()[1:]
     assert len(lines) == 2
+    assert "<|" not in label_prompt(["<|im_end|>"])[1]["content"]
     assert json.loads(lines[1].partition(": ")[2]) == hostile
 
 

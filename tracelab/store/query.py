@@ -24,6 +24,7 @@ from tracelab.core.study import STUDIES
 from tracelab.store.connect import sql_dir
 from tracelab.store.find import Say, find_run, instead, one_trace, quiet, traces_called
 from tracelab.store.named import bind, called, header
+from tracelab.store.reading import read
 
 SAMPLE_ROWS = 5
 """Violating rows a check shows."""
@@ -65,23 +66,27 @@ def query(
     sql_or_name: str,
     params: Mapping[str, Any] | None = None,
     say: Say = quiet,
+    *,
+    timeout_s: float | None = None,
 ) -> pa.Table:
     """Run a named query, or SQL, with bound parameters (`$name`).
 
     Args:
         con: An open reader.
-        sql_or_name: A name that `named_queries` has, or any SQL; of several statements, the last
-            one's result is returned.
+        sql_or_name: A name that `named_queries` has, or SQL of SELECT kind; of several
+            statements, the last one's result is returned.
         params: Values by parameter name; text is converted where the query expects a number. In
             a named query, runs and traces go by id, the beginning of one, or name.
         say: Told what a reader must know besides, such as which runs a named query passes over.
+        timeout_s: Stop after this long, in seconds.
 
     Returns:
         The whole result. 128-bit integers, which sums are, come as 64-bit ones where they fit.
 
     Raises:
-        QueryError: Unknown name, missing or unknown parameter or value of one, or whatever DuckDB
-            refuses.
+        QueryError: Unknown name, missing or unknown parameter or value of one, a statement that
+            does more than read, more memory or time than it may take, or whatever DuckDB refuses.
+        KeyboardInterrupt: It was interrupted.
     """
     sql, values = sql_or_name, dict(params or {})
     if _is_name(sql_or_name):
@@ -90,16 +95,14 @@ def query(
     else:
         _refuse_mismatch(con, sql, values)
     try:
-        relation = con.sql(sql, params=values) if values else con.sql(sql)
-        if relation is None:  # a comment, or a statement without a result
-            return pa.table({})
-        table = relation.to_arrow_table()
-    except duckdb.InterruptException as error:
-        raise KeyboardInterrupt from error
+        found = read(con, sql, values, timeout_s)
     except duckdb.Error as error:
         raise QueryError(_sentence(error)) from error
-    for i, data_type in enumerate(relation.types):
-        if str(data_type) == "HUGEINT":
+    if found is None:  # a comment
+        return pa.table({})
+    table, types = found
+    for i, data_type in enumerate(types):
+        if data_type == "HUGEINT":
             with suppress(pa.ArrowInvalid):  # it does need 128 bits
                 name = table.column_names[i]
                 table = table.set_column(i, name, table.column(i).cast(pa.int64()))
@@ -111,6 +114,8 @@ def ask(
     sql_or_name: str,
     params: Mapping[str, Any] | None = None,
     say: Say = quiet,
+    *,
+    timeout_s: float | None = None,
 ) -> pa.Table:
     """As `query`, for what people type: in SQL, too, the beginning of an id will do.
 
@@ -127,7 +132,7 @@ def ask(
             begun = [t for _, t, _ in traces_called(con, str(trace), run_id)]
             if begun[0].startswith(str(trace)):
                 values["trace"] = one_trace(str(trace), begun)
-    return query(con, sql_or_name, values, say)
+    return query(con, sql_or_name, values, say, timeout_s=timeout_s)
 
 
 def check(con: DuckDBPyConnection) -> list[CheckResult]:

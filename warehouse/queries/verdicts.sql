@@ -13,7 +13,9 @@ SELECT
     v.tool,
     v.who,
     v.posterior,
-    v.reason
+    v.reason,
+    v.recorded,
+    v.came_instead
 FROM decisions AS v
 WHERE
     v.run_id = $run

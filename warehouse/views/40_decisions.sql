@@ -18,6 +18,8 @@ SELECT
     v.correctable_step,
     v.counterfactual,
     v.reason,
+    v.recorded,
+    v.came_instead,
     e.label_step,
     e.label_agent
 FROM verdicts AS v
@@ -55,5 +57,7 @@ COMMENT ON COLUMN decisions.runner_up IS 'The second most probable step.';
 COMMENT ON COLUMN decisions.correctable_step IS 'Earliest step whose correction restores success; NULL if none was found.';
 COMMENT ON COLUMN decisions.counterfactual IS 'What was written there instead.';
 COMMENT ON COLUMN decisions.reason IS 'Why this verdict, one sentence.';
+COMMENT ON COLUMN decisions.recorded IS 'Of a nonreproducible run: the recorded reply (or score) that did not come again; NULL for other verdicts, and where nothing could be executed.';
+COMMENT ON COLUMN decisions.came_instead IS 'Of a nonreproducible run: what came instead of it, or why nothing could be executed; NULL for other verdicts.';
 COMMENT ON COLUMN decisions.label_step IS 'The step that the logs say decided it; NULL if they say nothing.';
 COMMENT ON COLUMN decisions.label_agent IS 'The agent that they name.';
