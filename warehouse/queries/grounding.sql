@@ -1,8 +1,8 @@
--- Statements of responses: supported by the context, by which span, or the model's own.
+-- Statements of responses: supported by the context and by which span, from memory, or derived.
 -- param run: id or name of the run; the latest one with contexts when it is not given (default none)
 -- param trace: id or name of the trace; all when it is not given (default none)
 -- param method: estimator whose spans are shown (default ablate)
--- param label: only grounded, diffuse, parametric, ungrounded or insufficient (default none)
+-- param label: only grounded, diffuse, memory, derived, parametric, ungrounded or insufficient (default none)
 -- param limit: most statements to list (default 50)
 WITH picked AS (
     SELECT run_id
