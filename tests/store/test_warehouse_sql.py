@@ -289,9 +289,10 @@ VIOLATIONS = [
     ("metrics_bounded", f"UPDATE scores SET lo = -1.5 WHERE {DELTA}"),
     ("scores_n", f"UPDATE scores SET n = n + 1 WHERE {START}"),
     ("metrics_declared", LINK.replace("'link'", "'nosuch'").format(0.5, 0.4, 0.6, "ok")),
-    ("targets_labelled", f"{TARGET} -1.0, NULL, 'grounded', 0 FROM traces"),
-    ("targets_labelled", f"{TARGET} -1.0, -2.0, 'insufficient', 0 FROM traces"),
-    ("targets_labelled", f"{TARGET} 0.5, -2.0, 'grounded', 0 FROM traces"),
+    ("targets_labelled", f"{TARGET} -1.0, NULL, NULL, 'grounded', 0 FROM traces"),
+    ("targets_labelled", f"{TARGET} -1.0, -2.0, NULL, 'insufficient', 0 FROM traces"),
+    ("targets_labelled", f"{TARGET} 0.5, -2.0, NULL, 'grounded', 0 FROM traces"),
+    ("targets_labelled", f"{TARGET} -1.0, -1.0, NULL, 'memory', 0 FROM traces"),
     (
         "targets_scored",
         "INSERT INTO units BY NAME SELECT run_id, trace_id, 'span' AS unit_kind, 0 AS unit_index,"
@@ -335,7 +336,7 @@ def test_a_doubled_key_is_noticed_in_every_table(world: duckdb.DuckDBPyConnectio
         con.execute(LINK.format(0.5, 0.4, 0.6, "ok"))
         con.execute("INSERT INTO probes SELECT 'r1', 't', 'k', 'step', 0, '', '', 0, 1, 0, NULL")
         con.execute("INSERT INTO spans SELECT 'r1', 't', 0, 0, 0, 1, 0, 0, false")
-        con.execute(f"{TARGET} -1.0, -2.0, 'grounded', 0 FROM traces LIMIT 1")
+        con.execute(f"{TARGET} -1.0, -2.0, NULL, 'grounded', 0 FROM traces LIMIT 1")
         con.execute(
             "INSERT INTO faithfulness SELECT 'r1', 't', 'm', 'response', 'lds', 0, 1, 'ok', '1'"
         )

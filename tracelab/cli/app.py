@@ -183,7 +183,7 @@ def check(runs: tuple[str, ...], journal: bool, form: str | None, home: str | No
     Examples:
       tracelab check
       tracelab check --journal
-      tracelab check --journal demo s3://bucket/runs/mine
+      tracelab check --journal demo
     """
     from tracelab.cli.sql import run_checks, verify_journals
 

@@ -58,6 +58,7 @@ class TargetRow:
     n_tokens: int
     logprob_full: float | None
     logprob_empty: float | None
+    logprob_alone: float | None
     label: str
     ablations: int
 

@@ -20,10 +20,11 @@ from tracelab.core.trace import Trace
 from tracelab.stats import masks
 from tracelab.studies.cite import held_out
 from tracelab.studies.cite.ablations import Ablations
+from tracelab.studies.cite.alone import alone
 from tracelab.studies.cite.asking import in_step
 from tracelab.studies.cite.attribution import Attribution
 from tracelab.studies.cite.case import ContextCase, case_of, prompted
-from tracelab.studies.cite.grounding import label
+from tracelab.studies.cite.grounding import label, undecided
 from tracelab.studies.cite.methods.ablate import ESTIMATOR_VERSION
 from tracelab.studies.cite.methods.kinds import Baseline, CohortMethod, MaskMethod, Question
 from tracelab.studies.cite.methods.registry import ALWAYS, all_metrics, chosen
@@ -173,17 +174,23 @@ def _ablated(work: Ablations) -> Flow[None]:
     seen = work.design_of(work.rows_for("design"))
     fresh = masks.held_out(work.n, o.held_out, rng, seen)
     yield from work.ask("held-out ablations", work.add(fresh))
+    every, none = (np.full(work.n, kept) for kept in (True, False))
+    measured = {t.name: (work.logprob(t, every), work.logprob(t, none)) for t in case.targets}
+    needed = [
+        t for t in case.targets
+        if undecided(*measured[t.name], t.end - t.start, contrast=t.rather_than is not None)
+    ]  # fmt: skip
+    by_itself = yield from alone(work, needed)
     for position, t in enumerate(case.targets):
         work.found[t.name] = {r.name: r.attribute(work, t, position) for r in readers}
-        full, empty = (work.logprob(t, np.full(work.n, kept)) for kept in (True, False))
-        size = t.end - t.start
-        says = label(
-            full, empty, size, work.effects(t.name, ALWAYS), contrast=t.rather_than is not None
-        )
+        full, empty = measured[t.name]
+        size, itself = t.end - t.start, by_itself.get(t.name)
+        effects = work.effects(t.name, ALWAYS)
+        says = label(full, empty, size, effects, alone=itself, contrast=t.rather_than is not None)
         work.targets.append(
             TargetRow(
-                case.trace_id, t.name, position, t.kind, t.text, t.other, size, full, empty, says,
-                work.found[t.name][ALWAYS].n,
+                case.trace_id, t.name, position, t.kind, t.text, t.other, size, full, empty,
+                itself, says, work.found[t.name][ALWAYS].n,
             )
         )  # fmt: skip
 

@@ -1,12 +1,8 @@
 // A context: the statements of a response, and the spans that the selected one rests on.
 
-const LABELS = {
-  grounded: "the context makes it likelier, and some span is shown to",
-  diffuse: "the context makes it likelier; no single span is shown to",
-  parametric: "as likely without the context: the model’s own",
-  ungrounded: "no likelier with the context, and unlikely without it",
-  insufficient: "not measured",
-};
+const LABELS = data.labels;
+const LABEL_NAMES = { memory: "from memory", derived: "follows from the response" };
+const labelName = (label) => LABEL_NAMES[label] || label;
 
 function contextView(trace, pick) {
   const c = trace.context, methods = Object.keys(c.effects);
@@ -16,7 +12,8 @@ function contextView(trace, pick) {
 
   const counts = {};
   for (const s of c.statements) counts[s[2]] = (counts[s[2]] || 0) + 1;
-  out.append(h("p.chips", null, Object.entries(counts).map(([l, n]) => h("span.chip.l-" + l, { title: LABELS[l] || "" }, `${n} ${l}`))));
+  out.append(h("dl.terms", { "aria-label": "Labels of the statements" }, Object.keys(LABELS).filter((l) => counts[l]).flatMap((l) => [
+    h("dt", null, h("b.num", null, String(counts[l])), " ", h("span.chip.l-" + l, null, labelName(l))), h("dd", null, LABELS[l])])));
   if (methods.length > 1) {
     const choice = h("select", { id: "method" }, methods.map((m) => h("option", { value: m, selected: m === method }, m)));
     choice.addEventListener("change", () => { state.method = choice.value; render(); $("method").focus(); });
@@ -46,7 +43,7 @@ function contextView(trace, pick) {
   const list = h("div.statements", { role: "listbox", "aria-label": "Statements of the response", tabindex: "-1" });
   const rows = c.statements.map((s, i) => h("div.row.statement", { role: "option", id: "s" + i, "aria-selected": "false", tabindex: "-1",
     on: { click: () => { if (!String(getSelection())) pick(i); } } },
-    h("span.index", null, String(i)), h("span.chip.l-" + s[2], { title: LABELS[s[2]] || "" }, s[2]),
+    h("span.index", null, String(i)), h("span.chip.l-" + s[2], { title: LABELS[s[2]] || "" }, labelName(s[2])),
     h("span.text.l-" + s[2], { dir: "auto" }, show(s[1].trim() || "(white space)"))));
   list.append(...rows);
   const response = h("section.card", null, h("h2", null, "Response"),
@@ -55,7 +52,7 @@ function contextView(trace, pick) {
 
   return {
     node: out, rows, total: c.statements.length,
-    order: c.statements.map((s, i) => [s, i]).filter(([s]) => s[2] !== "parametric").map(([, i]) => i),
+    order: c.statements.map((s, i) => [s, i]).filter(([s]) => !["memory", "derived", "parametric"].includes(s[2])).map(([, i]) => i),
     select(i) {
       let top = null;
       const most = i === null ? 1 : scale(i);
@@ -82,12 +79,13 @@ function swatchOf(kind) {
 }
 
 function statementDetail(trace, method, i, scale) {
-  const c = trace.context, [target, text, label, full, empty, parametric, ablations] = c.statements[i];
-  const out = [h("p.chips", null, h("span.chip.l-" + label, null, label), h("span.dim", null, LABELS[label] || "")),
+  const c = trace.context, [target, text, label, full, empty, alone, parametric, ablations] = c.statements[i];
+  const out = [h("p.chips", null, h("span.chip.l-" + label, null, labelName(label)), h("span.dim", null, LABELS[label] || "")),
     h("blockquote", { dir: "auto" }, show(text.trim())),
     facts([["log p with the context", full === null ? "not measured" : fixed(full) + " nats"],
       ["log p without it", empty === null ? "not measured" : fixed(empty) + " nats"],
-      ["parametric share", parametric === null ? "not measured" : `${fixed(parametric)} (probability without over with, at most 1)`],
+      ["alone, after its first token", alone !== null ? fixed(alone) + " nats, with neither the context nor the rest of the response" : label === "parametric" ? "not measured" : null],
+      ["share that needs no context", parametric === null ? "not measured" : `${fixed(parametric)} (probability without over with, at most 1)`],
       ["ablations", count(ablations)], ["target", h("code", null, show(target))]])];
   if (!method) return [...out, h("p.note", null, "No effects of spans were measured.")];
   const entry = c.effects[method], test = entry.tests[i];
