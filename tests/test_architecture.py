@@ -38,6 +38,7 @@ ALLOWED_FOLDERS = {
     "core": 22,
     "run": 20,
     "sources": 19,
+    "store": 17,
     "studies/anchors": 21,
     "studies/cite": 18,
     "view": 16,
