@@ -21,7 +21,7 @@ import pyarrow as pa
 from duckdb import DuckDBPyConnection
 
 from tracelab.core.errors import QueryError
-from tracelab.store.connect import memory_bytes
+from tracelab.store.connect import DAMAGED, memory_bytes
 
 _QUERY_NODES = ("SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE")
 """DuckDB's kinds of query that only read; the others insert, update, delete, merge or copy."""
@@ -190,8 +190,13 @@ def _explained(error: BaseException) -> BaseException:
 
 def sentence(error: BaseException) -> str:
     """DuckDB's message on one line, with its suggestion and without the picture of the SQL."""
-    said = str(error).split("\nLINE ")[0]
-    return " ".join(said.split())
+    said = " ".join(str(error).split("\nLINE ")[0].split())
+    if said.startswith("IO Error") and any(hint in said for hint in DAMAGED):
+        said += (
+            "; the database is damaged: move it away, and `tracelab rebuild` makes it again from "
+            "the journals"
+        )
+    return said
 
 
 def _stop(cursor: DuckDBPyConnection, done: threading.Event) -> None:
