@@ -42,14 +42,18 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[duckdb.DuckDBPy
     """One of everything, and what the input of a bad action did."""
     path = world.small(tmp_path_factory.mktemp("docs") / "w.duckdb")
     with open_writer(path) as con:
-        world.insert(con, "units", world.units("run1", "span", ["Price of kale"]))
+        world.insert(con, "units", world.units("run1", "span", ["Price of kale", "?"]))
         span = {"trace_id": "run1", "unit_index": 0}
         world.insert(con, "spans", [{**span, "turn_index": 0, "start_char": 0, "end_char": 13}])
+        unused = {"trace_id": "run1", "unit_index": 1}
+        world.insert(con, "spans", [{**unused, "turn_index": 0, "start_char": 13, "end_char": 14}])
         target = {"trace_id": "run1", "target": "action"}
         said = {"text": "coder: Now halve it.", "logprob_full": -1.0, "logprob_empty": -5.0}
         world.insert(con, "targets", [{**target, **said, "position": 0, "label": "grounded"}])
         effect = {"method": "ablate", "metric": "effect", "value": 3.0, "lo": 2.0, "hi": 4.0}
         world.insert(con, "scores", [{**span, **target, **effect, "unit_kind": "span"}])
+        none = {**effect, "value": 0.0, "lo": -0.1, "hi": 0.1}
+        world.insert(con, "scores", [{**span, **target, **none, **unused, "unit_kind": "span"}])
     with open_reader(path) as con:
         yield con
 

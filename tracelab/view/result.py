@@ -21,7 +21,8 @@ from tracelab.run.config import RunConfig
 from tracelab.run.execute import Summary, run_config
 from tracelab.store.connect import open_reader
 from tracelab.store.home import Home
-from tracelab.store.query import named_queries, query
+from tracelab.store.named import named_queries
+from tracelab.store.query import ask
 from tracelab.view import frames
 from tracelab.view.data import Data, place, with_target
 from tracelab.view.keys import Overrides, asked, config_of
@@ -144,7 +145,7 @@ class Result(Generic[Row]):
         if any(p.name == "run" for p in named.params) if named else "$run" in sql_or_name:
             params = {"run": self.run_id} | params
         with open_reader(self.warehouse) as con:
-            return query(con, sql_or_name, params)
+            return ask(con, sql_or_name, params)
 
     def report(self, path: str | Path | None = None) -> Path:
         """Write the HTML report of this run; the default place is `reports/` in the home."""
