@@ -58,17 +58,19 @@ def show_schema(tables: tuple[str, ...], home: Home) -> None:
     if unknown := sorted(set(tables) - {*names}):
         near = instead(unknown[0], names)
         raise ConfigError(f"there is no table or view {shown(unknown[0])}{near}")
-    chosen = [t for t in found if not tables or t.name in tables]
+    wanted = [t for t in found if not tables or t.name in tables]
     if sys.stdout.isatty():
-        print_schema(chosen)
+        print_schema(wanted)
     else:
-        click.echo(schema_markdown(chosen))
+        click.echo(schema_markdown(wanted))
 
 
 def run_checks(form: str | None, home: Home) -> int:
     """Run every check; returns the exit code."""
+    from tracelab.store.costs import check_costs
+
     with open_reader(home.database) as con:
-        results = check(con)
+        results = sorted([*check(con), check_costs(con, home)], key=lambda r: r.name)
     rows = pa.table(
         {
             "check": [r.name for r in results],

@@ -24,7 +24,7 @@ from tracelab.core.study import STUDIES
 from tracelab.store.connect import sql_dir
 from tracelab.store.find import Say, find_run, instead, one_trace, quiet, traces_called
 from tracelab.store.named import bind, called, header
-from tracelab.store.reading import read
+from tracelab.store.reading import read, sentence
 
 SAMPLE_ROWS = 5
 """Violating rows a check shows."""
@@ -97,7 +97,7 @@ def query(
     try:
         found = read(con, sql, values, timeout_s)
     except duckdb.Error as error:
-        raise QueryError(_sentence(error)) from error
+        raise QueryError(sentence(error)) from error
     if found is None:  # a comment
         return pa.table({})
     table, types = found
@@ -247,9 +247,3 @@ def _refuse_mismatch(con: DuckDBPyConnection, sql: str, values: Mapping[str, Any
         raise QueryError(f"the SQL has no parameter ${name}{near}")
     for name in sorted(known - values.keys()):
         raise QueryError(f"the SQL needs a value for ${name}, such as -p {name}=VALUE")
-
-
-def _sentence(error: duckdb.Error) -> str:
-    """DuckDB's message on one line, with its suggestion and without the picture of the SQL."""
-    said = str(error).split("\nLINE ")[0]
-    return " ".join(said.split())
