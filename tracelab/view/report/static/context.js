@@ -1,8 +1,6 @@
 // A context: the statements of a response, and the spans that the selected one rests on.
 
 const LABELS = data.labels;
-const LABEL_NAMES = { memory: "from memory", derived: "follows from the response" };
-const labelName = (label) => LABEL_NAMES[label] || label;
 
 function contextView(trace, pick) {
   const c = trace.context, methods = Object.keys(c.effects);
@@ -13,7 +11,7 @@ function contextView(trace, pick) {
   const counts = {};
   for (const s of c.statements) counts[s[2]] = (counts[s[2]] || 0) + 1;
   out.append(h("dl.terms", { "aria-label": "Labels of the statements" }, Object.keys(LABELS).filter((l) => counts[l]).flatMap((l) => [
-    h("dt", null, h("b.num", null, String(counts[l])), " ", h("span.chip.l-" + l, null, labelName(l))), h("dd", null, LABELS[l])])));
+    h("dt", null, h("b.num", null, String(counts[l])), " ", h("span.chip.l-" + l, null, l)), h("dd", null, LABELS[l])])));
   if (methods.length > 1) {
     const choice = h("select", { id: "method" }, methods.map((m) => h("option", { value: m, selected: m === method }, m)));
     choice.addEventListener("change", () => { state.method = choice.value; render(); $("method").focus(); });
@@ -43,7 +41,7 @@ function contextView(trace, pick) {
   const list = h("div.statements", { role: "listbox", "aria-label": "Statements of the response", tabindex: "-1" });
   const rows = c.statements.map((s, i) => h("div.row.statement", { role: "option", id: "s" + i, "aria-selected": "false", tabindex: "-1",
     on: { click: () => { if (!String(getSelection())) pick(i); } } },
-    h("span.index", null, String(i)), h("span.chip.l-" + s[2], { title: LABELS[s[2]] || "" }, labelName(s[2])),
+    h("span.index", null, String(i)), h("span.chip.l-" + s[2], { title: LABELS[s[2]] || "" }, s[2]),
     h("span.text.l-" + s[2], { dir: "auto" }, show(s[1].trim() || "(white space)"))));
   list.append(...rows);
   const response = h("section.card", null, h("h2", null, "Response"),
@@ -80,7 +78,7 @@ function swatchOf(kind) {
 
 function statementDetail(trace, method, i, scale) {
   const c = trace.context, [target, text, label, full, empty, alone, parametric, ablations] = c.statements[i];
-  const out = [h("p.chips", null, h("span.chip.l-" + label, null, labelName(label)), h("span.dim", null, LABELS[label] || "")),
+  const out = [h("p.chips", null, h("span.chip.l-" + label, null, label), h("span.dim", null, LABELS[label] || "")),
     h("blockquote", { dir: "auto" }, show(text.trim())),
     facts([["log p with the context", full === null ? "not measured" : fixed(full) + " nats"],
       ["log p without it", empty === null ? "not measured" : fixed(empty) + " nats"],
