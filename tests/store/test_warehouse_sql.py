@@ -424,14 +424,14 @@ def test_costs_count_a_shared_sample_once(world: duckdb.DuckDBPyConnection) -> N
     distinct = {(r.item_key, r.replicate): r.n_tokens for r in ROLLOUTS}
     assert cost["rollouts"] == len(distinct) == 10
     assert cost["rollout_uses"] == len(ROLLOUTS)
-    assert cost["generated_tokens"] == sum(distinct.values())
+    assert cost["generated_tokens"] == 50 > sum(distinct.values()), "sessions count everything"
     assert (cost["traces"], cost["errors"], cost["ungraded"], cost["rejects"]) == (2, 1, 1, 3)
     assert (cost["sessions"], cost["seconds"], cost["start_seconds"]) == (2, 5.0, 1.0)
     assert (cost["prompt_tokens"], cost["cached_tokens"]) == (150, 60)
     # The second session's engine does not tell, so its prompts say nothing about the cache.
     assert cost["cache_hit_rate"] == 0.6
     assert cost["scores"] == sum(s.value is not None for s in SCORES)
-    assert cost["tokens_per_score"] == sum(distinct.values()) / cost["scores"]
+    assert cost["tokens_per_score"] == 50 / cost["scores"]
 
 
 def test_rejects_are_grouped_by_reason(world: duckdb.DuckDBPyConnection) -> None:

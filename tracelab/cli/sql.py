@@ -64,8 +64,10 @@ def show_schema(tables: tuple[str, ...], home: Home) -> None:
 
 def run_checks(form: str | None, home: Home) -> int:
     """Run every check; returns the exit code."""
+    from tracelab.store.costs import check_costs
+
     with open_reader(home.database) as con:
-        results = check(con)
+        results = sorted([*check(con), check_costs(con, home)], key=lambda r: r.name)
     rows = pa.table(
         {
             "check": [r.name for r in results],

@@ -153,7 +153,7 @@ class _Rebuild:
                 done = work.loop(Unwatched(), ask=False).drive(work.restored(loader.traces))
             except MissingError as e:
                 if not there:
-                    leave(loader, record, "interrupted")
+                    leave(loader, record, "interrupted", journal)
                 raise self._incomplete(
                     record, journal, "observations that are not in its journal", str(e)
                 ) from None

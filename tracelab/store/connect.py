@@ -56,7 +56,12 @@ _WALL = {
 _LOCKED = ("set lock on file", "Conflicting lock", "being used by another process")
 _UNREPLAYED = "replaying WAL"
 _SAME_PROCESS = "different configuration than existing connections"
-_DAMAGED = ("not a valid DuckDB", "Corrupt", "not read enough bytes", "replaying WAL", "checksum")
+DAMAGED = (
+    "not a valid DuckDB", "Corrupt", "not read enough bytes", "replaying WAL", "checksum",
+    "Loading external extensions is disabled",  # a file of SQLite, which an extension would read
+)  # fmt: skip
+"""What DuckDB says of a file that is not what it wrote."""
+
 _FULL = ("No space left", "File too large", "quota exceeded", "Out of disk")
 
 
@@ -207,7 +212,7 @@ def explain(verb: str, path: Path, error: duckdb.Error | OSError) -> WarehouseEr
             f"{path} was written by another version of DuckDB than the installed "
             f"{duckdb.__version__}, which cannot read it: upgrade tracelab, or name another --home"
         )
-    if any(hint in said for hint in _DAMAGED):
+    if any(hint in said for hint in DAMAGED):
         return WarehouseError(
             f"{path} is not a DuckDB database, or is damaged: move it away, and `tracelab rebuild` "
             "makes it again from the journals"

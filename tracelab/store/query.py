@@ -24,7 +24,7 @@ from duckdb import DuckDBPyConnection
 from tracelab.core.errors import QueryError, WarehouseError
 from tracelab.core.study import STUDIES
 from tracelab.store.connect import sql_dir
-from tracelab.store.reading import read
+from tracelab.store.reading import read, sentence
 
 SAMPLE_ROWS = 5
 """Violating rows a check shows."""
@@ -138,7 +138,7 @@ def query(
     try:
         found = read(con, sql, values, timeout_s)
     except duckdb.Error as error:
-        raise QueryError(_sentence(error)) from error
+        raise QueryError(sentence(error)) from error
     if found is None:  # a comment
         return pa.table({})
     table, types = found
@@ -283,9 +283,3 @@ def _header(file: Path) -> tuple[list[str], str]:
             break
         comments.append(line)
     return comments, sql
-
-
-def _sentence(error: duckdb.Error) -> str:
-    """DuckDB's message on one line, with its suggestion and without the picture of the SQL."""
-    said = str(error).split("\nLINE ")[0]
-    return " ".join(said.split())

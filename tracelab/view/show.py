@@ -75,6 +75,13 @@ SELECT DISTINCT method, level FROM anchors
 WHERE run_id = $run AND trace_id = $trace AND evidence = 'executed'
 """
 
+_OTHER = """
+SELECT t.model, r.model AS measured_by
+FROM traces AS t INNER JOIN runs AS r ON t.run_id = r.run_id
+WHERE t.run_id = $run AND t.trace_id = $trace AND t.off_policy
+    AND coalesce(r.config ->> '$.source_options.off_policy', 'warn') = 'warn'
+"""
+
 _HEAD = """
 SELECT role, text, answer, reference FROM trace_messages
 WHERE run_id = $run AND trace_id = $trace ORDER BY turn_index
@@ -110,6 +117,11 @@ def show_trace(
         raise QueryError(f"trace {key.trace_id} has no effects by {method!r}; it has {have}")
     chosen = method or preferred(list(levels))
     _head(console, key, rows(con, _HEAD, **where))
+    for other in rows(con, _OTHER, **where):
+        said = (
+            f"made by {_short(other['model'], 80)}, measured by {_short(other['measured_by'], 80)}"
+        )
+        console.print(Text(f"another model: {said}", style="bold"), soft_wrap=True)
     if sentences := rows(con, _SENTENCES, **where, method=chosen or ""):
         level = levels.get(chosen or "")
         about = f"{chosen}, {level:.0%} intervals" if chosen and level else "no effects measured"
