@@ -18,6 +18,7 @@ from tracelab.store.home import Home
 from tracelab.store.query import check, named_queries, query, schema, schema_markdown
 from tracelab.text.clean import clean
 from tracelab.view.output import Format, default_format, print_arrow
+from tracelab.view.tables.described import print_schema
 
 
 def run_query(
@@ -36,7 +37,7 @@ def run_query(
             "what it shows": [q.description for q in known],
             "parameters": [", ".join(p.name for p in q.params) for q in known],
         }
-        print_arrow(pa.table(columns), cast(Format, form or "table"))
+        print_arrow(pa.table(columns), cast(Format, form or "table"), whole=True)
         return
     if sql == "-":
         sql = sys.stdin.read()
@@ -54,7 +55,11 @@ def show_schema(tables: tuple[str, ...], home: Home) -> None:
     if unknown := sorted(set(tables) - {t.name for t in found}):
         known = ", ".join(t.name for t in found)
         raise ConfigError(f"there is no table or view {unknown[0]!r}; there are {known}")
-    click.echo(schema_markdown([t for t in found if not tables or t.name in tables]))
+    shown = [t for t in found if not tables or t.name in tables]
+    if sys.stdout.isatty():
+        print_schema(shown)
+    else:
+        click.echo(schema_markdown(shown))
 
 
 def run_checks(form: str | None, home: Home) -> int:
@@ -68,7 +73,7 @@ def run_checks(form: str | None, home: Home) -> int:
             "what was verified": [r.description for r in results],
         }
     )
-    print_arrow(rows, cast(Format, form or default_format()))
+    print_arrow(rows, cast(Format, form or default_format()), whole=True)
     wrong = [r for r in results if r.violations]
     for r in wrong:
         say = f"tracelab: {r.name}: {r.violations} rows, such as {r.sample_rows[0]}"

@@ -84,8 +84,8 @@ class ProcessEnvironment:
             ) from None
         except EOFError:
             raise EnvironmentFailure("the environment's process ended") from None
-        except ValueError:
-            raise EnvironmentFailure("the environment's answer is no line of JSON") from None
+        except ValueError as e:
+            raise EnvironmentFailure(f"the environment's answer is no line of JSON ({e})") from None
         except OSError as e:
             raise EnvironmentFailure(f"the environment cannot be run ({e.strerror})") from None
         if not isinstance(reply, dict):

@@ -19,6 +19,7 @@ from tracelab.core.study import Case, StudyContext
 from tracelab.core.trace import TokenizedTrace, Trace
 from tracelab.run.config import RunConfig
 from tracelab.sources import read
+from tracelab.sources.base import refused
 from tracelab.sources.context_testbed import contexts
 from tracelab.sources.testbed import NAME as TESTBED
 from tracelab.sources.testbed import Questions
@@ -27,6 +28,7 @@ from tracelab.store.rows import LoadedTrace
 from tracelab.studies.respond import Keep, respond
 
 FILE = "cases.jsonl"
+_ABOUT_ONE = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 
 Ids = Sequence[int]
 
@@ -245,6 +247,10 @@ class Preparing:
         except PlanError as e:
             if complain:
                 self._refuse(trace, e)
+            return
+        except _ABOUT_ONE as e:  # whatever is odd about one trace, the others are not
+            if complain:
+                self._rejects.append(refused(e, trace.source, trace.line, place=trace.name))
             return
         self._seen.add(trace.trace_id)
         for case in cases:

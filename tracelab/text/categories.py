@@ -11,11 +11,11 @@ Pure. Sentences are hostile text: the patterns are linear in it, and replies are
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from typing import Any
 
+from tracelab.core.outside import INNER_DEPTH, OutsideError, decode
 from tracelab.text.category_rules import RULES
 from tracelab.text.hostile import json_line
 
@@ -122,8 +122,8 @@ def parse_labels(text: str, n: int) -> list[str | None]:
     reply = text.rpartition("</think>")[2]
     start = reply.find("{")
     try:
-        value, _ = json.JSONDecoder().raw_decode(reply, start) if start >= 0 else (None, 0)
-    except (ValueError, RecursionError):
+        value = decode(reply[start:], depth=INNER_DEPTH, first=True) if start >= 0 else None
+    except OutsideError:
         return labels
     entries = value.get("labels") if isinstance(value, dict) else None
     seen: dict[int, set[str]] = {}
