@@ -31,11 +31,17 @@ Row = TypeVar("Row")
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """What a run has cost so far, as `run_costs` in SQL: tokens, seconds; None if unknown."""
+    """What a run has cost so far, as `run_costs` in SQL: tokens, seconds; None if unknown.
+
+    Of the rollouts, `errors` failed, `ungraded` have an unknown outcome, and `truncated` were cut
+    before an answer.
+    """
 
     traces: int
     rollouts: int
     errors: int
+    ungraded: int
+    truncated: int
     rejects: int
     generated_tokens: int | None
     prompt_tokens: int | None
@@ -104,7 +110,8 @@ class Result(Generic[Row]):
         c = self.costs
         return (
             f"<{type(self).__name__} of run {self.run_id!r}: {len(self.rows)} rows, {c.traces} "
-            f"traces, {c.errors} failed rollouts, {c.rejects} rejected records; in "
+            f"traces, {c.errors} failed, {c.ungraded} ungraded and {c.truncated} truncated "
+            f"rollouts, {c.rejects} rejected records; in "
             f"{str(self.warehouse)!r}>"
         )
 
