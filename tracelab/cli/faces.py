@@ -148,10 +148,9 @@ ORDER BY trace_name, trace_id, position
 
 _SCORES = """
 SELECT
-    t.name AS trace, s.unit_kind, s.unit_index, s.method, s.metric, s.target, s.value, s.lo, s.hi,
-    s.n, s.status
+    s.trace_name AS trace, s.unit_kind, s.unit_index, s.method, s.metric, s.target, s.value, s.lo,
+    s.hi, s.n, s.status
 FROM unit_scores AS s
-INNER JOIN traces AS t ON s.run_id = t.run_id AND s.trace_id = t.trace_id
 WHERE s.run_id = $run
 ORDER BY ALL
 """
@@ -161,7 +160,8 @@ def _print(done: Done, sql: str, *, fold: Sequence[int] = (), numeric: Sequence[
     """Print a query about the run in the form that was chosen."""
     from tracelab.store.connect import open_reader
     from tracelab.store.query import query
-    from tracelab.view.output import Format, default_format, print_arrow, print_table
+    from tracelab.view.output import Format, default_format, print_arrow
+    from tracelab.view.tables.printed import print_table
 
     with open_reader(done.home.database) as con:
         found = query(con, sql, {"run": done.config.name})
@@ -213,7 +213,8 @@ def _show_cite(done: Done) -> None:
         for record in found:
             print(json.dumps(record.to_json(), ensure_ascii=True, allow_nan=False))
         return
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False)
+    console.soft_wrap = not console.is_terminal  # what is piped is cut by whoever reads it
     for i, record in enumerate(found):
         if len(found) > 1:
             from rich.text import Text

@@ -181,14 +181,14 @@ class BlockingPost:
         self._lock = threading.Lock()
         self._session: _Session | None = None
 
-    def post(self, body: Mapping[str, Any]) -> bytes:
+    def post(self, body: Mapping[str, Any]) -> tuple[bytes, int]:
         """See `Endpoint.post`."""
         with self._lock:
             if self._session is None:
                 self._session = _Session(JsonPost(*self._settings, retried=self.retried))
             future = self._session.submit(body)
         try:
-            return future.result()[0]
+            return future.result()
         except CancelledError:
             raise EndpointError("connection", "closed while waiting") from None
 

@@ -19,12 +19,13 @@ from rich.table import Table
 from rich.text import Text
 
 from tracelab.core.errors import QueryError
+from tracelab.store.find import Say, instead, quiet, shown
 from tracelab.text.categories import categorize
 from tracelab.text.clean import clean
 from tracelab.view.output import signed
 from tracelab.view.report.page import require_views
 from tracelab.view.report.runs import preferred, rows
-from tracelab.view.report.selection import TraceKey, find_run, find_trace
+from tracelab.view.report.selection import TraceKey, trace_key
 
 _RAISED = ((222, 235, 250), (120, 172, 230))
 _LOWERED = ((252, 232, 214), (240, 160, 90))
@@ -32,9 +33,10 @@ _INK = "#14171b"
 _FDR = 0.1
 _LEAST_SCALE = 0.2  # an effect of this size or more gets the full colour
 _PROSE = 600  # characters of a text that a terminal shows
+_WIDE = 100  # columns from which on there is room for categories
 
 _SENTENCES = """
-SELECT u.unit_index, u.text, a.value, a.lo, a.hi, a.n, a.status, a.prob_decisive,
+SELECT u.unit_index, u.text, u.category, a.value, a.lo, a.hi, a.n, a.status, a.prob_decisive,
        coalesce(a.p_adjusted, raw.p_adjusted) AS p_adjusted
 FROM trace_units AS u
 LEFT JOIN anchors AS a
@@ -79,6 +81,13 @@ SELECT DISTINCT method, level, evidence FROM anchors
 WHERE run_id = $run AND trace_id = $trace AND evidence IN ('executed', 'judged')
 """
 
+_OTHER = """
+SELECT t.model, r.model AS measured_by
+FROM traces AS t INNER JOIN runs AS r ON t.run_id = r.run_id
+WHERE t.run_id = $run AND t.trace_id = $trace AND t.off_policy
+    AND coalesce(r.config ->> '$.source_options.off_policy', 'warn') = 'warn'
+"""
+
 _HEAD = """
 SELECT role, text, answer, reference FROM trace_messages
 WHERE run_id = $run AND trace_id = $trace ORDER BY turn_index
@@ -86,36 +95,44 @@ WHERE run_id = $run AND trace_id = $trace ORDER BY turn_index
 
 
 def show_trace(
-    con: DuckDBPyConnection, name: str, run: str | None, method: str | None, console: Console
+    con: DuckDBPyConnection,
+    name: str,
+    run: str | None,
+    method: str | None,
+    console: Console,
+    *,
+    say: Say = quiet,
 ) -> None:
     """Print one trace.
 
     Args:
         con: An open reader.
         name: Id, beginning of an id, or name of the trace.
-        run: Id or name of the run; None is the latest that has the trace.
+        run: Id, beginning of an id, or name of the run; None is the latest that finished with
+            results about the trace.
         method: The estimator to show; None is the first of `report.runs.PREFERRED` it has.
         console: Where to; colours, width and NO_COLOR are its business.
+        say: Told which newer runs did not finish.
 
     Raises:
         QueryError: There is no such run, trace or method.
     """
     require_views(con)
-    if run is not None and find_run(con, run) is None:
-        raise QueryError(f"there is no run {run!r}: `tracelab query runs` lists them")
-    key = find_trace(con, name, run)
-    if key is None:
-        there = f" in run {run!r}" if run else ""
-        raise QueryError(f"there is no trace {name!r}{there}: `tracelab query traces` lists them")
+    key = trace_key(con, name, run, say)
     where = {"run": key.run_id, "trace": key.trace_id}
     # How a run grades is one thing, so a method has one level of evidence in it.
     methods = rows(con, _METHODS, **where)
     levels = {r["method"]: r["level"] for r in methods}
     if method is not None and method not in levels:
-        have = ", ".join(sorted(levels)) or "none"
-        raise QueryError(f"trace {key.trace_id} has no effects by {method!r}; it has {have}")
+        near = instead(method, sorted(levels))
+        raise QueryError(f"trace {key.trace_id} has no effects by {shown(method)}{near}")
     chosen = method or preferred(list(levels))
     _head(console, key, rows(con, _HEAD, **where))
+    for other in rows(con, _OTHER, **where):
+        said = (
+            f"made by {_short(other['model'], 80)}, measured by {_short(other['measured_by'], 80)}"
+        )
+        console.print(Text(f"another model: {said}", style="bold"), soft_wrap=True)
     if sentences := rows(con, _SENTENCES, **where, method=chosen or ""):
         level = levels.get(chosen or "")
         about = f"{chosen}, {level:.0%} intervals" if chosen and level else "no effects measured"
@@ -136,16 +153,15 @@ def show_trace(
 def _head(console: Console, key: TraceKey, messages: Sequence[dict[str, Any]]) -> None:
     title = Text(_short(key.name, 200), style="bold")
     title.append(f" {key.trace_id} in {clean(key.run_id)}", style="dim")
-    console.print(title, soft_wrap=True)
+    _line(console, title)
     for message in messages[:-1]:
         said = Text(f"{message['role']}: ", style="dim") + Text(_short(message["text"], _PROSE))
-        console.print(Padding(said, (0, 0, 0, 2)) if console.is_terminal else said,
-                      soft_wrap=not console.is_terminal)  # fmt: skip
+        _line(console, said, 2)
     answer, reference = messages[-1]["answer"], messages[-1]["reference"]
     ends = f"answer: {'not recorded' if answer is None else _short(answer, 200)}"
     if reference is not None:
         ends += f"; reference: {_short(reference, 200)}"
-    console.print(Text(ends), soft_wrap=True)
+    _line(console, Text(ends))
     console.print()
 
 
@@ -154,9 +170,11 @@ def _units(console: Console, units: Sequence[dict[str, Any]], *, categories: boo
     known = [abs(u["value"]) for u in units if _measured(u)]
     scale, wide = max([_LEAST_SCALE, *known]), len(str(len(units)))
     best = max((u["prob_decisive"] or 0 for u in units), default=0)
-    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 1))
-    sides: tuple[Literal["left", "right"], ...] = ("right",) * 4 + ("left",) * 2
-    for justify in sides:
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 1, 0, 0))
+    # A narrow terminal keeps the room for the text.
+    named = categories and console.width >= _WIDE
+    sides: list[Literal["left", "right"]] = ["right", "right", "right", "right", "left", "left"]
+    for justify in sides if named else sides[:-1]:
         table.add_column(justify=justify, no_wrap=True)
     table.add_column(overflow="fold", ratio=1)
     for u in units:
@@ -165,25 +183,28 @@ def _units(console: Console, units: Sequence[dict[str, Any]], *, categories: boo
         marks = "*" if ok and p is not None and p <= _FDR else ""
         marks += "!" if ok and decisive is not None and decisive == best > 0.5 else ""
         marks += "c" if u["status"] == "certified" else ""
-        kind = categorize(u["text"], index=u["unit_index"], total=len(units)) if categories else ""
+        kind = ""
+        if named:
+            kind = u["category"] or categorize(u["text"], index=u["unit_index"], total=len(units))
         value = signed(u["value"]) if ok else "n/m"
         ends = f"[{signed(u['lo'])}, {signed(u['hi'])}]" if ok and u["lo"] is not None else ""
         n = "" if u["n"] is None else f"n={u['n']}"
         said = _short(u["text"], _PROSE) or "(white space)"
         text = Text.assemble((said, _tint(u["value"], scale) if ok else "dim"))
         if console.is_terminal:
-            table.add_row(str(u["unit_index"]), value, ends, n, marks, kind.split("_")[-1], text)
+            about = [kind] if named else []
+            table.add_row(str(u["unit_index"]), value, ends, n, marks, *about, text)
         else:  # one line a unit, for grep
             console.print(Text(f"{u['unit_index']:>{wide}}  {value:>5}  {ends:<16}  {n:<6}  "
                                f"{marks:<2}  {text.plain}"), soft_wrap=True)  # fmt: skip
     if console.is_terminal:
         console.print(table)
-    console.print(Text(
+    _line(console, Text(
         "+ raised the expected reward, - lowered it; * significant at a false discovery rate of "
         "10 %; ! decisive; c certified (so often written that its effect is bounded); "
         "n/m not measured",
         style="dim",
-    ), soft_wrap=not console.is_terminal)  # fmt: skip
+    ))  # fmt: skip
     console.print()
 
 
@@ -199,9 +220,9 @@ def _statements(console: Console, statements: Sequence[dict[str, Any]]) -> None:
             ends = "" if s["top_lo"] is None else f" [{signed(s['top_lo'])}, {signed(s['top_hi'])}]"
             rests = f"{signed(s['top_value'])}{ends} {_short(s['top_span'], 160)}"
         style = {"grounded": "green", "ungrounded": "red"}.get(s["label"], "dim")
-        line = Text(f"{s['position']:>3}  ") + Text(f"{s['label']:<12}", style=style)
-        console.print(line + Text(f"  {_short(s['statement'], _PROSE)}"), soft_wrap=True)
-        console.print(Text(f"                   <- {rests}", style="dim"), soft_wrap=True)
+        head = Text(f"{s['position']:>3}  ") + Text(f"{s['label']:<12}", style=style)
+        _hanging(console, head + Text("  "), Text(_short(s["statement"], _PROSE)))
+        _hanging(console, Text(f"{'<- ':>22}", style="dim"), Text(rests, style="dim"))
     console.print()
 
 
@@ -218,7 +239,27 @@ def _verdicts(console: Console, verdicts: Sequence[dict[str, Any]]) -> None:
             said += f"; runner-up: step {v['runner_up']}"
         if v["counterfactual"] is not None:
             said += f"; fixed by: {_short(v['counterfactual'], 300)}"
-        console.print(Text(said), soft_wrap=not console.is_terminal)
+        _line(console, Text(said))
+
+
+def _line(console: Console, text: Text, indent: int = 0) -> None:
+    """One line; wrapped, and indented, where a terminal shows it."""
+    if console.is_terminal:
+        console.print(Padding(text, (0, 0, 0, indent)))
+    else:
+        console.print(text, soft_wrap=True)
+
+
+def _hanging(console: Console, head: Text, text: Text) -> None:
+    """Text beside its head; what is wrapped stays beside it."""
+    if not console.is_terminal:
+        console.print(head + text, soft_wrap=True)
+        return
+    table = Table.grid()
+    table.add_column(width=len(head), no_wrap=True)
+    table.add_column(overflow="fold", ratio=1)
+    table.add_row(head, text)
+    console.print(table)
 
 
 def _named(console: Console, said: Sequence[dict[str, Any]]) -> None:
