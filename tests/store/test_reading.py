@@ -262,7 +262,7 @@ def test_no_statement_changes_a_byte(home: Home) -> None:
 @pytest.mark.parametrize("sql", [WRITES[0], WRITES[9], *WRAPPED[:8], CHANGES[2], CALLED[10]])
 def test_every_door_has_the_gate(home: Home, sql: str) -> None:
     before = tree(home.path.parent)
-    costs = Costs(0, 0, 0, 0, None, None, None, None)
+    costs = Costs(0, 0, 0, 0, 0, 0, None, None, None, None)
     with pytest.raises(QueryError):
         NumbersResult("r", home.path, (), costs, ()).query(filled(sql, home))
     for given, stdin in ((filled(sql, home), None), ("-", filled(sql, home))):

@@ -114,6 +114,9 @@ class GradingConfig(Section):
     """For `judge`."""
     workers: int = Field(default=4, ge=1, le=256)
     """For `function`, `code` and `judge`: how many responses are graded at once."""
+    truncated: Literal["unanswered", "graded"] = "unanswered"
+    """What a response is that `max_tokens` cut: `unanswered` (reward 0), or `graded` by an answer
+    that it holds; for models that do not stop by themselves once they have answered."""
     case_sensitive: bool = False
     """Whether `Yes` and `yes` are different answers; single letters always are."""
     timeout_s: float = Field(default=10.0, gt=0, le=600)
@@ -141,6 +144,8 @@ class GradingConfig(Section):
         for name, kinds in _owners().items():
             if self.kind not in kinds and name not in _ALWAYS:
                 data.pop(name, None)
+        if self.truncated == type(self).model_fields["truncated"].default:
+            data.pop("truncated", None)  # configs were recorded before there was a choice
         return data
 
 

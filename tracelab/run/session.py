@@ -142,6 +142,7 @@ class Session:
             "versions": versions,
             "engine": self.wired.spec.kind,
             "model": model.name,
+            "model_used": False,
             "started_at": self.costs.started_at,
             "finished_at": None,
         }
@@ -149,6 +150,7 @@ class Session:
         if old is not None:
             record = {**old, **record}
             record["started_at"], record["finished_at"] = old["started_at"], old["finished_at"]
+            record["model_used"] = old.get("model_used", True)
             owed = owed or old.get(OWED)
         elif begun:
             owed = "its run.json"
@@ -186,8 +188,15 @@ class Session:
         if self._pool is None:
             spec = self.wired.spec
             self.progress.say(f"starting {spec.kind} for {spec.model.name} ...")
+            self.uses_model()
             self._pool = self.wired.make_pool()
         return self._pool
+
+    def uses_model(self) -> None:
+        """Note that the run's numbers come from its model; of rules and judges they do not."""
+        if not self.record["model_used"]:
+            self.record["model_used"] = True
+            self.journal.write_json(RECORD, self.record)
 
     def lent_white_box(self) -> WhiteBox | None:
         """The run's own engine, where it is in this process and can look inside the model."""

@@ -5,7 +5,8 @@ WITH supports AS (
         trace_id,
         target,
         method,
-        count(*) FILTER (lo > 0) AS supporting,
+        -- Where no span could be measured, none is known to support it, and none not to.
+        CASE WHEN count(value) > 0 THEN count(*) FILTER (lo > 0) END AS supporting,
         first(span ORDER BY rank) FILTER (rank = 1 AND value > 0) AS top_span,
         first(unit_index ORDER BY rank) FILTER (rank = 1 AND value > 0) AS top_index,
         first(value ORDER BY rank) FILTER (rank = 1 AND value > 0) AS top_value,
@@ -72,7 +73,7 @@ COMMENT ON COLUMN grounding.position IS 'Its place among the targets of the trac
 COMMENT ON COLUMN grounding.statement IS 'Its text.';
 COMMENT ON COLUMN grounding.label IS 'grounded, diffuse, memory, derived, parametric, ungrounded or insufficient; see targets.label.';
 COMMENT ON COLUMN grounding.method IS 'What scored the spans.';
-COMMENT ON COLUMN grounding.supporting IS 'Spans whose interval lies above 0.';
+COMMENT ON COLUMN grounding.supporting IS 'Spans whose interval lies above 0; NULL where no span could be measured.';
 COMMENT ON COLUMN grounding.top_index IS 'The span that raises the statement most; NULL when none raises it.';
 COMMENT ON COLUMN grounding.top_span IS 'Its text.';
 COMMENT ON COLUMN grounding.top_value IS 'Its effect, nats.';

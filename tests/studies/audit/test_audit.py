@@ -368,11 +368,10 @@ def test_runs_that_succeeded_are_left_alone_and_odd_ones_are_rejects() -> None:
     found, _ = run_study([*traces, unknown], options)
     executed = [v.trace_id for v in found.verdicts if v.evidence == "executed"]
     assert executed == [t.trace_id for t in traces[1:]]
-    assert sum(v.evidence == "judged" for v in found.verdicts) == 3, "of the refused one too"
+    assert sum(v.evidence == "judged" for v in found.verdicts) == 2, "unknown is not failed"
     [reject] = found.rejects
-    assert (reject.line, reject.reason) == (
-        7, "who knows: the log does not say whether the run succeeded",
-    )  # fmt: skip
+    assert reject.line == 7
+    assert reject.reason.startswith("who knows: the log does not say whether the run succeeded")
 
 
 def test_nothing_to_execute_is_said() -> None:

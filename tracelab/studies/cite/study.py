@@ -15,6 +15,7 @@ import numpy as np
 
 from tracelab.core.finding import Findings, Metric
 from tracelab.core.flow import Flow, together
+from tracelab.core.item import TRUNCATED
 from tracelab.core.study import STUDIES, StudyContext
 from tracelab.core.trace import Trace
 from tracelab.stats import masks
@@ -27,6 +28,7 @@ from tracelab.studies.cite.case import ContextCase, case_of, prompted
 from tracelab.studies.cite.grounding import label, undecided
 from tracelab.studies.cite.methods.ablate import ESTIMATOR_VERSION
 from tracelab.studies.cite.methods.kinds import Baseline, CohortMethod, MaskMethod, Question
+from tracelab.studies.cite.methods.llm_cites import UNUSABLE, LlmCites
 from tracelab.studies.cite.methods.registry import ALWAYS, all_metrics, chosen
 from tracelab.studies.cite.options import CiteOptions
 from tracelab.studies.cite.plan import plan
@@ -207,7 +209,13 @@ def _tested(work: Ablations) -> Flow[Findings]:
         pruned.append((yield from prune(work, o.prune)))
     said = [a for by_method in work.found.values() for a in by_method.values()]
     attempted, failed = work.counts()
-    failed += sum(p.status == "failed" for p in pruned)
+    replies = [by[LlmCites.name] for by in work.found.values() if LlmCites.name in by]
+    attempted += len(pruned) + len(replies)
+    lost = [p.reason or "" for p in pruned if p.status == "failed"]
+    lost += [str(a.scores[0].extra["reason"]) for a in replies if a.failed]
+    truncated = sum(why.startswith(TRUNCATED) for why in lost)
+    unusable = sum(why.startswith(UNUSABLE) for why in lost)
+    failed += len(lost) - truncated - unusable
     trace = work.case.trace_id
     spans = [
         SpanRow(trace, i, s.message, s.start, s.end, s.document, s.paragraph, s.whole)
@@ -218,4 +226,6 @@ def _tested(work: Ablations) -> Flow[Findings]:
         rows=[*spans, *work.targets, *tests, *(r for a in said for r in a.tests), *pruned],
         attempted=attempted,
         failed=failed,
+        truncated=truncated,
+        unanswered=unusable,
     )

@@ -21,19 +21,21 @@ TOP = 15
 PREFERRED = ("resample-pooled", "resample", "counterfactual", "force")
 """The method that is shown first, of those a run has."""
 
-_METHODS = "SELECT DISTINCT method FROM anchors WHERE run_id = $run AND evidence = 'executed'"
+_METHODS = (
+    "SELECT DISTINCT method FROM anchors WHERE run_id = $run AND evidence IN ('executed', 'judged')"
+)
 
 _ANCHORS = """
 SELECT trace_id, trace_name, unit_index, text, value, lo, hi, n, level, p_adjusted, prob_matters,
        prob_decisive
 FROM anchors
-WHERE run_id = $run AND method = $method AND evidence = 'executed' AND status = 'ok'
+WHERE run_id = $run AND method = $method AND evidence IN ('executed', 'judged') AND status = 'ok'
 ORDER BY abs(value) DESC, trace_name, unit_index LIMIT $limit
 """
 
 _STATUSES = """
 SELECT status, count(*) AS sentences FROM anchors
-WHERE run_id = $run AND method = $method AND evidence = 'executed'
+WHERE run_id = $run AND method = $method AND evidence IN ('executed', 'judged')
 GROUP BY status ORDER BY sentences DESC, status
 """
 
