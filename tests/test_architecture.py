@@ -40,7 +40,7 @@ ALLOWED_FOLDERS = {
     "sources": 19,
     "store": 17,
     "studies/anchors": 21,
-    "studies/cite": 18,
+    "studies/cite": 19,
     "view": 16,
 }
 ALLOWED_CYCLES: set[str] = set()

@@ -16,8 +16,7 @@ from pydantic import (
 )
 
 from tracelab.core.errors import ConfigError
-from tracelab.core.options import Section
-from tracelab.core.secrets import KeyVariable, PlainUrl
+from tracelab.core.options import KeyVariable, PlainUrl, Section
 from tracelab.grading.registry import OUTCOMES
 
 _ALWAYS = frozenset({"pattern", "choices", "tolerance"})

@@ -7,8 +7,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from tracelab.core.options import Section
-from tracelab.core.secrets import KeyVariable, PlainUrl
+from tracelab.core.options import KeyVariable, PlainUrl, Section
 
 MIN_RERUNS = 4
 """Fewest graded re-executions before a number is reported about a boundary or a step."""
