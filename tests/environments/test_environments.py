@@ -295,7 +295,7 @@ def test_logs_become_runs_that_can_be_executed() -> None:
     assert [m["role"] for m in run.before[1]] == ["user", "assistant", "tool"]
     assert run.score == 0.0
     with pytest.raises(PlanError, match="whether the run succeeded"):
-        recorded_run(Episode("x", episode.steps, "f"), lambda b, m: "")
+        recorded_run(Episode("x", episode.steps, "f"), lambda *_: "")
     with pytest.raises(PlanError, match="written by a model"):
         recorded_run(Episode("x", episode.steps[:1], "f", success=False), lambda b, m: "")
 

@@ -356,6 +356,8 @@ def test_ctrl_c_stops_a_query(home: Home) -> None:
 def test_ctrl_c_of_the_command_is_one_line_and_exit_130(home: Home) -> None:
     # Marks the moment at which the query runs; then the command is interrupted as by a terminal.
     script = (
+        # Where the tests run in the background, a child would inherit that Ctrl-C is ignored.
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
         "import sys; from tracelab.store import reading; from tracelab.cli import main;"
         "fetch = reading._fetch;"
         "reading._fetch = lambda r: (print('running', flush=True), fetch(r))[1]; main()"

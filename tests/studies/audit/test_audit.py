@@ -433,4 +433,4 @@ def test_the_bundled_model_is_audited_from_play_to_verdict() -> None:
             assert v.decisive_step == label.step
     exact = [s for s in found.scores if s.metric == "delta_value"]
     assert all(0 <= s.extra["keep"] <= 1 for s in exact) and any(s.extra["keep"] for s in exact)
-    assert "1 answers name no step (1 overlong)" in told.warnings[0]
+    assert "1 calls failed, 0 answers name no step" in told.warnings[0]
