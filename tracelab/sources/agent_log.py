@@ -7,6 +7,7 @@ cannot be read at all or has no steps.
 
 from __future__ import annotations
 
+import json
 import zlib
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -20,6 +21,7 @@ from tracelab.core.trace import Trace
 from tracelab.sources.agent_json import BadRecordError, parse_json
 from tracelab.sources.base import Seen, excerpt
 from tracelab.sources.lines import MAX_LINE_BYTES, open_bytes, read_lines
+from tracelab.sources.sniff import LINES
 
 MAX_FILE_BYTES = 256 << 20
 
@@ -82,6 +84,16 @@ class StepList:
                  flags=flags, **more)
         )  # fmt: skip
 
+    def add_call(self, index: int, call: ToolCall) -> None:
+        """One call more of a step that is there already; its result may come from now on."""
+        step = self.steps[index]
+        self.steps[index] = replace(step, calls=(*step.calls, call))
+        self._open.setdefault(call.id, deque()).append((index, call))
+
+    def close(self, call: ToolCall) -> None:
+        """A call that no tool answers, such as one that ends the run."""
+        self._open.pop(call.id, None)
+
     def is_open(self, call_id: str) -> bool:
         """Whether a call of this id still waits for its result."""
         return bool(self._open.get(call_id))
@@ -123,6 +135,46 @@ def read_documents(
             yield Reject(str(path), number, e.reason, excerpt(data), e.field)
         else:
             yield finish(episode, seen, excerpt(data))
+
+
+def read_records(
+    path: Path,
+    seen: Seen | None,
+    one: Read,
+    *,
+    inside: str | None = None,
+    whole: Callable[[Any], bool] | None = None,
+) -> Iterator[Trace | Reject]:
+    """Yield the trace, or the reject, of each record: one a line, of an array, or the whole file.
+
+    Args:
+        path: The file; named like JSON lines, it holds a record a line.
+        seen: What the import has read so far.
+        one: Makes an episode of a record, numbered from 1; 0 where the file is one record.
+        inside: Key of a document that holds its records as a list.
+        whole: Whether a list that begins with this is one record, not one of records.
+    """
+    seen = Seen() if seen is None else seen
+    for number, data, problem in documents(path, lines=path.name.lower().endswith(LINES)):
+        try:
+            if problem:
+                raise BadRecordError(problem)
+            value = parse_json(data)
+        except BadRecordError as e:
+            yield Reject(str(path), number, e.reason, excerpt(data), e.field)
+            continue
+        if inside is not None and isinstance(value, dict) and isinstance(value.get(inside), list):
+            value = value[inside]
+        many = isinstance(value, list) and not (whole is not None and value and whole(value[0]))
+        for n, record in enumerate(value if many else [value], 1):
+            at = number or (n if many else 0)
+            start = excerpt(json.dumps(record) if many else data)
+            try:
+                episode = one(record, path, at)
+            except BadRecordError as e:
+                yield Reject(str(path), at, e.reason, start, e.field)
+            else:
+                yield finish(episode, seen, start)
 
 
 def finish(episode: Episode, seen: Seen, start: str) -> Trace | Reject:

@@ -10,7 +10,8 @@ spans of one file are held until it is read to its end, because a trace has no l
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +33,9 @@ from tracelab.sources.otel_spans import OTelSpan, as_json, spans_of
 from tracelab.sources.registry import SOURCES
 from tracelab.sources.sniff import DOCUMENTS, LINES, Head
 
-_AGENT = ("gen_ai.agent.name", "agent.name", "graph.node.id", "traceloop.entity.name")
-_MODEL = ("gen_ai.response.model", "gen_ai.request.model", "llm.model_name")
+_AGENT = ("gen_ai.agent.name", "agent.name", "agent_name", "graph.node.id", "traceloop.entity.name")
+_MODEL = ("gen_ai.response.model", "gen_ai.request.model", "llm.model_name", "ai.model.id",
+          "model_name")  # fmt: skip
 _PROMPT_TOKENS = (
     "gen_ai.usage.input_tokens", "gen_ai.usage.prompt_tokens", "llm.token_count.prompt",
 )  # fmt: skip
@@ -83,8 +85,13 @@ def _episode(trace_id: str, spans: list[OTelSpan], path: Path) -> Episode:
     by_id = {s.span_id: s for s in reversed(spans)}
     kinds = [kind_of(s) for s in spans]
     executed = {_call_id(s) for s, kind in zip(spans, kinds, strict=True) if kind == "tool"}
-    out, said, ids, task = StepList(), set[str](), set[str](), ""
+    twice = _twice(spans, kinds, by_id)
+    if twice:
+        notes.append(f"{len(twice)} calls were recorded by two instrumentations.")
+    out, said, ids, task = StepList(), Counter[str](), set[str](), ""
     for span, kind in zip(spans, kinds, strict=True):
+        if id(span) in twice:
+            continue
         flags: tuple[str, ...] = () if span.error is None else ("error",)
         if span.parent_id is not None and span.parent_id not in by_id:
             flags = (*flags, "missing_parent")
@@ -132,6 +139,36 @@ def _episode(trace_id: str, spans: list[OTelSpan], path: Path) -> Episode:
     )
 
 
+def _twice(
+    spans: list[OTelSpan], kinds: Sequence[str | None], by_id: dict[str, OTelSpan]
+) -> set[int]:
+    """Spans (by identity) of calls that an outer span of the same kind records too.
+
+    Where only one of the two holds what was said, that one stays; otherwise the outer one.
+    """
+    kind_by = {id(s): k for s, k in zip(spans, kinds, strict=True)}
+    out: set[int] = set()
+    for span, kind in zip(spans, kinds, strict=True):
+        if kind is None:
+            continue
+        outer, visited = by_id.get(span.parent_id or ""), {span.span_id}
+        while outer is not None and outer.span_id not in visited and kind_by[id(outer)] is None:
+            visited.add(outer.span_id)
+            outer = by_id.get(outer.parent_id or "")
+        if outer is None or outer is span or kind_by[id(outer)] != kind:
+            continue
+        if kind == "llm":
+            mine, theirs = output_message(span), output_message(outer)
+        else:
+            mine, theirs = ((c.name, c.result) if (c := SpanCall.of(s)).result is not None else None
+                            for s in (span, outer))  # type: ignore[assignment]
+        if theirs is None and mine is not None:
+            out.add(id(outer))
+        elif mine is None or mine == theirs:
+            out.add(id(span))
+    return out
+
+
 def _distinct(spans: list[OTelSpan], notes: list[str]) -> list[OTelSpan]:
     """Without spans that were exported twice; different spans under one id are all kept."""
     kept: dict[str, list[OTelSpan]] = {}
@@ -151,15 +188,20 @@ def _distinct(spans: list[OTelSpan], notes: list[str]) -> list[OTelSpan]:
 
 
 def _hear(
-    out: StepList, given: list[dict[str, Any]], said: set[str], executed: set[str | None]
+    out: StepList, given: list[dict[str, Any]], said: Counter[str], executed: set[str | None]
 ) -> None:
-    """Add what an input holds and no span does: user and system messages, results of tools."""
+    """Add what an input holds and no span does: user and system messages, results of tools.
+
+    An input repeats those before it: a message is new where it stands there once more than ever.
+    """
+    here: Counter[str] = Counter()
     for message in given:
         key = json.dumps(message, sort_keys=True)
         role = message.get("role")
-        if key in said:
+        here[key] += 1
+        if here[key] <= said[key]:
             continue
-        said.add(key)
+        said[key] += 1
         text, flags = text_of(message.get("content"))
         if role == "tool":
             call_id = text_or_none(message.get("tool_call_id"))
@@ -280,6 +322,10 @@ class OTel(SourceFormat):
     def sniff(head: Head) -> bool:
         """See `SourceFormat.sniff`."""
         data = head.data
+        page = head.record.get("data")
+        if isinstance(page, dict) and isinstance(page.get("spans"), list):
+            return True
+        data = page if isinstance(page, list) else data
         first = data[0] if isinstance(data, list) and data else data
         if isinstance(first, dict) and _is_span(first):
             return True
