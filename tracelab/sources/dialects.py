@@ -42,6 +42,8 @@ _THINKING = ("thinking", "reasoning", "reasoning_content", "redacted_thinking")
 def role_of(message: Mapping[str, Any]) -> str | None:
     """A message's role, in plain spelling; an unknown one as it is written, None without one."""
     said = message.get("role", message.get("from"))
+    if said is None and message.get("type") in ("human", "ai", "system", "tool", "function"):
+        said = message["type"]  # LangChain
     if not isinstance(said, str) or not said.strip():
         return None
     return ROLES.get(said.strip().lower(), said.strip())

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +70,7 @@ def read_otel(path: Path, seen: Seen | None = None) -> Iterator[Trace | Reject]:
     if not runs and not refused:
         yield Reject(file, 0, f"{path.name} holds no spans.", "")
     for trace_id in list(runs):
-        episode = _episode(trace_id, runs.pop(trace_id), path)
+        episode = episode_of_spans(trace_id, runs.pop(trace_id), path)
         if episode.steps:
             yield finish(episode, seen, f"trace {trace_id}")
         else:
@@ -78,7 +78,20 @@ def read_otel(path: Path, seen: Seen | None = None) -> Iterator[Trace | Reject]:
             yield Reject(file, episode.line, reason, "")
 
 
-def _episode(trace_id: str, spans: list[OTelSpan], path: Path) -> Episode:
+def episode_of_spans(
+    trace_id: str, spans: list[OTelSpan], path: Path, *, format: str = "otel",
+    more: Mapping[str, Any] | None = None, **known: Any,
+) -> Episode:  # fmt: skip
+    """The run that the spans of one trace id are.
+
+    Args:
+        trace_id: Its name.
+        spans: All of them, in any order; of several exports, with repetitions.
+        path: The file.
+        format: Name of the format.
+        more: What else the log says of the run, kept in `meta`.
+        known: Fields of `Episode` that the log says apart from its spans (success, reward).
+    """
     notes: list[str] = []
     spans = _distinct(spans, notes)
     spans.sort(key=lambda s: (s.start, s.end))
@@ -117,15 +130,15 @@ def _episode(trace_id: str, spans: list[OTelSpan], path: Path) -> Episode:
     return Episode(
         name=trace_id,
         steps=tuple(out.steps),
-        format="otel",
+        format=format,
         source=str(path),
         line=min(s.line for s in spans),
         task=task or (asked if isinstance(asked, str) else ""),
         task_id=text_or_none(next((merged[k] for k in _TASK_ID if k in merged), None)),
         model=next((m for s in spans if (m := text_or_none(_first(s, _MODEL)))), None),
         version=text_or_none(merged.get("service.version")),
-        success=success,
-        reward=reward,
+        success=known.get("success", success),
+        reward=known.get("reward", reward),
         messages=out.store.messages,
         inputs=out.store.inputs,
         meta={
@@ -134,6 +147,7 @@ def _episode(trace_id: str, spans: list[OTelSpan], path: Path) -> Episode:
             "service": merged.get("service.name"),
             "spans": len(spans),
             "errors": [s.error for s in spans if s.error is not None],
+            **(more or {}),
         },
         notes=tuple(notes),
     )

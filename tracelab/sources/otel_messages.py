@@ -62,8 +62,9 @@ def input_messages(span: OTelSpan) -> list[dict[str, Any]]:
         return [m for raw in said for m in _plain(raw)]
     if isinstance(request := as_json(a.get(_ADK + "llm_request")), dict):
         return _gemini_request(request)
-    if isinstance(given := as_json(a.get("mlflow.spanInputs")), dict | list):
-        return _conversation(given)
+    given = as_json(a.get("mlflow.spanInputs", a.get("input.value")))
+    if isinstance(given, dict | list) and (told := _conversation(given)):
+        return told
     names = {f"gen_ai.{r}.message": r for r in ("system", "user", "assistant", "tool")}
     return [m for n, e in _events(span) if n in names for m in _event(names[n], e)]
 
@@ -105,7 +106,9 @@ def output_message(span: OTelSpan) -> tuple[str, tuple[ToolCall, ...], str] | No
         read = [_vercel(a)]
     elif isinstance(reply := as_json(a.get(_ADK + "llm_response")), dict):
         read = _plain({"role": "model", **(reply.get("content") or {})})
-    elif (out := as_json(a.get("mlflow.spanOutputs"))) is not None:
+    elif isinstance(
+        out := as_json(a.get("mlflow.spanOutputs", a.get("output.value"))), dict | list
+    ):
         read = _reply(out)
     else:
         choices = [e for n, e in _events(span) if n == "gen_ai.choice"][:1]
