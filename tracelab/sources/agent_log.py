@@ -165,7 +165,7 @@ def read_records(
             continue
         if inside is not None and isinstance(value, dict) and isinstance(value.get(inside), list):
             value = value[inside]
-        many = isinstance(value, list) and not (whole is not None and value and whole(value[0]))
+        many = number == 0 and isinstance(value, list) and not (whole is not None and value and whole(value[0]))
         for n, record in enumerate(value if many else [value], 1):
             at = number or (n if many else 0)
             start = excerpt(json.dumps(record) if many else data)

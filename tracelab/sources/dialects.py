@@ -87,7 +87,8 @@ def _plain(message: Mapping[str, Any], role: str, dropped: Counter[str]) -> list
         if not body:
             body = error if isinstance(error, str) else error.get("message", json.dumps(error))
     if not isinstance(body, list):
-        kept["content"] = body
+        if body is not None or any(k in message for k in _TEXT):
+            kept["content"] = body
         return [kept]
     parts, calls, results = _sorted(body, role, dropped)
     if calls:
