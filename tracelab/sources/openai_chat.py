@@ -37,7 +37,7 @@ _ALIASES = {
     "reference": ("reference", "ground_truth"),
 }
 _OUTCOME = ("success", "reward", "score")
-_KNOWN = {"messages", "tools", *_OUTCOME, *(n for names in _ALIASES.values() for n in names)}
+_KNOWN = {"messages", "tools", "system", *_OUTCOME, *(n for names in _ALIASES.values() for n in names)}
 
 
 def read_openai_chat(path: Path, seen: Seen | None = None) -> Iterator[Trace | Reject]:
@@ -48,10 +48,12 @@ def read_openai_chat(path: Path, seen: Seen | None = None) -> Iterator[Trace | R
 def _episode(data: Any, path: Path, line: int) -> Episode:
     if not isinstance(data, dict):
         raise BadRecordError("The record is not a JSON object.")
-    messages = data.get("messages")
-    if not isinstance(messages, list):
-        raise BadRecordError("`messages` is missing or not a list.", "messages")
-    steps = chat_steps(messages, data.get("tools"))
+    dropped: Counter[str] = Counter()
+    plain = messages(data.get("messages"), dropped)
+    system = data.get("system")  # Anthropic's stands beside the messages
+    if system and not any(m["role"] == "system" for m in plain):
+        plain = [*messages([{"role": "system", "content": system}]), *plain]
+    steps = plain_steps(plain, data.get("tools"))
     known: dict[str, Any] = {
         name: next((t for k in keys if (t := text_or_none(data.get(k))) is not None), None)
         for name, keys in _ALIASES.items()
@@ -60,6 +62,7 @@ def _episode(data: Any, path: Path, line: int) -> Episode:
     first = next((s.content for s in steps.steps if s.kind == "user"), "")
     task = known.pop("task") or first
     success, reward = outcome_of(data)
+    left = {"dropped": dict(dropped)} if dropped else {}
     return Episode(
         name=name,
         steps=tuple(steps.steps),
@@ -71,7 +74,7 @@ def _episode(data: Any, path: Path, line: int) -> Episode:
         reward=reward,
         messages=steps.store.messages,
         inputs=steps.store.inputs,
-        meta={k: v for k, v in data.items() if k not in _KNOWN},
+        meta={**{k: v for k, v in data.items() if k not in _KNOWN}, **left},
         **known,
     )
 

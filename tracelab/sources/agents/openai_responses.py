@@ -4,7 +4,7 @@ A record is one exchange: what was sent (`input` items or `messages`) and what c
 `choices`). It is found bare, under `request`/`response`, under `body` (Batch), or as LiteLLM logs
 it. Lines of a Batch output hold no request: they are joined, by `custom_id`, with lines of a Batch
 input of the same file or of a file beside it that ends in `_input` or `-input`; without one they
-are refused, since a response without its question explains nothing.
+are steps without an input.
 """
 
 from __future__ import annotations
@@ -121,12 +121,7 @@ def _sides(
     if isinstance(request, dict) and isinstance(request.get("body"), dict):
         request = request["body"]
     if not isinstance(request, dict) and name is not None and response is not None:
-        request = asked.get(name)
-        if request is None:
-            raise BadRecordError(
-                f"The request of custom_id {name!r} is not here: put the batch's input beside it.",
-                "custom_id",
-            )
+        request = asked.get(name, {})
     if not isinstance(request, dict):
         request = record
     return request, response if isinstance(response, dict) else record
@@ -139,7 +134,11 @@ def _asked(request: dict[str, Any], dropped: Counter[str]) -> list[Plain]:
         return before + messages(request["messages"], dropped)
     if request.get("input") is not None:
         return before + items(request["input"], dropped)
-    raise BadRecordError("The record holds no request: neither `messages` nor `input`.", "input")
+    if request:
+        raise BadRecordError("The record holds no request: neither `messages` nor `input`.",
+                             "input")  # fmt: skip
+    dropped["requests that are not in the batch's output: put its input beside it"] += 1
+    return []
 
 
 def _answered(response: dict[str, Any], dropped: Counter[str]) -> list[Plain]:
