@@ -21,7 +21,7 @@ from tracelab.run.wiring import wire_recorded
 from tracelab.store.home import Home
 from tracelab.store.journal import Journal, deduplicated
 from tracelab.studies.anchors.case import Reasoning
-from tracelab.view.output import print_table
+from tracelab.view.tables.printed import print_table
 
 RUN = "bench-anchors"
 SHARES = (0.03, 0.05, 0.08, 0.13, 0.25)

@@ -22,7 +22,7 @@ from tracelab.studies.cite.methods.ablate import Ablate
 from tracelab.studies.cite.methods.context_cite import ContextCite
 from tracelab.studies.cite.methods.leave_one_out import LeaveOneOut
 from tracelab.testbed import MODEL_DIR
-from tracelab.view.output import print_table
+from tracelab.view.tables.printed import print_table
 
 PARTS = ("speed", "planted", "quality")
 DEFAULT_ENGINE = "transformers"

@@ -1,4 +1,4 @@
-"""One conversation, written as every provider would: nothing of it is lost, whatever the dialect."""
+"""One conversation, written as every provider would: nothing of it is lost."""
 
 from __future__ import annotations
 
@@ -150,7 +150,8 @@ def responses(talk: Talk) -> list[dict[str, Any]]:
                 out.append({"type": "message", "role": "assistant",
                             "content": [{"type": "output_text", "text": turn.said}]})  # fmt: skip
             out += [{"type": "function_call", "call_id": f"f{t}.{k}.{i}", "name": c.name,
-                     "arguments": json.dumps(c.arguments)} for i, c in enumerate(calls)]  # fmt: skip
+                     "arguments": json.dumps(c.arguments)}
+                    for i, c in enumerate(calls)]  # fmt: skip
             out += [{"type": "function_call_output", "call_id": f"f{t}.{k}.{i}",
                      "output": c.result} for i, c in enumerate(calls)]  # fmt: skip
     return out
@@ -234,7 +235,9 @@ def document(path: Path, value: Any) -> Path:
 
 DIALECTS: dict[str, Writer] = {
     "openai": lambda t, d: document(d / "a.json", {"messages": openai(t)}),
-    "openai array": lambda t, d: document(d / "a.json", [{"id": 1, "messages": openai(t)}]),
+    "openai array": lambda t, d: document(
+        d / "a.json", [{"id": 1, "tools": [{"name": "get"}], "messages": openai(t)}]
+    ),
     "anthropic": lambda t, d: document(
         d / "a.json", {"system": t.system, "messages": anthropic(t)}
     ),
@@ -285,7 +288,9 @@ def test_nothing_is_lost(dialect: str, talk: Talk) -> None:
 
 def test_gemini_pairs_by_name(tmp_path: Path) -> None:
     """Calls without ids: results belong to the oldest open call of their tool."""
-    talk = Talk("", (Turn("q", "hm", ((Call("get", {"x": "1"}, "a"), Call("put", {}, "b")),), "d"),))
+    talk = Talk(
+        "", (Turn("q", "hm", ((Call("get", {"x": "1"}, "a"), Call("put", {}, "b")),), "d"),)
+    )
     [record] = read(document(tmp_path / "a.json", {"messages": gemini(talk)}))
     assert isinstance(record, Trace) and record.episode is not None
     assert found(record.episode) == steps_of(talk, errors=False)

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
+import csv
 import io
 import json
+import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.cells import cell_len
 
 from tests.helpers import invoke
+from tracelab.store.connect import open_reader
+from tracelab.store.query import named_queries, query, schema
 from tracelab.text.clean import clean
-from tracelab.view.output import print_arrow, print_table
+from tracelab.view.output import print_arrow
+from tracelab.view.tables.described import print_schema
+from tracelab.view.tables.printed import print_table
 
 HOSTILE = "a\x1b[31mred\x07\x9b2J\u202eevil\u2066\x7f\r\nforged\u2028line\x00end"
 """Colours, a bell, an 8-bit control sequence, reversed text, forged lines."""
@@ -95,19 +104,136 @@ def test_values_keep_their_meaning(home: Path, tmp_path: Path) -> None:
     assert invoke("query", "select 1 as a where false", "--csv").stdout == "a\n"
 
 
-def test_tables_fit_the_terminal(monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+def shown(
+    capsys: pytest.CaptureFixture[str], names: list[str], rows: list[tuple[Any, ...]], **how: Any
+) -> list[str]:
+    print_table(names, rows, **how)
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(cell_len, lines)) <= int(os.environ["COLUMNS"])
+    return lines
+
+
+def test_prose_is_wrapped_before_anything_else(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setenv("COLUMNS", "60")
-    wide = {f"column_{i}": [1234.5678] for i in range(9)}
-    print_table(list(wide), zip(*wide.values(), strict=True))
-    out = capsys.readouterr().out
-    assert max(map(len, out.splitlines())) <= 60
-    assert out.count("column_") == 9  # a record a block
-    assert "1235" in out
-    print_table(("name", "text"), [("a", "word " * 30), ("b", None)])
-    out = capsys.readouterr().out
-    assert max(map(len, out.splitlines())) <= 60
-    assert out.count("word") == 30
-    assert "NULL" in out
+    lines = shown(capsys, ["name", "text", "n"], [("a", "word " * 30, 5), ("b", None, 12)])
+    assert sum(line.count("word") for line in lines) == 30
+    assert [line.split("│")[-1].strip() for line in lines if "│" in line][0] == "5"
+    assert "NULL" in lines[-1]
+
+
+def test_what_every_row_says_is_said_once(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    names = ["run_id", "sentence", "value", "method", "model"]
+    rows = [
+        ("a-run-with-a-name", f"sentence number {i}", 0.25, "resample-pooled", "m" * 20)
+        for i in range(3)
+    ]
+    lines = shown(capsys, names, rows)
+    assert lines[0].startswith("in every row: run_id = a-run-with-a-name; value = 0.25;")
+    assert len([line for line in lines if "sentence number" in line]) == 3
+    monkeypatch.setenv("COLUMNS", "140")
+    assert "in every row" not in shown(capsys, names, rows)[0], "there is room for all"
+
+
+def test_what_is_too_wide_is_set_in_pages_that_repeat_the_first_column(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    names = ["trace", *(f"a_long_name_{i}" for i in range(20))]
+    rows = [(f"t{r}", *(1234.5678 + r * i for i in range(20))) for r in range(3)]
+    lines = shown(capsys, names, rows)
+    heads = " ".join("".join(c for c in " ".join(lines) if c not in "┃│").split())
+    pages = sum(line.startswith("━") for line in lines)
+    assert 1 < pages < 10
+    for r in range(3):
+        assert sum(line.startswith(f"t{r} ") for line in lines) == pages, "no line a column"
+    assert heads.count("trace") == pages and "1235" in heads
+    assert lines[-1] == "--csv, --json: every column and cell whole"
+
+
+def test_numbers_are_never_broken_and_wide_characters_count_twice(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    big = 123456789012345678901234
+    lines = shown(capsys, ["文", "number"], [("日本語" * 20, big), ("x", None)])
+    assert any(str(big) in line for line in lines)
+
+
+def test_a_cell_takes_few_lines_unless_it_is_asked_for_whole(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    text = " ".join(f"w{i}" for i in range(100))
+    short = shown(capsys, ["a", "text"], [("x", text)])
+    assert any("…" in line for line in short) and short[-1].startswith("--csv")
+    lines = shown(capsys, ["a", "text"], [("x", text)], whole=True)
+    said = {word for line in lines for word in line.split()}
+    assert {f"w{i}" for i in range(100)} <= said
+
+
+@given(
+    width=st.integers(20, 130),
+    rows=st.lists(
+        st.tuples(
+            st.text(max_size=200), st.integers(), st.none() | st.floats(),
+            st.sampled_from(["ok", "insufficient"]), st.text(max_size=30),
+        ), max_size=5,
+    ),
+    heads=st.lists(st.from_regex(r"[a-z_]{1,12}", fullmatch=True), min_size=5, max_size=5),
+)  # fmt: skip
+def test_no_table_is_wider_than_the_terminal(
+    width: int, rows: list[tuple[Any, ...]], heads: list[str]
+) -> None:
+    out = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out):
+        patch.setenv("COLUMNS", str(width))
+        print_table(heads, rows)
+    assert max(map(cell_len, out.getvalue().splitlines()), default=0) <= max(width, 24 * 2 + 3)
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_every_named_query_fits_the_terminal_and_is_whole_elsewhere(
+    small: Path, monkeypatch: pytest.MonkeyPatch, width: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    with open_reader(small) as con:
+        traces = dict(con.execute("SELECT min(name), name FROM traces GROUP BY 2").fetchall())
+        for name, q in named_queries().items():
+            needed = [p for p in q.params if p.required]
+            for trace in traces if needed else [None]:
+                asked = {p.name: trace if p.name == "trace" else "1" for p in needed}
+                found = query(con, name, asked)
+                lines = printed(monkeypatch, found, "table").splitlines()
+                assert max(map(cell_len, lines)) <= width, name
+                whole = list(csv.reader(io.StringIO(printed(monkeypatch, found, "csv"))))
+                assert whole[0] == found.column_names and len(whole) == found.num_rows + 1
+
+
+@pytest.mark.parametrize("command", [["query"], ["check", "--table"], ["doctor"]])
+def test_every_table_of_a_command_fits_the_terminal(
+    small: Path, monkeypatch: pytest.MonkeyPatch, command: list[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("TRACELAB_HOME", str(small.parent))
+    assert max(map(cell_len, invoke(*command).stdout.splitlines())) <= 80
+
+
+def test_the_schema_on_a_terminal_is_tables_and_piped_markdown(
+    small: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    with open_reader(small) as con:
+        tables = schema(con)
+    print_schema(tables)
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(cell_len, lines)) <= 80
+    told = {word for line in lines for word in line.split()}
+    assert {c.name for t in tables for c in t.columns if len(c.name) < 20} <= told
 
 
 def test_no_color_is_kept_and_colour_tells_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from rich.cells import cell_len
 from rich.console import Console
 
 from tracelab.cli.report import report, show
@@ -27,10 +28,10 @@ def invoke(command: object, *args: str, **env: str) -> Result:
     return result
 
 
-def terminal(small: Path, name: str, **options: object) -> str:
+def terminal(small: Path, name: str, width: int = 100, **options: object) -> str:
     out = io.StringIO()
     console = Console(
-        file=out, force_terminal=True, width=100, markup=False, emoji=False, highlight=False,
+        file=out, force_terminal=True, width=width, markup=False, emoji=False, highlight=False,
         color_system="truecolor", **options,  # type: ignore[arg-type]
     )  # fmt: skip
     with open_reader(small) as con:
@@ -130,3 +131,12 @@ def test_report_of_nothing_is_one_sentence(place: str, tmp_path: Path) -> None:
 
 def test_a_plain_minus_for_programs() -> None:
     assert [signed(x) for x in (0.314, -0.05, -0.001, None)] == ["+0.31", "-0.05", "0.00", "n/m"]
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_nothing_is_wider_than_the_terminal(small: Path, width: int) -> None:
+    with open_reader(small) as con:
+        names = [name for (name,) in con.execute("SELECT name FROM traces").fetchall()]
+    for name in names:
+        shown = re.sub(r"\x1b\[[\d;]*m", "", terminal(small, name, width))
+        assert max(map(cell_len, shown.splitlines())) <= width, name

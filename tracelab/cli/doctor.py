@@ -16,7 +16,7 @@ import click
 from tracelab.core.errors import TracelabError
 from tracelab.core.version import __version__
 from tracelab.store.home import Home
-from tracelab.view.output import print_table
+from tracelab.view.tables.printed import print_table
 
 _BROKEN_ON_CPU = ("torchvision", "torchaudio", "torchcodec")
 _LOW_DISK_GIB = 2.0
@@ -27,7 +27,7 @@ Row = tuple[str, str, str]
 def report(home: Home) -> int:
     """Print the report; returns 0 if `tracelab demo` can run, else 1."""
     rows = list(_rows(home))
-    print_table(("what", "found", "note"), rows)
+    print_table(("what", "found", "note"), rows, whole=True)
     missing = [r for r in rows if r[2].startswith("MISSING")]
     for what, _, note in missing:
         click.echo(f"{what}: {note}", err=True)

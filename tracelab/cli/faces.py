@@ -154,7 +154,8 @@ def _print(done: Done, sql: str, *, fold: Sequence[int] = (), numeric: Sequence[
     """Print a query about the run in the form that was chosen."""
     from tracelab.store.connect import open_reader
     from tracelab.store.query import query
-    from tracelab.view.output import Format, default_format, print_arrow, print_table
+    from tracelab.view.output import Format, default_format, print_arrow
+    from tracelab.view.tables.printed import print_table
 
     with open_reader(done.home.database) as con:
         found = query(con, sql, {"run": done.config.name})
@@ -204,7 +205,8 @@ def _show_cite(done: Done) -> None:
         for record in found:
             print(json.dumps(record.to_json(), ensure_ascii=True, allow_nan=False))
         return
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False)
+    console.soft_wrap = not console.is_terminal  # what is piped is cut by whoever reads it
     for i, record in enumerate(found):
         if len(found) > 1:
             from rich.text import Text

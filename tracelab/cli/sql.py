@@ -18,9 +18,16 @@ from tracelab.store.home import Home
 from tracelab.store.query import check, named_queries, query, schema, schema_markdown
 from tracelab.text.clean import clean
 from tracelab.view.output import Format, default_format, print_arrow
+from tracelab.view.tables.described import print_schema
 
 
-def run_query(sql: str | None, params: tuple[str, ...], form: str | None, home: Home) -> None:
+def run_query(
+    sql: str | None,
+    params: tuple[str, ...],
+    form: str | None,
+    home: Home,
+    timeout_s: float | None = None,
+) -> None:
     """Run SQL or a named query, or list the named queries."""
     chosen = cast(Format, form or default_format())
     if sql is None:
@@ -30,14 +37,14 @@ def run_query(sql: str | None, params: tuple[str, ...], form: str | None, home: 
             "what it shows": [q.description for q in known],
             "parameters": [", ".join(p.name for p in q.params) for q in known],
         }
-        print_arrow(pa.table(columns), cast(Format, form or "table"))
+        print_arrow(pa.table(columns), cast(Format, form or "table"), whole=True)
         return
     if sql == "-":
         sql = sys.stdin.read()
         if not sql.strip():
             raise ConfigError("there is no SQL on stdin")
     with open_reader(home.database) as con:
-        table = query(con, sql, parse_params(params))
+        table = query(con, sql, parse_params(params), timeout_s=timeout_s)
     print_arrow(table, chosen)
 
 
@@ -48,7 +55,11 @@ def show_schema(tables: tuple[str, ...], home: Home) -> None:
     if unknown := sorted(set(tables) - {t.name for t in found}):
         known = ", ".join(t.name for t in found)
         raise ConfigError(f"there is no table or view {unknown[0]!r}; there are {known}")
-    click.echo(schema_markdown([t for t in found if not tables or t.name in tables]))
+    shown = [t for t in found if not tables or t.name in tables]
+    if sys.stdout.isatty():
+        print_schema(shown)
+    else:
+        click.echo(schema_markdown(shown))
 
 
 def run_checks(form: str | None, home: Home) -> int:
@@ -62,12 +73,38 @@ def run_checks(form: str | None, home: Home) -> int:
             "what was verified": [r.description for r in results],
         }
     )
-    print_arrow(rows, cast(Format, form or default_format()))
+    print_arrow(rows, cast(Format, form or default_format()), whole=True)
     wrong = [r for r in results if r.violations]
     for r in wrong:
         say = f"tracelab: {r.name}: {r.violations} rows, such as {r.sample_rows[0]}"
         click.echo(clean(say), err=True)
     click.echo(f"{len(results)} checks, {len(wrong)} with violations", err=True)
+    return 1 if wrong else 0
+
+
+def verify_journals(runs: tuple[str, ...], form: str | None, home: Home) -> int:
+    """Verify journals; returns the exit code."""
+    from tracelab.view.integrity import examine
+
+    found = list(examine(home, runs))
+    rows = pa.table(
+        {
+            "run": [f.run for f in found],
+            "what": [f.what for f in found],
+            "verified": [f.verified for f in found],
+            "unverified": [f.unverified for f in found],
+            "wrong": [len(f.wrong) for f in found],
+            "set aside": [f.aside for f in found],
+        }
+    )
+    print_arrow(rows, cast(Format, form or default_format()))
+    for f in found:
+        for sentence in f.wrong:
+            click.echo(clean(f"tracelab: {f.run}: {sentence}"), err=True)
+    if unverified := sum(f.unverified for f in found):
+        click.echo(f"{unverified:,} files were written before there were digests", err=True)
+    wrong = sum(len(f.wrong) for f in found)
+    click.echo(f"{len({f.run for f in found})} journals, {wrong} things wrong", err=True)
     return 1 if wrong else 0
 
 

@@ -17,6 +17,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from tracelab.core.outside import OutsideError, decode
 from tracelab.core.seam import EndpointError
 from tracelab.core.trace import Role
 from tracelab.engines.http import JsonPost
@@ -208,10 +209,12 @@ class HttpChat:
 
 def _reply(content: bytes, attempts: int) -> ChatReply:
     try:
-        data = json.loads(content)
+        data = decode(content)
         choice = data["choices"][0]
         text = choice["message"]["content"]
-    except (ValueError, LookupError, TypeError, RecursionError):
+    except OutsideError as e:
+        raise EndpointError("malformed", f"not a completion: {e}") from None
+    except (LookupError, TypeError):
         raise EndpointError("malformed", "not a completion") from None
     if text is None:
         text = ""

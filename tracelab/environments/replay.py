@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tracelab.core.errors import ConfigError
+from tracelab.core.outside import INNER_DEPTH, OutsideError, decode
 from tracelab.core.seam import MakeEnvironment, Message, RecordedRun, State
 from tracelab.environments.base import EnvironmentKind, Grade
 from tracelab.environments.registry import ENVIRONMENTS
@@ -36,8 +37,8 @@ def parse_calls(action: str) -> list[Key]:
     found = []
     for body in _CALL.findall(_THOUGHT.sub("", action) or action):
         try:
-            value = json.loads(body)
-        except (ValueError, RecursionError):
+            value = decode(body, depth=INNER_DEPTH)
+        except OutsideError:
             value = None
         if isinstance(value, dict) and isinstance(value.get("name"), str):
             found.append((value["name"], canonical(value.get("arguments", {}))))
@@ -51,8 +52,8 @@ def canonical(arguments: object) -> str:
     """One text for equal arguments."""
     if isinstance(arguments, str):
         try:
-            arguments = json.loads(arguments)
-        except (ValueError, RecursionError):
+            arguments = decode(arguments, depth=INNER_DEPTH)
+        except OutsideError:
             return " ".join(str(arguments).split())
     return json.dumps(arguments, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 

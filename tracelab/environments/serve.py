@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+from tracelab.core.outside import DEPTH, decode
 from tracelab.core.seam import EnvironmentFailure, RecordedRun
 from tracelab.environments.user import UserEnvironment, load_class
 
@@ -42,13 +43,14 @@ def main() -> None:
     os.dup2(2, 1)
     environment = UserEnvironment(load_class(sys.argv[1])())
     for line in sys.stdin.buffer:
+        request = decode(line, depth=2 * DEPTH)
         try:
-            reply = answer(environment, json.loads(line))
+            reply = answer(environment, request)
         except EnvironmentFailure as e:
             reply = {"error": str(e)}
         except Exception as e:
             reply = {"error": f"{type(e).__name__}: {e}"}
-        replies.write(json.dumps(reply, default=list).encode() + b"\n")
+        replies.write(json.dumps({**reply, "id": request.get("id")}, default=list).encode() + b"\n")
 
 
 if __name__ == "__main__":

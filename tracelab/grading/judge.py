@@ -16,7 +16,6 @@ counted by kind in `failures`:
 
 from __future__ import annotations
 
-import json
 import threading
 from collections import Counter
 from collections.abc import Mapping
@@ -26,6 +25,7 @@ from tracelab.core.api_key import api_key
 from tracelab.core.errors import ConfigError, GradingError
 from tracelab.core.hashing import content_hash
 from tracelab.core.item import UNANSWERED, Outcome
+from tracelab.core.outside import decode
 from tracelab.core.seam import EndpointError, RewardKind
 from tracelab.core.trace import Trace
 from tracelab.grading.judge_prompt import judge_messages, judgement_schema, parse_judgement
@@ -155,8 +155,8 @@ class JudgeRule(WaitingRule):
 
 def _text(content: bytes) -> str:
     try:
-        text = json.loads(content)["choices"][0]["message"]["content"]
-    except (ValueError, LookupError, TypeError, RecursionError):
+        text = decode(content)["choices"][0]["message"]["content"]
+    except (ValueError, LookupError, TypeError):
         raise EndpointError("malformed", "it did not send a completion") from None
     if not isinstance(text, str):
         raise EndpointError("malformed", "the completion has no text")

@@ -18,6 +18,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
 from tracelab.core.item import Observation
+from tracelab.core.secrets import redacted
 from tracelab.text.clean import clean
 
 _PLAIN_SECONDS = 10.0
@@ -84,7 +85,7 @@ class RunProgress:
     def _print(self, text: str, style: str | None = None) -> None:
         # What is said may quote a trace.
         soft = not self.console.is_terminal  # what is piped is cut by whoever reads it
-        self.console.print(Text(clean(text), style=style or ""), soft_wrap=soft)
+        self.console.print(Text(clean(redacted(text)), style=style or ""), soft_wrap=soft)
 
     def stage(self, name: str, total: int, done: int = 0) -> None:
         """Say that a stage asks for `total` more rollouts, `done` of which the journal has.

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from tracelab.core.errors import ImportFormatError
 from tracelab.core.seam import Reject
 from tracelab.core.trace import Trace
-from tracelab.sources.base import Seen, SourceFormat
+from tracelab.sources.base import Seen, SourceFormat, refused
 from tracelab.sources.lines import first_bytes
 from tracelab.sources.registry import SOURCES
 from tracelab.sources.sniff import DOCUMENTS, LINES, Head, damaged
@@ -49,9 +50,16 @@ def _run(found: Sequence[Planned]) -> Iterator[Trace | Reject]:
     for item in found:
         if isinstance(item, Reject):
             yield item
-        else:
-            source, path = item
+            continue
+        source, path = item
+        try:
             yield from source.read(path, seen)
+        except ImportFormatError as e:
+            if len(found) == 1:
+                raise
+            yield refused(e, str(path))
+        except Exception as e:  # the other files can be read
+            yield refused(e, str(path), place="The file is read up to here")
 
 
 def _plan(path: Path, source: type[SourceFormat] | None) -> list[Planned]:
@@ -115,7 +123,9 @@ def _sniff(path: Path, source: type[SourceFormat] | None) -> type[SourceFormat]:
     head = Head.of(path)
     if (found := next((s for s in SOURCES.values() if s.sniff(head)), None)) is not None:
         return found
-    if start.startswith(b"["):
-        raise ImportFormatError(f"{path} holds a JSON array; write one record a line (JSONL).")
+    if isinstance(head.data, list) and head.data and isinstance(head.data[0], dict):
+        inner = replace(head, data=head.data[0], start=b"{", by_line=True)
+        if (found := next((s for s in SOURCES.values() if s.sniff(inner)), None)) is not None:
+            return found
     names = ", ".join(SOURCES)
     raise ImportFormatError(f"{path} is of no format that tracelab reads ({names}).")

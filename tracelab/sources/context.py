@@ -11,18 +11,19 @@ where one is at fault, the field; what the trace knows of its context is describ
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from tracelab.core.errors import ImportFormatError, PlanError
 from tracelab.core.messages import as_turn
+from tracelab.core.outside import OutsideError, decode
 from tracelab.core.seam import Reject
 from tracelab.core.trace import Trace, Turn
-from tracelab.sources.base import Seen, SourceFormat, excerpt
+from tracelab.sources.base import Seen, SourceFormat, caught
 from tracelab.sources.jsonl import parse_object
-from tracelab.sources.lines import MAX_LINE_BYTES, first_bytes, read_lines
+from tracelab.sources.lines import first_bytes
+from tracelab.sources.records import record_lines
 from tracelab.sources.registry import GENERIC, SOURCES
 from tracelab.sources.sniff import LINES, Head
 from tracelab.studies.cite.cut import TEMPLATE, Document, around, joined
@@ -51,16 +52,15 @@ def read_contexts(path: Path, seen: Seen | None = None) -> Iterator[Trace | Reje
     start = first_bytes(path)
     if not start:
         raise ImportFormatError(f"{path} is empty.")
-    if start.startswith(b"["):
-        raise ImportFormatError(f"{path} holds a JSON array; write one record a line (JSONL).")
     seen = Seen() if seen is None else seen
-    for line in read_lines(path, MAX_LINE_BYTES):
+    for line in record_lines(path):
         yield _line(line.data, line.problem, path, line.number, seen)
 
 
 def _line(data: bytes, problem: str | None, path: Path, number: int, seen: Seen) -> Trace | Reject:
     """One line as a trace, or why not."""
-    try:
+
+    def made() -> Trace:
         if problem:
             raise PlanError(problem)
         value, why = parse_object(data)
@@ -70,8 +70,8 @@ def _line(data: bytes, problem: str | None, path: Path, number: int, seen: Seen)
         if duplicate := seen.duplicate_of(trace, str(path), number, None):
             raise PlanError(f"{duplicate.rstrip('.')}; put several targets into one record")
         return trace
-    except PlanError as e:
-        return Reject(str(path), number, str(e), excerpt(data))
+
+    return caught(made, str(path), number, data)
 
 
 def trace_of(
@@ -223,11 +223,10 @@ def read_one(text: str) -> Trace:
     if not line:
         raise ImportFormatError("empty; expected a JSON object with `context` and `query`")
     try:
-        json.loads(line)
-    except ValueError:
-        line = next((part for part in line.splitlines() if part.strip()), "")
-    except RecursionError:
-        pass  # refused below, with its reason
+        decode(line)
+    except OutsideError as e:
+        if e.reason.startswith("Not valid JSON"):  # else refused below, with its reason
+            line = next((part for part in line.splitlines() if part.strip()), "")
     found = _line(line.encode("utf-8", "surrogatepass"), None, Path("-"), 1, Seen())
     if isinstance(found, Reject):
         raise ImportFormatError(found.reason)

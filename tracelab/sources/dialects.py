@@ -19,7 +19,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from tracelab.core.messages import reasoning_of, text_of
-from tracelab.sources.agent_json import BadRecordError, parse_json
+from tracelab.core.outside import OutsideError, decode
+from tracelab.sources.base import BadRecordError
 
 Plain = dict[str, Any]
 
@@ -93,7 +94,10 @@ def _plain(message: Mapping[str, Any], role: str, dropped: Counter[str]) -> list
     parts, calls, results = _sorted(body, role, dropped)
     if calls:
         kept["tool_calls"] = [*_listed(kept.get("tool_calls")), *calls]
-    if thought := reasoning_of({"content": [_as_thought(p) for p in body if _thinks(p)]}) or thought:
+    if (
+        thought := reasoning_of({"content": [_as_thought(p) for p in body if _thinks(p)]})
+        or thought
+    ):
         kept["reasoning_content"] = thought
     kept["content"] = joined(parts)
     empty = not parts and not calls and not thought and "refusal" not in kept
@@ -105,9 +109,15 @@ def _plain(message: Mapping[str, Any], role: str, dropped: Counter[str]) -> list
 
 def joined(parts: list[Any]) -> Any:
     """The text of parts that are all text; else the parts."""
-    plain = [p.get("content", p.get("text")) if isinstance(p, dict) and _only_text(p) else p
-             for p in parts]  # fmt: skip
-    return "".join(plain) if all(isinstance(t, str) for t in plain) else parts
+    texts: list[str] = []
+    for part in parts:
+        text = part
+        if isinstance(part, dict) and _only_text(part):
+            text = part.get("content", part.get("text"))
+        if not isinstance(text, str):
+            return parts
+        texts.append(text)
+    return "".join(texts)
 
 
 def _only_text(part: Mapping[str, Any]) -> bool:
@@ -290,8 +300,8 @@ def _output(item: Mapping[str, Any], kind: str) -> Plain:
 
 def _unwrapped(text: str) -> str:
     try:
-        value = parse_json(text.encode("utf-8", "replace"))
-    except BadRecordError:
+        value = decode(text.encode("utf-8", "replace"), repair=True)
+    except OutsideError:
         return text
     held = value.get("output") if isinstance(value, dict) else None
     return held if isinstance(held, str) else text

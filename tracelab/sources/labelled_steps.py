@@ -14,9 +14,8 @@ from typing import Any
 from tracelab.core.messages import text_or_none
 from tracelab.core.seam import Reject
 from tracelab.core.trace import Trace, Turn
-from tracelab.sources.agent_json import BadRecordError
-from tracelab.sources.base import Seen, SourceFormat, excerpt
-from tracelab.sources.records import records
+from tracelab.sources.base import BadRecordError, Seen, SourceFormat
+from tracelab.sources.records import traces_of_records
 from tracelab.sources.registry import SOURCES
 from tracelab.sources.sniff import DOCUMENTS, LINES, Head
 
@@ -26,20 +25,11 @@ BETWEEN = "\n\n"
 
 def read_labelled(path: Path, seen: Seen | None = None) -> Iterator[Trace | Reject]:
     """Yield the trace, or the reject, of each row."""
-    seen = Seen() if seen is None else seen
-    for number, row, data in records(path):
-        try:
-            if isinstance(row, BadRecordError):
-                raise row
-            if not isinstance(row, dict):
-                raise BadRecordError("The row is not a JSON object.")
-            held = isinstance(row.get("label"), dict)
-            trace = _prm(row, path, number) if held else _process(row, path, number)
-            if duplicate := seen.duplicate_of(trace, str(path), number, None):
-                raise BadRecordError(duplicate)
-            yield trace
-        except BadRecordError as e:
-            yield Reject(str(path), number, e.reason, excerpt(data), e.field)
+    return traces_of_records(path, seen, _traces)
+
+
+def _traces(row: dict[str, Any], path: Path, number: int) -> Iterator[Trace]:
+    yield (_prm if isinstance(row.get("label"), dict) else _process)(row, path, number)
 
 
 def _trace(
@@ -97,7 +87,9 @@ def _prm(row: dict[str, Any], path: Path, number: int) -> Trace:
         steps.append(picked["text"])
         ratings.append(picked.get("rating"))
     wrong = next((i for i, r in enumerate(ratings) if r == -1), None)
-    sure = wrong if wrong is not None else (-1 if label.get("finish_reason") == "solution" else None)
+    sure = (
+        wrong if wrong is not None else (-1 if label.get("finish_reason") == "solution" else None)
+    )
     return _trace(
         question.get("problem"), steps, sure, path, number,
         {**{k: v for k, v in row.items() if k not in ("question", "label")}, "ratings": ratings,

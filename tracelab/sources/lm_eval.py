@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from tracelab.core.messages import text_of, text_or_none
+from tracelab.core.outside import OutsideError, decode
 from tracelab.core.seam import Reject
 from tracelab.core.trace import Trace, Turn
-from tracelab.sources.agent_json import BadRecordError, parse_json
-from tracelab.sources.base import Seen, SourceFormat, excerpt
+from tracelab.sources.base import BadRecordError, Seen, SourceFormat
 from tracelab.sources.dialects import messages
-from tracelab.sources.records import records
+from tracelab.sources.records import traces_of_records
 from tracelab.sources.registry import SOURCES
 from tracelab.sources.sniff import DOCUMENTS, LINES, Head
 
@@ -27,28 +27,20 @@ _OURS = ("arguments", "resps", "target", "doc_id")
 
 def read_samples(path: Path, seen: Seen | None = None) -> Iterator[Trace | Reject]:
     """Yield the traces, or the reject, of each sample: a trace a response."""
-    seen = Seen() if seen is None else seen
-    for number, row, data in records(path):
-        try:
-            if isinstance(row, BadRecordError):
-                raise row
-            for trace in _traces(row, path, number):
-                if duplicate := seen.duplicate_of(trace, str(path), number, None):
-                    raise BadRecordError(duplicate)
-                yield trace
-        except BadRecordError as e:
-            yield Reject(str(path), number, e.reason, excerpt(data), e.field)
+    return traces_of_records(path, seen, _traces)
 
 
-def _traces(row: Any, path: Path, number: int) -> Iterator[Trace]:
-    if not isinstance(row, dict) or not isinstance(row.get("resps"), list):
+def _traces(row: dict[str, Any], path: Path, number: int) -> Iterator[Trace]:
+    if not isinstance(row.get("resps"), list):
         raise BadRecordError("`resps` is missing or not a list.", "resps")
     turns, raw = _asked(row.get("arguments"))
     first = row["resps"][0] if row["resps"] else None
     said = first if isinstance(first, list) else [first]
     said = [t[0] if isinstance(t, list) and t else t for t in said]
     if not said or not all(isinstance(t, str) for t in said):
-        raise BadRecordError("The task scores choices by log-likelihood; it holds no text.", "resps")
+        raise BadRecordError(
+            "The task scores choices by log-likelihood; it holds no text.", "resps"
+        )
     name = f"doc {row['doc_id']}" if row.get("doc_id") is not None else f"{path.name}:{number}"
     success = _success(row) if len(said) == 1 else None
     rest = {k: v for k, v in row.items() if k not in _OURS}
@@ -77,8 +69,8 @@ def _asked(arguments: Any) -> tuple[tuple[Turn, ...], bool]:
         prompt = prompt[0]
     if isinstance(prompt, str) and prompt.lstrip().startswith('[{"role"'):
         try:
-            prompt = parse_json(prompt.encode("utf-8", "replace"))
-        except BadRecordError:
+            prompt = decode(prompt.encode("utf-8", "replace"), repair=True)
+        except OutsideError:
             pass
     if isinstance(prompt, list):
         told = messages(prompt)

@@ -15,11 +15,11 @@ from typing import Any
 
 from tracelab.core.episode import Episode, Step, StepKind
 from tracelab.core.messages import calls_of, reasoning_of, text_of, text_or_none
+from tracelab.core.outside import finite
 from tracelab.core.seam import Reject
 from tracelab.core.trace import Trace
-from tracelab.sources.agent_json import BadRecordError, count_or_none
-from tracelab.sources.agent_log import StepList, read_records
-from tracelab.sources.base import Seen, SourceFormat
+from tracelab.sources.agent_log import StepList, count_or_none, finish, read_records
+from tracelab.sources.base import BadRecordError, Seen, SourceFormat
 from tracelab.sources.dialects import messages
 from tracelab.sources.registry import GENERIC, SOURCES
 from tracelab.sources.sniff import DOCUMENTS, LINES, Head
@@ -37,7 +37,13 @@ _ALIASES = {
     "reference": ("reference", "ground_truth"),
 }
 _OUTCOME = ("success", "reward", "score")
-_KNOWN = {"messages", "tools", "system", *_OUTCOME, *(n for names in _ALIASES.values() for n in names)}
+_KNOWN = {
+    "messages",
+    "tools",
+    "system",
+    *_OUTCOME,
+    *(n for names in _ALIASES.values() for n in names),
+}
 
 
 def read_openai_chat(path: Path, seen: Seen | None = None) -> Iterator[Trace | Reject]:
@@ -145,12 +151,21 @@ def _first(held: dict[str, Any], *names: str) -> Any:
 def outcome_of(data: dict[str, Any]) -> tuple[bool | None, float | None]:
     """Success flag and numeric score of a record; a score of 1 or 0 also says success."""
     success = data.get("success")
-    raw = data.get("reward", data.get("score"))
-    number = isinstance(raw, int | float) and not isinstance(raw, bool) and abs(raw) < 1e300
-    reward = float(raw) if number else None  # type: ignore[arg-type]
+    reward = finite(data.get("reward", data.get("score")))
     if isinstance(success, bool):
         return success, reward
     return (bool(reward) if reward in (0.0, 1.0) else None), reward
+
+
+def has_tools(record: dict[str, Any]) -> bool:
+    """Whether a record is an agent's: its messages have calls, or results of tools."""
+    told = record.get("messages")
+    return isinstance(told, list) and _has_tools(told)
+
+
+def chat_trace(record: dict[str, Any], path: Path, line: int, seen: Seen) -> Trace | Reject:
+    """The trace of one record that stands among others."""
+    return finish(_episode(record, path, line), seen, "")
 
 
 def _has_tools(messages: list[Any]) -> bool:

@@ -10,18 +10,19 @@ spans of one file are held until it is read to its end, because a trace has no l
 from __future__ import annotations
 
 import json
-from collections import Counter
+from collections import ChainMap, Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from tracelab.core.episode import Arguments, Episode, Step
+from tracelab.core.hashing import content_hash
 from tracelab.core.messages import text_of, text_or_none
+from tracelab.core.outside import decode, finite
 from tracelab.core.seam import Reject
 from tracelab.core.trace import Trace
-from tracelab.sources.agent_json import BadRecordError, count_or_none, parse_json
-from tracelab.sources.agent_log import StepList, documents, finish
-from tracelab.sources.base import Seen, SourceFormat, excerpt
+from tracelab.sources.agent_log import StepList, count_or_none, documents, finish
+from tracelab.sources.base import Seen, SourceFormat, caught, excerpt, refused
 from tracelab.sources.otel_messages import (
     SpanCall,
     input_messages,
@@ -53,29 +54,40 @@ _LABELS = {"pass": True, "passed": True, "correct": True, "success": True,
 def read_otel(path: Path, seen: Seen | None = None) -> Iterator[Trace | Reject]:
     """Yield the trace of each trace id of a file, and a reject for each unusable document."""
     seen = Seen() if seen is None else seen
-    file, runs, refused = str(path), dict[str, list[OTelSpan]](), False
+    file, runs, refused_any = str(path), dict[str, list[OTelSpan]](), False
     for number, data, problem in documents(path, lines=not path.name.lower().endswith(".json")):
+        if problem:
+            refused_any = True
+            yield Reject(file, number, problem, excerpt(data))
+            continue
+        bad: Counter[str] = Counter()  # a document may hold millions that are bad alike
         try:
-            if problem:
-                raise BadRecordError(problem)
-            for span in spans_of(parse_json(data), number):
+            for span in spans_of(decode(data, repair=True), number):
                 if isinstance(span, str):
-                    refused = True
-                    yield Reject(file, number, span, excerpt(data))
+                    bad[span] += 1
                 else:
                     runs.setdefault(span.trace_id, []).append(span)
-        except BadRecordError as e:
-            refused = True
-            yield Reject(file, number, e.reason, excerpt(data), e.field)
-    if not runs and not refused:
+        except Exception as e:
+            refused_any = True
+            yield refused(e, file, number, data)
+        for reason, times in bad.items():
+            refused_any = True
+            more = "" if times == 1 else f" ({times} like it.)"
+            yield Reject(file, number, f"{reason}{more}", excerpt(data))
+    if not runs and not refused_any:
         yield Reject(file, 0, f"{path.name} holds no spans.", "")
     for trace_id in list(runs):
-        episode = episode_of_spans(trace_id, runs.pop(trace_id), path)
-        if episode.steps:
-            yield finish(episode, seen, f"trace {trace_id}")
-        else:
+        spans = runs.pop(trace_id)
+
+        def made(trace_id: str = trace_id, spans: list[OTelSpan] = spans) -> Trace | Reject:
+            episode = episode_of_spans(trace_id, spans, path)
+            if episode.steps:
+                return finish(episode, seen, f"trace {trace_id}")
             reason = f"Trace {trace_id} has no span of a model call or a tool."
-            yield Reject(file, episode.line, reason, "")
+            return Reject(file, episode.line, reason, "")
+
+        place = f"Trace {trace_id[:80]}"
+        yield caught(made, file, spans[0].line, place=place)
 
 
 def episode_of_spans(
@@ -102,6 +114,7 @@ def episode_of_spans(
     if twice:
         notes.append(f"{len(twice)} calls were recorded by two instrumentations.")
     out, said, ids, task = StepList(), Counter[str](), set[str](), ""
+    agents: dict[str, str | None] = {}
     for span, kind in zip(spans, kinds, strict=True):
         if id(span) in twice:
             continue
@@ -111,7 +124,7 @@ def episode_of_spans(
         if span.span_id in ids:
             flags = (*flags, "duplicate_id")
         ids.add(span.span_id)
-        agent = _agent(span, by_id)
+        agent = _agent(span, by_id, agents)
         if kind == "llm":
             given = input_messages(span)
             _hear(out, given, said, executed)
@@ -123,7 +136,8 @@ def episode_of_spans(
     out.unanswered()
     roots = [s for s in spans if s.parent_id not in by_id]
     first = roots[0] if roots else spans[0]
-    merged = {**first.resource, **first.attributes}
+    # A resource is shared by many runs, so it is looked into, never copied.
+    merged = ChainMap(first.attributes, first.resource)
     conversation = merged.get("gen_ai.conversation.id", merged.get("session.id"))
     success, reward = _outcome(spans)
     asked = merged.get("input.value")
@@ -160,22 +174,28 @@ def _twice(
 
     Where only one of the two holds what was said, that one stays; otherwise the outer one.
     """
-    kind_by = {id(s): k for s, k in zip(spans, kinds, strict=True)}
+    kind_by = {s.span_id: k for s, k in zip(reversed(spans), reversed(kinds), strict=True)}
+    above: dict[str, str | None] = {}  # the nearest span with a kind at or above a span
+
+    def nearest(at: str | None) -> str | None:
+        passed: list[str] = []
+        while at is not None and at in by_id and at not in above and kind_by[at] is None:
+            passed.append(at)
+            above[at] = None  # parents may run in circles
+            at = by_id[at].parent_id
+        found = None
+        if at is not None and at in by_id:
+            found = at if kind_by[at] is not None else above.get(at)
+        above.update(dict.fromkeys(passed, found))
+        return found
+
     out: set[int] = set()
     for span, kind in zip(spans, kinds, strict=True):
-        if kind is None:
+        name = None if kind is None else nearest(span.parent_id)
+        outer = None if name is None else by_id[name]
+        if outer is None or outer is span or kind_by[outer.span_id] != kind:
             continue
-        outer, visited = by_id.get(span.parent_id or ""), {span.span_id}
-        while outer is not None and outer.span_id not in visited and kind_by[id(outer)] is None:
-            visited.add(outer.span_id)
-            outer = by_id.get(outer.parent_id or "")
-        if outer is None or outer is span or kind_by[id(outer)] != kind:
-            continue
-        if kind == "llm":
-            mine, theirs = output_message(span), output_message(outer)
-        else:
-            mine, theirs = ((c.name, c.result) if (c := SpanCall.of(s)).result is not None else None
-                            for s in (span, outer))  # type: ignore[assignment]
+        mine, theirs = (_did(s, kind) for s in (span, outer))
         if theirs is None and mine is not None:
             out.add(id(outer))
         elif mine is None or mine == theirs:
@@ -183,17 +203,27 @@ def _twice(
     return out
 
 
+def _did(span: OTelSpan, kind: str | None) -> object:
+    """What a span records of its call's outcome; None where that is nothing."""
+    if kind == "llm":
+        return output_message(span)
+    call = SpanCall.of(span)
+    return None if call.result is None else (call.name, call.result)
+
+
 def _distinct(spans: list[OTelSpan], notes: list[str]) -> list[OTelSpan]:
     """Without spans that were exported twice; different spans under one id are all kept."""
     kept: dict[str, list[OTelSpan]] = {}
-    repeated = 0
     for span in spans:
-        same = kept.setdefault(span.span_id, [])
-        if any(s.name == span.name and s.start == span.start and s.end == span.end
-               and s.attributes == span.attributes for s in same):  # fmt: skip
-            repeated += 1
-        else:
-            same.append(span)
+        kept.setdefault(span.span_id, []).append(span)
+    repeated = 0
+    for span_id, same in kept.items():
+        if len(same) > 1:
+            contents: dict[str, OTelSpan] = {}
+            for s in same:
+                contents.setdefault(content_hash([s.name, s.start, s.end, s.attributes]), s)
+            repeated += len(same) - len(contents)
+            kept[span_id] = list(contents.values())
     if repeated:
         notes.append(f"{repeated} spans were exported more than once.")
     if len(clashes := [i for i, s in kept.items() if len(s) > 1]):
@@ -283,18 +313,31 @@ def _call_id(span: OTelSpan) -> str | None:
     return text_or_none(a.get("gen_ai.tool.call.id", a.get("tool_call.id", a.get("tool.id"))))
 
 
-def _agent(span: OTelSpan, by_id: dict[str, OTelSpan]) -> str | None:
-    """Its own agent, or the nearest ancestor's; parents may be missing or run in circles."""
-    visited: set[str] = set()
+def _agent(span: OTelSpan, by_id: dict[str, OTelSpan], known: dict[str, str | None]) -> str | None:
+    """Its own agent, or the nearest ancestor's; parents may be missing or run in circles.
+
+    What was found for the spans on the way is kept in `known`.
+    """
+    way: dict[str, None] = {}
+    found: str | None = None
     node: OTelSpan | None = span
-    while node is not None and node.span_id not in visited:
-        visited.add(node.span_id)
+    while node is not None:
         if name := text_or_none(_first(node, _AGENT)):
-            return name
+            found = name
+            break
         if node.attributes.get("openinference.span.kind") == "AGENT" and node.name:
-            return node.name
+            found = node.name
+            break
+        if by_id.get(node.span_id) is node and node.span_id in known:
+            found = known[node.span_id]
+            break
+        if node.span_id in way:  # a circle
+            break
+        if by_id.get(node.span_id) is node:
+            way[node.span_id] = None
         node = by_id.get(node.parent_id) if node.parent_id else None
-    return None
+    known |= dict.fromkeys(way, found)
+    return found
 
 
 def _first(span: OTelSpan, names: tuple[str, ...]) -> Any:
@@ -311,8 +354,7 @@ def _outcome(spans: list[OTelSpan]) -> tuple[bool | None, float | None]:
     ]
     if not found:
         return None, None
-    value = found[-1].get("gen_ai.evaluation.score.value")
-    reward = float(value) if isinstance(value, int | float) else None
+    reward = finite(found[-1].get("gen_ai.evaluation.score.value"))
     label = found[-1].get("gen_ai.evaluation.score.label")
     success = _LABELS.get(label.lower()) if isinstance(label, str) else None
     return success, reward

@@ -23,7 +23,7 @@ _ADK = "gcp.vertex.agent."
 def kind_of(span: OTelSpan) -> Literal["llm", "tool"] | None:
     """Whether a span is a model call or a tool's work; None for containers and the rest."""
     a = span.attributes
-    operation = a.get("gen_ai.operation.name")
+    operation = text_or_none(a.get("gen_ai.operation.name"))
     if operation in _LLM:
         return "llm"
     if operation == "execute_tool":
@@ -70,7 +70,7 @@ def input_messages(span: OTelSpan) -> list[dict[str, Any]]:
 
 
 def _conversation(given: Any) -> list[dict[str, Any]]:
-    """The messages that a structured input holds: `{"messages": […]}`, a list, LangChain's nests."""
+    """The messages that a structured input holds: a list, `{"messages": […]}`, nested lists."""
     if isinstance(given, dict):
         given = next((given[k] for k in ("messages", "contents", "input") if given.get(k)), given)
     while isinstance(given, list) and len(given) == 1 and isinstance(given[0], list):
@@ -161,7 +161,7 @@ def tool_definitions(span: OTelSpan) -> Any:
     tools = [as_json(t.get("tool.json_schema", t)) for t in listed(a, "llm.tools")
              if isinstance(t, dict)]  # fmt: skip
     vercel = a.get("ai.prompt.tools")
-    for given in (vercel if isinstance(vercel, list) else []):
+    for given in vercel if isinstance(vercel, list) else []:
         tools.append(as_json(given))
     return tools or None
 

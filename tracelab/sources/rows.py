@@ -17,10 +17,9 @@ from typing import Any
 from tracelab.core.messages import reasoning_of, text_of, text_or_none
 from tracelab.core.seam import Reject
 from tracelab.core.trace import Trace, Turn
-from tracelab.sources.agent_json import BadRecordError
-from tracelab.sources.base import Seen, SourceFormat, excerpt
+from tracelab.sources.base import BadRecordError, Seen, SourceFormat
 from tracelab.sources.dialects import messages
-from tracelab.sources.records import records
+from tracelab.sources.records import traces_of_records
 from tracelab.sources.registry import GENERIC, SOURCES
 from tracelab.sources.sniff import DOCUMENTS, LINES, Head
 
@@ -44,17 +43,7 @@ _MARK = "####"
 
 def read_rows(path: Path, seen: Seen | None = None) -> Iterator[Trace | Reject]:
     """Yield the traces, or the reject, of each row."""
-    seen = Seen() if seen is None else seen
-    for number, row, data in records(path):
-        try:
-            if isinstance(row, BadRecordError):
-                raise row
-            for trace in traces_of(row, path, number):
-                if duplicate := seen.duplicate_of(trace, str(path), number, None):
-                    raise BadRecordError(duplicate)
-                yield trace
-        except BadRecordError as e:
-            yield Reject(str(path), number, e.reason, excerpt(data), e.field)
+    return traces_of_records(path, seen, traces_of)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,14 +52,12 @@ class _Said:
     success: bool | None = None
 
 
-def traces_of(row: Any, path: Path, number: int) -> Iterator[Trace]:
+def traces_of(row: dict[str, Any], path: Path, number: int) -> Iterator[Trace]:
     """The traces of one row, a generation each.
 
     Raises:
         BadRecordError: It has no question or no response.
     """
-    if not isinstance(row, dict):
-        raise BadRecordError("The row is not a JSON object.")
     used: set[str] = set()
     dropped: Counter[str] = Counter()
     before, said = _dialogue(row, used, dropped)

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import re
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tracelab.sources.lines import open_bytes
+from tracelab.core.outside import OutsideError, decode
+from tracelab.sources.unpack import BROKEN, UnpackError, open_bytes
 
 LINES = (".jsonl", ".ndjson", ".jsonl.gz", ".ndjson.gz")
 """Names of files of one record a line."""
 DOCUMENTS = (".json", ".json.gz")
 """Names of files that may hold anything."""
+BETWEEN = re.compile(rb"(?<=^\})[ \t]*\r?\n\s*\{", re.MULTILINE)
+"""What stands between two documents that were printed over several lines, one after another."""
 _TRIES = 5
 _HEAD = 1 << 20
 
@@ -51,6 +52,8 @@ class Head:
         if not start.startswith((b"{", b"[")):
             return cls(name, start, None, by_line)
         known = _parsed(start.split(b"\n", _TRIES)[:_TRIES] if by_line else [start])
+        if known is None and not by_line and (between := BETWEEN.search(start)):
+            known = _parsed([start[: between.start()]])
         if known is None and not by_line:
             known = _parsed(start.split(b"\n", 1)[:1])  # JSON lines under another name
             by_line = known is not None
@@ -85,7 +88,7 @@ def damaged(path: Path) -> str | None:
 
 def _head(path: Path) -> bytes:
     start = b""
-    with contextlib.suppress(EOFError, OSError, zlib.error), open_bytes(path) as file:
+    with contextlib.suppress(*BROKEN, UnpackError, OSError), open_bytes(path) as file:
         # read1: what comes before the place where a gzip stream breaks can be used.
         while len(start) < _HEAD and (more := file.read1(_HEAD)):
             start += more
@@ -95,7 +98,7 @@ def _head(path: Path) -> bytes:
 def _parsed(pieces: list[bytes]) -> tuple[Any] | None:
     for piece in pieces:
         try:
-            return (json.loads(piece.decode("utf-8", "replace")),)
-        except (ValueError, RecursionError):
+            return (decode(piece, repair=True),)
+        except OutsideError:
             continue
     return None

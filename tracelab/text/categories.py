@@ -11,12 +11,13 @@ Pure. Sentences are hostile text: the patterns are linear in it, and replies are
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from typing import Any
 
+from tracelab.core.outside import INNER_DEPTH, OutsideError, decode
 from tracelab.text.category_rules import RULES
+from tracelab.text.hostile import json_line
 
 CATEGORIES = {
     "problem_setup": "restates or takes in the task, its givens or its terms",
@@ -94,7 +95,7 @@ def label_prompt(sentences: Sequence[str]) -> list[dict[str, str]]:
         Chat messages (`role`, `content`); the reply goes to `parse_labels`.
     """
     meanings = "\n".join(f"- {name}: {meaning}" for name, meaning in CATEGORIES.items())
-    lines = "\n".join(f"{i}: {json.dumps(s)}" for i, s in enumerate(sentences))
+    lines = "\n".join(f"{i}: {json_line(s)}" for i, s in enumerate(sentences))
     system = (
         "You label the sentences of a reasoning trace by what each does in it. Categories:\n"
         f"{meanings}\n"
@@ -121,8 +122,8 @@ def parse_labels(text: str, n: int) -> list[str | None]:
     reply = text.rpartition("</think>")[2]
     start = reply.find("{")
     try:
-        value, _ = json.JSONDecoder().raw_decode(reply, start) if start >= 0 else (None, 0)
-    except (ValueError, RecursionError):
+        value = decode(reply[start:], depth=INNER_DEPTH, first=True) if start >= 0 else None
+    except OutsideError:
         return labels
     entries = value.get("labels") if isinstance(value, dict) else None
     seen: dict[int, set[str]] = {}

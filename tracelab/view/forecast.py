@@ -9,7 +9,7 @@ import click
 from tracelab.run.forecast import Forecast
 from tracelab.sources.base import report_rejects
 from tracelab.text.clean import clean
-from tracelab.view.output import print_table
+from tracelab.view.tables.printed import print_table
 
 
 def show_forecast(found: Forecast, *, as_json: bool = False) -> None:

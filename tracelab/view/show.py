@@ -32,6 +32,7 @@ _INK = "#14171b"
 _FDR = 0.1
 _LEAST_SCALE = 0.2  # an effect of this size or more gets the full colour
 _PROSE = 600  # characters of a text that a terminal shows
+_WIDE = 100  # columns from which on there is room for categories
 
 _SENTENCES = """
 SELECT u.unit_index, u.text, a.value, a.lo, a.hi, a.n, a.status, a.prob_decisive,
@@ -126,16 +127,15 @@ def show_trace(
 def _head(console: Console, key: TraceKey, messages: Sequence[dict[str, Any]]) -> None:
     title = Text(_short(key.name, 200), style="bold")
     title.append(f" {key.trace_id} in {clean(key.run_id)}", style="dim")
-    console.print(title, soft_wrap=True)
+    _line(console, title)
     for message in messages[:-1]:
         said = Text(f"{message['role']}: ", style="dim") + Text(_short(message["text"], _PROSE))
-        console.print(Padding(said, (0, 0, 0, 2)) if console.is_terminal else said,
-                      soft_wrap=not console.is_terminal)  # fmt: skip
+        _line(console, said, 2)
     answer, reference = messages[-1]["answer"], messages[-1]["reference"]
     ends = f"answer: {'not recorded' if answer is None else _short(answer, 200)}"
     if reference is not None:
         ends += f"; reference: {_short(reference, 200)}"
-    console.print(Text(ends), soft_wrap=True)
+    _line(console, Text(ends))
     console.print()
 
 
@@ -144,9 +144,11 @@ def _units(console: Console, units: Sequence[dict[str, Any]], *, categories: boo
     known = [abs(u["value"]) for u in units if _measured(u)]
     scale, wide = max([_LEAST_SCALE, *known]), len(str(len(units)))
     best = max((u["prob_decisive"] or 0 for u in units), default=0)
-    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 1))
-    sides: tuple[Literal["left", "right"], ...] = ("right",) * 4 + ("left",) * 2
-    for justify in sides:
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 1, 0, 0))
+    # A narrow terminal keeps the room for the text.
+    named = categories and console.width >= _WIDE
+    sides: list[Literal["left", "right"]] = ["right", "right", "right", "right", "left", "left"]
+    for justify in sides if named else sides[:-1]:
         table.add_column(justify=justify, no_wrap=True)
     table.add_column(overflow="fold", ratio=1)
     for u in units:
@@ -162,18 +164,19 @@ def _units(console: Console, units: Sequence[dict[str, Any]], *, categories: boo
         said = _short(u["text"], _PROSE) or "(white space)"
         text = Text.assemble((said, _tint(u["value"], scale) if ok else "dim"))
         if console.is_terminal:
-            table.add_row(str(u["unit_index"]), value, ends, n, marks, kind.split("_")[-1], text)
+            about = [kind.split("_")[-1]] if named else []
+            table.add_row(str(u["unit_index"]), value, ends, n, marks, *about, text)
         else:  # one line a unit, for grep
             console.print(Text(f"{u['unit_index']:>{wide}}  {value:>5}  {ends:<16}  {n:<6}  "
                                f"{marks:<2}  {text.plain}"), soft_wrap=True)  # fmt: skip
     if console.is_terminal:
         console.print(table)
-    console.print(Text(
+    _line(console, Text(
         "+ raised the expected reward, - lowered it; * significant at a false discovery rate of "
         "10 %; ! decisive; c certified (so often written that its effect is bounded); "
         "n/m not measured",
         style="dim",
-    ), soft_wrap=not console.is_terminal)  # fmt: skip
+    ))  # fmt: skip
     console.print()
 
 
@@ -188,9 +191,9 @@ def _statements(console: Console, statements: Sequence[dict[str, Any]]) -> None:
             ends = "" if s["top_lo"] is None else f" [{signed(s['top_lo'])}, {signed(s['top_hi'])}]"
             rests = f"{signed(s['top_value'])}{ends} {_short(s['top_span'], 160)}"
         style = {"grounded": "green", "ungrounded": "red"}.get(s["label"], "dim")
-        line = Text(f"{s['position']:>3}  ") + Text(f"{s['label']:<12}", style=style)
-        console.print(line + Text(f"  {_short(s['statement'], _PROSE)}"), soft_wrap=True)
-        console.print(Text(f"                   <- {rests}", style="dim"), soft_wrap=True)
+        head = Text(f"{s['position']:>3}  ") + Text(f"{s['label']:<12}", style=style)
+        _hanging(console, head + Text("  "), Text(_short(s["statement"], _PROSE)))
+        _hanging(console, Text(f"{'<- ':>22}", style="dim"), Text(rests, style="dim"))
     console.print()
 
 
@@ -207,7 +210,27 @@ def _verdicts(console: Console, verdicts: Sequence[dict[str, Any]]) -> None:
             said += f"; runner-up: step {v['runner_up']}"
         if v["counterfactual"] is not None:
             said += f"; fixed by: {_short(v['counterfactual'], 300)}"
-        console.print(Text(said), soft_wrap=not console.is_terminal)
+        _line(console, Text(said))
+
+
+def _line(console: Console, text: Text, indent: int = 0) -> None:
+    """One line; wrapped, and indented, where a terminal shows it."""
+    if console.is_terminal:
+        console.print(Padding(text, (0, 0, 0, indent)))
+    else:
+        console.print(text, soft_wrap=True)
+
+
+def _hanging(console: Console, head: Text, text: Text) -> None:
+    """Text beside its head; what is wrapped stays beside it."""
+    if not console.is_terminal:
+        console.print(head + text, soft_wrap=True)
+        return
+    table = Table.grid()
+    table.add_column(width=len(head), no_wrap=True)
+    table.add_column(overflow="fold", ratio=1)
+    table.add_row(head, text)
+    console.print(table)
 
 
 def _tint(value: float, scale: float) -> Style:

@@ -18,6 +18,7 @@ from typing import Any
 from tracelab.core.errors import EngineDeadError, ModelLoadError, one_line
 from tracelab.core.item import FinishReason, Item, Observation
 from tracelab.engines.base import Counters, EngineSpec, failed, overlong
+from tracelab.engines.models import refuse_code
 from tracelab.engines.vllm import scoring
 
 
@@ -57,6 +58,7 @@ class VllmEngine:
             logprobs_mode="processed_logprobs",
             seed=0,
             enable_log_requests=False,
+            trust_remote_code=spec.trust_remote_code,
             **options,
         )
         try:
@@ -64,6 +66,7 @@ class VllmEngine:
                 args, stat_loggers=[_cache_counter(self.counters)]
             )
         except Exception as e:  # config validation, weight loading, memory: all end the start
+            refuse_code(e, spec.model.name)
             raise ModelLoadError(
                 f"vLLM cannot serve model {spec.model.name!r}: {type(e).__name__}: "
                 f"{one_line(e, 400)}"

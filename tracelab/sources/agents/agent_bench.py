@@ -11,10 +11,9 @@ from tracelab.core.episode import Episode
 from tracelab.core.messages import text_or_none
 from tracelab.core.seam import Reject
 from tracelab.core.trace import Trace
-from tracelab.sources.agent_json import BadRecordError
 from tracelab.sources.agent_log import read_records
 from tracelab.sources.agents.build import episode_of, first_of, reward_of
-from tracelab.sources.base import Seen, SourceFormat
+from tracelab.sources.base import BadRecordError, Seen, SourceFormat
 from tracelab.sources.openai_chat import chat_steps
 from tracelab.sources.registry import SOURCES
 from tracelab.sources.sniff import DOCUMENTS, LINES, Head

@@ -31,7 +31,7 @@ def number_of(value: Any) -> float | None:
 
 
 def reward_of(value: Any) -> tuple[bool | None, float | None]:
-    """Success and reward of a recorded score: 1 and 0 also say success, true and false only that."""
+    """Success and reward of a recorded score: 1 and 0 also say success."""
     if isinstance(value, bool):
         return value, None
     reward = number_of(value)

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from tracelab.core.messages import text_or_none
+from tracelab.core.outside import decode
 from tracelab.core.seam import Reject
 from tracelab.core.trace import Trace
-from tracelab.sources.agent_json import BadRecordError, parse_json
 from tracelab.sources.agent_log import finish
 from tracelab.sources.agents.build import episode_of
-from tracelab.sources.base import Seen, SourceFormat, excerpt
+from tracelab.sources.base import BadRecordError, Seen, SourceFormat, refused
 from tracelab.sources.dialects import Plain, messages
 from tracelab.sources.lines import MAX_LINE_BYTES, read_lines
 from tracelab.sources.openai_chat import plain_steps
@@ -31,20 +31,20 @@ _SAID = ("user", "assistant", "system")
 
 
 def read_sessions(path: Path, seen: Seen | None = None) -> Iterator[Trace | Reject]:
-    """Yield the trace of each session of a file, and a reject for each row that is no JSON object."""
+    """Yield the trace of each session of a file, and a reject for each unusable row."""
     seen = Seen() if seen is None else seen
     sessions: dict[str, _Session] = {}
     for line in read_lines(path, MAX_LINE_BYTES):
         try:
             if line.problem:
                 raise BadRecordError(line.problem)
-            row = parse_json(line.data)
+            row = decode(line.data, repair=True)
             if not isinstance(row, dict):
                 raise BadRecordError("The row is not a JSON object.")
             name = text_or_none(row.get("sessionId")) or path.stem
             sessions.setdefault(name, _Session(name, line.number)).add(row)
-        except BadRecordError as e:
-            yield Reject(str(path), line.number, e.reason, excerpt(line.data), e.field)
+        except Exception as e:
+            yield refused(e, str(path), line.number, line.data)
     for session in sessions.values():
         if session.rows:
             yield session.trace(path, seen)

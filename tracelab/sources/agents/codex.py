@@ -1,4 +1,4 @@
-"""Rollouts of Codex: `session_meta`, `turn_context`, `response_item` and `event_msg` rows, a run a file.
+"""Rollouts of Codex, a run a file: rows of `session_meta`, `turn_context`, `response_item`, events.
 
 Only `response_item` rows are the conversation; events repeat it for the screen, and are counted,
 but for what the model was charged. Older files hold the items bare. `codex exec --json` writes
@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from tracelab.core.messages import text_or_none
+from tracelab.core.outside import decode
 from tracelab.core.seam import Reject
 from tracelab.core.trace import Trace
-from tracelab.sources.agent_json import BadRecordError, parse_json
 from tracelab.sources.agent_log import finish
 from tracelab.sources.agents.build import episode_of
-from tracelab.sources.base import Seen, SourceFormat, excerpt
+from tracelab.sources.base import BadRecordError, Seen, SourceFormat, refused
 from tracelab.sources.dialects import items
 from tracelab.sources.lines import MAX_LINE_BYTES, read_lines
 from tracelab.sources.openai_chat import plain_steps
@@ -40,11 +40,11 @@ def read_rollout(path: Path, seen: Seen | None = None) -> Iterator[Trace | Rejec
         try:
             if line.problem:
                 raise BadRecordError(line.problem)
-            row = parse_json(line.data)
+            row = decode(line.data, repair=True)
             if not isinstance(row, dict):
                 raise BadRecordError("The row is not a JSON object.")
-        except BadRecordError as e:
-            yield Reject(str(path), line.number, e.reason, excerpt(line.data), e.field)
+        except Exception as e:
+            yield refused(e, str(path), line.number, line.data)
             continue
         kind, held = row.get("type"), row.get("payload")
         payload = held if isinstance(held, dict) else row
@@ -63,8 +63,8 @@ def read_rollout(path: Path, seen: Seen | None = None) -> Iterator[Trace | Rejec
             dropped[f"{kind} rows" + (f" ({inner})" if inner else "")] += 1
     try:
         steps = plain_steps(items(found, dropped))
-    except BadRecordError as e:
-        yield Reject(str(path), 0, e.reason, "", e.field)
+    except Exception as e:
+        yield refused(e, str(path))
         return
     told = {k: v for k, v in meta.items() if k in ("cwd", "originator", "git", "instructions")}
     episode = episode_of(

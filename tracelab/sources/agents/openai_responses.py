@@ -1,4 +1,4 @@
-"""Calls of OpenAI's APIs as they are logged: Responses, Batch pairs, LiteLLM requests and responses.
+"""Calls of OpenAI's APIs as they are logged: Responses, Batch pairs, LiteLLM.
 
 A record is one exchange: what was sent (`input` items or `messages`) and what came (`output` items,
 `choices`). It is found bare, under `request`/`response`, under `body` (Batch), or as LiteLLM logs
@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from tracelab.core.messages import text_or_none
+from tracelab.core.outside import OutsideError, decode
 from tracelab.core.seam import Reject
 from tracelab.core.trace import Trace
-from tracelab.sources.agent_json import BadRecordError, parse_json
 from tracelab.sources.agent_log import documents, finish
 from tracelab.sources.agents.build import episode_of, first_of
-from tracelab.sources.base import Seen, SourceFormat, excerpt
+from tracelab.sources.base import BadRecordError, Seen, SourceFormat, excerpt, refused
 from tracelab.sources.dialects import Plain, items, messages
 from tracelab.sources.openai_chat import outcome_of, plain_steps
 from tracelab.sources.registry import GENERIC, SOURCES
@@ -44,14 +44,14 @@ def read_exchanges(path: Path, seen: Seen | None = None) -> Iterator[Trace | Rej
         try:
             if problem:
                 raise BadRecordError(problem)
-            value = parse_json(data)
+            value = decode(data, repair=True)
             if isinstance(value, dict) and _keep_request(asked, value):
                 continue
             for n, record in enumerate(value if isinstance(value, list) else [value], 1):
                 yield _trace(record, path, number or (n if isinstance(value, list) else 0),
                              asked, seen, data)  # fmt: skip
-        except BadRecordError as e:
-            yield Reject(str(path), number, e.reason, excerpt(data), e.field)
+        except Exception as e:
+            yield refused(e, str(path), number, data)
 
 
 def _beside(path: Path) -> Iterator[Path]:
@@ -59,15 +59,15 @@ def _beside(path: Path) -> Iterator[Path]:
     for end in ("_output", "-output", "_responses", "-responses", "_results", "-results"):
         if stem.endswith(end):
             for mark in _BESIDE:
-                other = path.with_name(stem.removesuffix(end) + mark + path.name[len(stem):])
+                other = path.with_name(stem.removesuffix(end) + mark + path.name[len(stem) :])
                 if other.is_file():
                     yield other
 
 
 def _object(data: bytes) -> Any:
     try:
-        return parse_json(data)
-    except BadRecordError:
+        return decode(data, repair=True)
+    except OutsideError:
         return None
 
 
@@ -178,7 +178,7 @@ def _exchange(record: dict[str, Any]) -> bool:
 
 @SOURCES.register(FORMAT, order=GENERIC - 10)
 class OpenAIResponses(SourceFormat):
-    """Logged calls of a model's API: OpenAI Responses, Batch pairs, LiteLLM, an exchange a record."""
+    """Logged calls of a model's API (OpenAI Responses, Batch, LiteLLM), an exchange a record."""
 
     suffixes = (*LINES, *DOCUMENTS)
     read = staticmethod(read_exchanges)

@@ -13,10 +13,9 @@ from typing import Any
 from tracelab.core.messages import text_or_none
 from tracelab.core.seam import Reject
 from tracelab.core.trace import Trace
-from tracelab.sources.agent_json import BadRecordError
 from tracelab.sources.agent_log import finish
 from tracelab.sources.agents.build import first_of, reward_of, text_at
-from tracelab.sources.base import Seen, SourceFormat, excerpt
+from tracelab.sources.base import BadRecordError, Seen, SourceFormat, refused
 from tracelab.sources.otel import episode_of_spans
 from tracelab.sources.otel_spans import OTelSpan, as_json, time_of
 from tracelab.sources.records import records
@@ -27,15 +26,13 @@ _KINDS = {"llm": "LLM", "chat_model": "LLM", "generation": "LLM", "tool": "TOOL"
           "retriever": "RETRIEVER", "agent": "AGENT", "chain": "CHAIN"}  # fmt: skip
 
 
-def _read(
-    path: Path, seen: Seen | None, format: str
-) -> Iterator[Trace | Reject]:
+def _read(path: Path, seen: Seen | None, format: str) -> Iterator[Trace | Reject]:
     seen = Seen() if seen is None else seen
     runs: dict[str, list[OTelSpan]] = {}
     scores: dict[str, list[Mapping[str, Any]]] = {}
     for number, value, data in records(path):
         try:
-            if isinstance(value, BadRecordError):
+            if isinstance(value, Exception):
                 raise value
             if not isinstance(value, dict):
                 raise BadRecordError("The record is not a JSON object.")
@@ -46,8 +43,8 @@ def _read(
             held = value.get("scores")
             if trace and isinstance(held, list):
                 scores.setdefault(trace, []).extend(s for s in held if isinstance(s, dict))
-        except BadRecordError as e:
-            yield Reject(str(path), number, e.reason, excerpt(data), e.field)
+        except Exception as e:
+            yield refused(e, str(path), number, data)
     for trace_id in list(runs):
         spans = runs.pop(trace_id)
         told = scores.get(trace_id, [])
@@ -118,8 +115,9 @@ def _span(one: dict[str, Any], whole: dict[str, Any], number: int) -> OTelSpan:
     return OTelSpan(
         trace_id=str(trace or identity),
         span_id=identity,
-        parent_id=text_or_none(first_of(one, "parent_run_id", "parentObservationId",
-                                        "parent_observation_id")),  # fmt: skip
+        parent_id=text_or_none(
+            first_of(one, "parent_run_id", "parentObservationId", "parent_observation_id")
+        ),  # fmt: skip
         name=str(one.get("name") or ""),
         start=time_of(first_of(one, "start_time", "startTime")),
         end=time_of(first_of(one, "end_time", "endTime")),

@@ -1,4 +1,4 @@
-"""Results of tau-bench and tau2-bench: rows with `traj` and `reward`, or a file of `simulations`."""
+"""Results of tau-bench and tau2-bench: rows with `traj`, or a file of `simulations`."""
 
 from __future__ import annotations
 
@@ -11,10 +11,9 @@ from tracelab.core.episode import Episode
 from tracelab.core.messages import text_or_none
 from tracelab.core.seam import Reject
 from tracelab.core.trace import Trace
-from tracelab.sources.agent_json import BadRecordError
 from tracelab.sources.agent_log import read_records
 from tracelab.sources.agents.build import episode_of, reward_of, text_at
-from tracelab.sources.base import Seen, SourceFormat
+from tracelab.sources.base import BadRecordError, Seen, SourceFormat
 from tracelab.sources.openai_chat import chat_steps
 from tracelab.sources.registry import SOURCES
 from tracelab.sources.sniff import DOCUMENTS, LINES, Head
