@@ -234,11 +234,6 @@ def _turns(record: JsonlRecord, *, asking: bool = False) -> tuple[tuple[Turn, ..
         response = record.response
         for i, message in enumerate(record.messages):
             if fields := {k: v for k, v in (message.model_extra or {}).items() if v}:
-                if "tool_calls" in fields or "function_call" in fields:
-                    where = f"messages[{i}]"
-                    raise BadRecordError(
-                        f"`{where}` has tool calls, which plain JSONL cannot hold.", where
-                    )
                 extra.setdefault("message_fields", {})[str(i)] = fields
         if before and before[-1].role == "assistant":
             last = before.pop().text
@@ -323,6 +318,8 @@ class Jsonl(SourceFormat):
     @staticmethod
     def sniff(head: Head) -> bool:
         """See `SourceFormat.sniff`."""
+        if head.name.endswith(DOCUMENTS):  # which may be anything
+            return bool({"prompt", "messages", "response"} & set(head.record))
         return head.name.endswith(LINES) or head.start.startswith(b"{")
 
 
