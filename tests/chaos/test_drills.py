@@ -44,8 +44,8 @@ ROOMS = (0, 5_000, 40_000, 150_000, 600_000, 2 * MIB, 5 * MIB)
 
 @pytest.fixture
 def config(tmp_path: Path, script: Script, home: Path) -> Path:
-    source = write_jsonl(tmp_path / "t.jsonl", script, 2)
-    more = {"runtime": "batch_rollouts = 8", "anchors": "rollouts = 4"}
+    source = write_jsonl(tmp_path / "t.jsonl", script, 1)
+    more = {"runtime": "batch_rollouts = 8", "anchors": "rollouts = 3"}
     return write_config(tmp_path / "c.toml", source, **more)
 
 
@@ -110,6 +110,7 @@ def test_a_driver_that_is_killed_at_any_moment_loses_nothing(
 ) -> None:
     calls = zygote.command("run", config, "--quiet", kill_at=-1)["calls"]
     whole, observed = results(), durable(home)
+    assert calls > 1000 and observed
     draw, early = random.Random(13), 0
     for k in range(KILLS):
         shutil.rmtree(home)
@@ -140,11 +141,13 @@ def test_a_worker_that_is_killed_again_and_again_loses_nothing(config: Path, hom
     draw, killed = random.Random(5), 0
 
     class Killed(RayPool):
-        """Loses its worker every few batches."""
+        """Loses its worker every few batches; no batch twice: that would be the batch's fault."""
 
         def ready(self, timeout: float) -> list[Observation]:
             nonlocal killed
-            if killed < 5 and draw.random() < 0.4 and any(r.flying for r in self._replicas):
+            flying = [b for r in self._replicas for b in r.flying.values()]
+            fresh = flying and not any(b.deaths for b in flying)
+            if killed < 4 and fresh and draw.random() < 0.7:
                 killed += 1
                 os.kill(ray.get(self._replicas[0].handle.start.remote()), signal.SIGKILL)
             return super().ready(timeout)
@@ -152,11 +155,11 @@ def test_a_worker_that_is_killed_again_and_again_loses_nothing(config: Path, hom
     loaded = load_config(config)
     wired = wire(loaded)
     pooled = replace(
-        wired, make_pool=lambda: Killed(wired.spec, batch_rollouts=8, in_flight=2, max_deaths=9)
+        wired, make_pool=lambda: Killed(wired.spec, batch_rollouts=2, in_flight=2, max_deaths=9)
     )
     with RunProgress(quiet=True) as progress, Session(loaded, Home.at(), pooled, progress) as s:
         execute(s, 30.0)
-    assert killed == 5
+    assert killed >= 2
     assert durable(home) == observed
     assert results() == whole
     sound()

@@ -262,7 +262,7 @@ def test_no_statement_changes_a_byte(home: Home) -> None:
 @pytest.mark.parametrize("sql", [WRITES[0], WRITES[9], *WRAPPED[:8], CHANGES[2], CALLED[10]])
 def test_every_door_has_the_gate(home: Home, sql: str) -> None:
     before = tree(home.path.parent)
-    costs = Costs(0, 0, 0, 0, None, None, None, None)
+    costs = Costs(0, 0, 0, 0, 0, 0, None, None, None, None)
     with pytest.raises(QueryError):
         NumbersResult("r", home.path, (), costs, ()).query(filled(sql, home))
     for given, stdin in ((filled(sql, home), None), ("-", filled(sql, home))):
@@ -293,6 +293,15 @@ def test_what_only_reads_is_answered(home: Home) -> None:
         for wrong in ({}, {"a": "1", "b": "2"}, {"b": "1"}):
             with pytest.raises(QueryError):
                 query(con, "SELECT $a", wrong)
+
+
+@pytest.mark.parametrize("rows", [10, 5_000_000])
+def test_what_fails_early_or_late_is_one_sentence(home: Home, rows: int) -> None:
+    sql = f"SELECT CASE WHEN range = {rows - 1} THEN 'x' ELSE '1' END::INT FROM range({rows})"
+    with open_reader(home.database) as con:
+        with pytest.raises(QueryError, match="Could not convert string 'x'") as refused:
+            query(con, sql)
+        assert "\n" not in str(refused.value) and "LINE" not in str(refused.value)
 
 
 def test_table_functions_are_of_the_list_only(home: Home) -> None:

@@ -27,7 +27,7 @@ from tracelab.view.api import (
 from tracelab.view.html import MOST_TRACES
 from tracelab.view.sentences import Asked
 
-COSTS = Costs(1, 10, 0, 1, 100, 50, 10, 1.0)
+COSTS = Costs(1, 10, 0, 0, 0, 1, 100, 50, 10, 1.0)
 REJECTS = (Rejected("f", 1, NASTY, NASTY),)
 BASE = Anchor(
     "id", NASTY, "resample-pooled", "executed", 1, 0, "Up.", None, None, 0.4, 0.3, 0.5, 0.95, 20,

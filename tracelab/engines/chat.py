@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from tracelab.core.outside import OutsideError, decode
@@ -46,6 +47,7 @@ class ChatReply:
         output_tokens: As for `prompt_tokens`.
         error: `kind: sentence` when `text` is None.
         attempts: Requests that were sent.
+        seconds: What they took, waits between them included.
     """
 
     text: str | None
@@ -54,6 +56,7 @@ class ChatReply:
     output_tokens: int | None = None
     error: str | None = None
     attempts: int = 1
+    seconds: float = field(default=0.0, compare=False)
 
 
 @dataclass(slots=True)
@@ -171,7 +174,9 @@ class HttpChat:
         reply = ChatReply(None)
         try:
             async with self._gate:
+                began = time.monotonic()
                 reply = await self._asked(request)
+                reply = replace(reply, seconds=time.monotonic() - began)
         finally:
             self.budget.settle(prompt, request.max_tokens, reply)
         return reply

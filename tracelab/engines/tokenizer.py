@@ -14,9 +14,9 @@ from typing import Any
 from tracelab.core.errors import ModelLoadError, PlanError, one_line
 from tracelab.core.messages import as_message
 from tracelab.core.outside import OutsideError, decode
-from tracelab.core.shown import refuse_left_out
 from tracelab.core.trace import Rendering, TokenizedTrace, Trace, Turn
 from tracelab.engines.models import refuse_code
+from tracelab.studies.shown import refuse_left_out
 
 OPEN_THINK = "<think>"
 _PLAIN_CLASS = "PreTrainedTokenizerFast"

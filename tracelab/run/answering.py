@@ -7,17 +7,19 @@ own model, a flow of its own whose requests the engines answer.
 from __future__ import annotations
 
 import asyncio
+import json
 import queue
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any, cast
 
 from tracelab.core.errors import PlanError, one_line
 from tracelab.core.flow import Ask, Flow
 from tracelab.core.item import AnyItem, Call, Item, ModelRef, Observation, Sampling
-from tracelab.core.seam import EnvironmentFailure, Tokenizer
+from tracelab.core.seam import EnvironmentFailure, Tokenizer, at_endpoint
 from tracelab.core.trace import Role, Turn
 from tracelab.engines import aio
 from tracelab.engines.base import WhiteBox
@@ -164,7 +166,7 @@ class Chatting:
     async def _ask(self, call: Call, replicate: int) -> None:
         try:
             reply = await self._client.ask(request_of(call))
-            self._done.put(_answer(call, replicate, reply))
+            self._done.put(_paid(_answer(call, replicate, reply), reply))
         except Exception as e:  # a fault of ours must not leave the loop waiting
             why = f"engine: {type(e).__name__}: {one_line(e)}"
             self._done.put(_failed(call.at(replicate, 1), why)[0])
@@ -195,6 +197,14 @@ def _answer(call: Call, replicate: int, reply: ChatReply) -> Observation:
             "output_tokens": reply.output_tokens,
         },
     )
+
+
+def _paid(o: Observation, reply: ChatReply) -> Observation:
+    """The answer of an endpoint with what it cost, also where there is none."""
+    cost = at_endpoint(reply.attempts, reply.prompt_tokens, reply.output_tokens, reply.seconds)
+    if o.error is None:
+        return Observation.of(o.key, o.replicate, {**o.value, **cost})
+    return replace(o, text=json.dumps(cost)) if reply.attempts else o
 
 
 class LocalChat:

@@ -9,6 +9,7 @@ there are.
 from __future__ import annotations
 
 import contextlib
+import os
 import uuid
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -30,10 +31,11 @@ from tracelab.core.trace import Trace
 from tracelab.engines import similarity
 from tracelab.engines.chat import Budget
 from tracelab.engines.http import BlockingPost
+from tracelab.engines.made_by import warning
 from tracelab.environments import make_environment
 from tracelab.grading.grader import Grader
 from tracelab.run.answering import Acting, Chatting, LocalChat, Looking
-from tracelab.run.config import RunConfig
+from tracelab.run.config import RunConfig, parse_config
 from tracelab.run.inputs import (
     Inputs,
     Preparing,
@@ -48,8 +50,9 @@ from tracelab.run.loader import Loader
 from tracelab.run.loop import Answering, Loop, Nested, StoppedError, Unwatched
 from tracelab.run.progress import RunProgress
 from tracelab.run.record import OWED, session_row
-from tracelab.run.session import Session, disk_error
+from tracelab.run.session import Session, disk_error, prices_of
 from tracelab.run.wiring import (
+    NO_MODEL,
     Wired,
     local_pool,
     quiet_transformers,
@@ -60,6 +63,7 @@ from tracelab.run.wiring import (
 from tracelab.sources.base import report_rejects
 from tracelab.sources.testbed import NAME as TESTBED
 from tracelab.store.connect import open_writer, transaction
+from tracelab.store.costs import settled
 from tracelab.store.grades import JournalOutcomes
 from tracelab.store.home import Home
 from tracelab.store.journal import RECORD, Journal
@@ -97,6 +101,9 @@ class Summary:
         rejected: Inputs that could not be.
         attempted: Rollouts, probes or re-executions.
         failed: Those that failed.
+        ungraded: Those that were had, and whose outcome is unknown.
+        truncated: Those that the limit of tokens cut before an answer.
+        graded: Those that came to an answer.
         scores: Numbers, links not counted.
         insufficient: Those that could not be measured.
         exports: What the study can write to files besides; see `Findings`.
@@ -107,17 +114,46 @@ class Summary:
     rejected: int
     attempted: int
     failed: int
+    ungraded: int
+    truncated: int
+    graded: int
     scores: int
     insufficient: int
     exports: Sequence[Any] = ()
 
     @property
+    def lost(self) -> int:
+        """What failed, was cut, or could not be graded."""
+        return self.failed + self.ungraded + self.truncated
+
+    @property
     def error_rate(self) -> float:
-        """The larger of the shares of failures and of rejected inputs."""
+        """The larger of the shares of what was lost and of rejected inputs."""
         inputs = self.traces + self.rejected
         return max(
-            self.failed / self.attempted if self.attempted else 0.0,
+            self.lost / self.attempted if self.attempted else 0.0,
             self.rejected / inputs if inputs else 0.0,
+        )
+
+    @property
+    def losses(self) -> str:
+        """What was lost, by kind, in words."""
+        kinds = (
+            (self.failed, "failed"), (self.ungraded, "ungraded"), (self.truncated, "truncated"),
+        )  # fmt: skip
+        return ", ".join(f"{n:,} {kind}" for n, kind in kinds if n) or "0 failed"
+
+    @property
+    def nothing(self) -> str:
+        """A sentence where something was attempted, and not one answer came of it; else empty."""
+        if not self.attempted or self.graded:
+            return ""
+        rest = self.attempted - self.lost
+        more = f", {rest:,} without an answer" if rest else ""
+        return (
+            f"none of the {self.attempted:,} observations could be graded "
+            f"({self.losses}{more}), so nothing was measured; see `tracelab query failures "
+            f"-p run={self.run_id}`, `grading` and `sampling.max_tokens`"
         )
 
 
@@ -173,14 +209,18 @@ def execute(session: Session, wait_s: float) -> Summary:
         try:
             done = work.loop(session).drive(work.whole(loader.traces))
         except OSError as e:
-            leave(loader, record, "failed")
+            leave(loader, record, "failed", session.journal)
             raise disk_error(e, "the journal cannot be written") from e
         except TracelabError as e:
-            leave(loader, record, "interrupted" if isinstance(e, StoppedError) else "failed")
+            status = "interrupted" if isinstance(e, StoppedError) else "failed"
+            leave(loader, record, status, session.journal)
             raise
         if loader.dropped:
             loader = _offered_again(work, session, loader)
-        return finish(session.journal, session.finish(), loader, work.study, *done, wait_s)
+        found = finish(session.journal, session.finish(), loader, work.study, *done, wait_s)
+        if found.nothing:
+            session.progress.warn(found.nothing)
+        return found
 
 
 def _offered_again(work: Work, session: Session, dropped: Loader) -> Loader:
@@ -263,7 +303,7 @@ class Work:
             prepared: Told the inputs before they are studied.
         """
         config = self.config
-        preparing = Preparing(self.study, self.ctx, self._journal, load)
+        preparing = self._preparing(load)
         if config.source == TESTBED and self.study.testbed == "agents":
             source = Source((yield from self._play()))
         else:
@@ -272,6 +312,9 @@ class Work:
         inputs = yield from preparing.prepare(source, attempts=options.attempts, keep=options.keep)
         prepared(inputs)
         refuse_empty(inputs, config.source)
+        if preparing.others and options.off_policy == "warn":
+            n, of = len(preparing.others), len(inputs.cases)
+            self._progress.warn(warning(preparing.others, n, of, self.ctx.model.name))
         report_rejects(inputs.rejects, self._progress.warn)
         findings: Findings = yield from self.study.run(inputs.cases, self.ctx)
         report_rejects(findings.rejects, self._progress.warn)
@@ -279,9 +322,18 @@ class Work:
 
     def restored(self, load: Callable[[Sequence[LoadedTrace]], None]) -> Flow[Done]:
         """The study of what `cases.jsonl` has."""
-        inputs = Preparing(self.study, self.ctx, self._journal, load).restore()
+        inputs = self._preparing(load).restore()
         findings: Findings = yield from self.study.run(inputs.cases, self.ctx)
         return inputs, findings
+
+    def _preparing(self, load: Callable[[Sequence[LoadedTrace]], None]) -> Preparing:
+        measures = getattr(self.study, "measures", lambda options: True)
+        names = [self.ctx.model.name]
+        if (served := self.config.engine.server.model) is not None:
+            names.append(served)
+        names = [os.path.abspath(n) if n.startswith((".", "~")) else n for n in names]
+        known = names if measures(self.config.options) else None
+        return Preparing(self.study, self.ctx, self._journal, load, known)
 
     def loop(self, watcher: Session | Unwatched, *, ask: bool = True) -> Loop:
         """What drives it; without `ask`, the journal must know everything."""
@@ -331,6 +383,7 @@ class Work:
         if lent is not None:
             return Looking(lent, lambda: None)
         self._progress.say("looking inside the model ...")
+        session.uses_model()
         engine = white_box(self.config)
         return self._closing(Looking(engine, engine.close))
 
@@ -366,9 +419,11 @@ def finish(
     run_id, version = record["run_id"], study.estimator_version
     refused = [*inputs.rejects, *findings.rejects]
     rejects = [RejectRow(r.file, r.line, r.reason, r.excerpt) for r in refused]
-    status = "complete_with_errors" if findings.failed or rejects else "complete"
+    lost = findings.failed + findings.ungraded + findings.truncated
+    status = "complete_with_errors" if lost or rejects else "complete"
     if record["finished_at"] is None:
         status = "interrupted"
+    settled(journal, prices_of(parse_config(record["config"], RECORD)))
     sessions = _sessions(journal)
 
     def load(con: DuckDBPyConnection) -> None:
@@ -397,6 +452,9 @@ def finish(
         rejected=len(rejects),
         attempted=findings.attempted,
         failed=findings.failed,
+        ungraded=findings.ungraded,
+        truncated=findings.truncated,
+        graded=findings.graded,
         scores=len(findings.scores),
         insufficient=sum(s.status == "insufficient" for s in findings.scores),
         exports=findings.exports,
@@ -414,17 +472,25 @@ def _sessions(journal: Journal) -> list[SessionRow]:
     return found
 
 
-def leave(loader: Loader, record: dict[str, Any], status: str) -> None:
+def leave(loader: Loader, record: dict[str, Any], status: str, journal: Journal) -> None:
     """Load what there is of a run that ends early, if the database is free; the journal has it."""
-    with contextlib.suppress(WarehouseError):
+
+    def load(con: DuckDBPyConnection) -> None:
+        load_run(con, run_row(record, status))
+        for session in _sessions(journal):
+            load_session(con, record["run_id"], session)
+
+    with contextlib.suppress(WarehouseError, OSError):
         loader.flush(_LEAVE_WAIT_SECONDS)
-        loader.write(_LEAVE_WAIT_SECONDS, lambda con: load_run(con, run_row(record, status)))
+        loader.write(_LEAVE_WAIT_SECONDS, load)
 
 
 def run_row(record: dict[str, Any], status: str) -> RunRow:
     """The journal's `run.json` as a row of `runs`."""
     finished = record["finished_at"]
     config = record["config"]
+    # A run that asked its model nothing has numbers of no model.
+    used = record.get("model_used", True) and record["model"] != NO_MODEL
     return RunRow(
         run_id=record["run_id"],
         name=record["run_id"],
@@ -437,9 +503,9 @@ def run_row(record: dict[str, Any], status: str) -> RunRow:
         status=status,
         started_at=datetime.fromisoformat(record["started_at"]),
         finished_at=None if finished is None else datetime.fromisoformat(finished),
-        model=record["model"],
-        model_revision=record["identity"]["model_revision"],
-        dtype=config["engine"]["dtype"],
+        model=record["model"] if used else None,
+        model_revision=record["identity"]["model_revision"] if used else None,
+        dtype=config["engine"]["dtype"] if used else None,
         versions=record["versions"],
     )
 

@@ -31,8 +31,8 @@ from tracelab.sources.sniff import BETWEEN, LINES
 from tracelab.sources.unpack import UnpackError, read_whole
 
 MAX_FILE_BYTES = 256 << 20
-MAX_STEPS = 50_000
-"""Most steps of one run."""
+MAX_STEPS = 20_000
+"""Most steps of one run, and most messages of one model input."""
 
 
 @dataclass(slots=True)
@@ -78,6 +78,16 @@ class StepList:
             self._await(_Call(index, call))
         self.steps.append(replace(step, index=index, flags=tuple(dict.fromkeys(flags))))
         return index
+
+    def chain(self, messages: list[Any]) -> str | None:
+        """Store a whole model input; see `InputStore.chain`.
+
+        Raises:
+            BadRecordError: It has more than `MAX_STEPS` messages.
+        """
+        if len(messages) > MAX_STEPS:
+            raise BadRecordError(f"A model input has more than {MAX_STEPS} messages.")
+        return self.store.chain(messages)
 
     def place(self, step: Step, parent: int | None) -> None:
         """Append a finished step of another list; its calls are paired already."""

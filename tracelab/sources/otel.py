@@ -127,10 +127,11 @@ def episode_of_spans(
         agent = _agent(span, by_id, agents)
         if kind == "llm":
             given = input_messages(span)
+            node = out.chain(given)
             _hear(out, given, said, executed)
             task = task or next((text_of(m.get("content"))[0] for m in given
                                  if m.get("role") == "user"), "")  # fmt: skip
-            _add_llm(out, span, given, agent, flags)
+            _add_llm(out, span, node, agent, flags)
         elif kind == "tool":
             _add_tool(out, span, agent, flags)
     out.unanswered()
@@ -257,9 +258,8 @@ def _hear(
 
 
 def _add_llm(
-    out: StepList, span: OTelSpan, given: list[dict[str, Any]], agent: str | None,
-    flags: tuple[str, ...],
-) -> None:  # fmt: skip
+    out: StepList, span: OTelSpan, node: str | None, agent: str | None, flags: tuple[str, ...]
+) -> None:
     found = output_message(span)
     text, calls, thought = found or ("", (), "")
     definitions = tool_definitions(span)
@@ -274,7 +274,7 @@ def _add_llm(
             agent=agent or "assistant",
             content=text,
             calls=calls,
-            input=out.store.chain(given),
+            input=node,
             tools=None if definitions is None else out.store.put(definitions),
             prompt_tokens=count_or_none(_first(span, _PROMPT_TOKENS)),
             output_tokens=count_or_none(_first(span, _OUTPUT_TOKENS)),

@@ -2,9 +2,10 @@
 
 The categories are those of Thought Anchors (arXiv:2506.19143, appendix). `categorize` decides by
 transparent rules: an ordered list of named regular expressions, the first that holds wins, no
-model and no network. `label_prompt` and `parse_labels` are for whoever would rather ask a language
-model, through any engine; they neither send nor read anything. How far the rules agree with
-the published labels is measured in `docs/migrating-thought-anchors.md`.
+model and no network; a sentence that none fits is `unknown`. `label_prompt` and `parse_labels` are
+for whoever would rather ask a language model, through any engine; they neither send nor read
+anything. How far the rules agree with labels that people and models gave is measured by
+`python -m benchmarks categories`.
 
 Pure. Sentences are hostile text: the patterns are linear in it, and replies are only parsed.
 """

@@ -19,12 +19,13 @@ from rich.table import Table
 from rich.text import Text
 
 from tracelab.core.errors import QueryError
+from tracelab.store.find import Say, instead, quiet, shown
 from tracelab.text.categories import categorize
 from tracelab.text.clean import clean
 from tracelab.view.output import signed
 from tracelab.view.report.page import require_views
 from tracelab.view.report.runs import preferred, rows
-from tracelab.view.report.selection import TraceKey, find_run, find_trace
+from tracelab.view.report.selection import TraceKey, trace_key
 
 _RAISED = ((222, 235, 250), (120, 172, 230))
 _LOWERED = ((252, 232, 214), (240, 160, 90))
@@ -35,15 +36,15 @@ _PROSE = 600  # characters of a text that a terminal shows
 _WIDE = 100  # columns from which on there is room for categories
 
 _SENTENCES = """
-SELECT u.unit_index, u.text, a.value, a.lo, a.hi, a.n, a.status, a.prob_decisive,
+SELECT u.unit_index, u.text, u.category, a.value, a.lo, a.hi, a.n, a.status, a.prob_decisive,
        coalesce(a.p_adjusted, raw.p_adjusted) AS p_adjusted
 FROM trace_units AS u
 LEFT JOIN anchors AS a
     ON u.run_id = a.run_id AND u.trace_id = a.trace_id AND u.unit_index = a.unit_index
-    AND a.method = $method AND a.evidence = 'executed'
+    AND a.method = $method AND a.evidence IN ('executed', 'judged')
 LEFT JOIN anchors AS raw
     ON u.run_id = raw.run_id AND u.trace_id = raw.trace_id AND u.unit_index = raw.unit_index
-    AND raw.method = 'resample' AND raw.evidence = 'executed' AND $method = 'resample-pooled'
+    AND raw.method = 'resample' AND raw.evidence = a.evidence AND $method = 'resample-pooled'
 WHERE u.run_id = $run AND u.trace_id = $trace AND u.unit_kind = 'sentence' ORDER BY u.unit_index
 """
 
@@ -60,19 +61,31 @@ WHERE u.run_id = $run AND u.trace_id = $trace AND u.unit_kind = 'step' ORDER BY 
 """
 
 _STATEMENTS = """
-SELECT position, statement, label, top_span, top_value, top_lo, top_hi, logprob_full, logprob_empty
+SELECT position, statement, label, supporting, top_span, top_value, top_lo, top_hi
 FROM grounding WHERE run_id = $run AND trace_id = $trace ORDER BY position, method
 """
 
 _VERDICTS = """
 SELECT method, evidence, status, decisive_step, agent, posterior, runner_up, counterfactual
-FROM verdicts WHERE run_id = $run AND trace_id = $trace
-ORDER BY list_position(['executed', 'replayed', 'scored', 'judged'], evidence), method
+FROM verdicts WHERE run_id = $run AND trace_id = $trace AND evidence IN ('executed', 'replayed')
+ORDER BY evidence, method
+"""
+
+_NAMED = """
+SELECT kind, method, step, agent, status, reason FROM named_steps
+WHERE run_id = $run AND trace_id = $trace ORDER BY kind DESC, method
 """
 
 _METHODS = """
-SELECT DISTINCT method, level FROM anchors
-WHERE run_id = $run AND trace_id = $trace AND evidence = 'executed'
+SELECT DISTINCT method, level, evidence FROM anchors
+WHERE run_id = $run AND trace_id = $trace AND evidence IN ('executed', 'judged')
+"""
+
+_OTHER = """
+SELECT t.model, r.model AS measured_by
+FROM traces AS t INNER JOIN runs AS r ON t.run_id = r.run_id
+WHERE t.run_id = $run AND t.trace_id = $trace AND t.off_policy
+    AND coalesce(r.config ->> '$.source_options.off_policy', 'warn') = 'warn'
 """
 
 _HEAD = """
@@ -82,37 +95,49 @@ WHERE run_id = $run AND trace_id = $trace ORDER BY turn_index
 
 
 def show_trace(
-    con: DuckDBPyConnection, name: str, run: str | None, method: str | None, console: Console
+    con: DuckDBPyConnection,
+    name: str,
+    run: str | None,
+    method: str | None,
+    console: Console,
+    *,
+    say: Say = quiet,
 ) -> None:
     """Print one trace.
 
     Args:
         con: An open reader.
         name: Id, beginning of an id, or name of the trace.
-        run: Id or name of the run; None is the latest that has the trace.
+        run: Id, beginning of an id, or name of the run; None is the latest that finished with
+            results about the trace.
         method: The estimator to show; None is the first of `report.runs.PREFERRED` it has.
         console: Where to; colours, width and NO_COLOR are its business.
+        say: Told which newer runs did not finish.
 
     Raises:
         QueryError: There is no such run, trace or method.
     """
     require_views(con)
-    if run is not None and find_run(con, run) is None:
-        raise QueryError(f"there is no run {run!r}: `tracelab query runs` lists them")
-    key = find_trace(con, name, run)
-    if key is None:
-        there = f" in run {run!r}" if run else ""
-        raise QueryError(f"there is no trace {name!r}{there}: `tracelab query traces` lists them")
+    key = trace_key(con, name, run, say)
     where = {"run": key.run_id, "trace": key.trace_id}
-    levels = {r["method"]: r["level"] for r in rows(con, _METHODS, **where)}
+    # How a run grades is one thing, so a method has one level of evidence in it.
+    methods = rows(con, _METHODS, **where)
+    levels = {r["method"]: r["level"] for r in methods}
     if method is not None and method not in levels:
-        have = ", ".join(sorted(levels)) or "none"
-        raise QueryError(f"trace {key.trace_id} has no effects by {method!r}; it has {have}")
+        near = instead(method, sorted(levels))
+        raise QueryError(f"trace {key.trace_id} has no effects by {shown(method)}{near}")
     chosen = method or preferred(list(levels))
     _head(console, key, rows(con, _HEAD, **where))
+    for other in rows(con, _OTHER, **where):
+        said = (
+            f"made by {_short(other['model'], 80)}, measured by {_short(other['measured_by'], 80)}"
+        )
+        console.print(Text(f"another model: {said}", style="bold"), soft_wrap=True)
     if sentences := rows(con, _SENTENCES, **where, method=chosen or ""):
         level = levels.get(chosen or "")
         about = f"{chosen}, {level:.0%} intervals" if chosen and level else "no effects measured"
+        if any(r["evidence"] == "judged" for r in methods if r["method"] == chosen):
+            about += ", of answers that a model judged"
         console.print(Text(f"sentences, by {about}", style="bold"))
         _units(console, sentences)
     if statements := rows(con, _STATEMENTS, **where):
@@ -122,6 +147,7 @@ def show_trace(
         console.print(Text("steps", style="bold"))
         _units(console, steps, categories=False)
         _verdicts(console, rows(con, _VERDICTS, **where))
+        _named(console, rows(con, _NAMED, **where))
 
 
 def _head(console: Console, key: TraceKey, messages: Sequence[dict[str, Any]]) -> None:
@@ -157,14 +183,16 @@ def _units(console: Console, units: Sequence[dict[str, Any]], *, categories: boo
         marks = "*" if ok and p is not None and p <= _FDR else ""
         marks += "!" if ok and decisive is not None and decisive == best > 0.5 else ""
         marks += "c" if u["status"] == "certified" else ""
-        kind = categorize(u["text"], index=u["unit_index"], total=len(units)) if categories else ""
+        kind = ""
+        if named:
+            kind = u["category"] or categorize(u["text"], index=u["unit_index"], total=len(units))
         value = signed(u["value"]) if ok else "n/m"
         ends = f"[{signed(u['lo'])}, {signed(u['hi'])}]" if ok and u["lo"] is not None else ""
         n = "" if u["n"] is None else f"n={u['n']}"
         said = _short(u["text"], _PROSE) or "(white space)"
         text = Text.assemble((said, _tint(u["value"], scale) if ok else "dim"))
         if console.is_terminal:
-            about = [kind.split("_")[-1]] if named else []
+            about = [kind] if named else []
             table.add_row(str(u["unit_index"]), value, ends, n, marks, *about, text)
         else:  # one line a unit, for grep
             console.print(Text(f"{u['unit_index']:>{wide}}  {value:>5}  {ends:<16}  {n:<6}  "
@@ -186,7 +214,8 @@ def _measured(unit: dict[str, Any]) -> bool:
 
 def _statements(console: Console, statements: Sequence[dict[str, Any]]) -> None:
     for s in statements:
-        rests = "not measured" if s["label"] == "insufficient" else "no span raises it"
+        unseen = s["label"] == "insufficient" or s["supporting"] is None
+        rests = "not measured" if unseen else "no span raises it"
         if s["top_span"] is not None:
             ends = "" if s["top_lo"] is None else f" [{signed(s['top_lo'])}, {signed(s['top_hi'])}]"
             rests = f"{signed(s['top_value'])}{ends} {_short(s['top_span'], 160)}"
@@ -231,6 +260,25 @@ def _hanging(console: Console, head: Text, text: Text) -> None:
     table.add_column(overflow="fold", ratio=1)
     table.add_row(head, text)
     console.print(table)
+
+
+def _named(console: Console, said: Sequence[dict[str, Any]]) -> None:
+    """What rules and judges name, each under what it is: nothing of it was executed."""
+    for kind, about in (
+        ("rule", "rules that read the log; no model was asked, nothing was executed"),
+        ("judge", "opinions of models; nothing was executed"),
+    ):
+        mine = [s for s in said if s["kind"] == kind]
+        if mine:
+            console.print(Text(about, style="bold"), soft_wrap=not console.is_terminal)
+        for s in mine:
+            line = f"{s['method'].partition(':')[2]}: "
+            line += "no step" if s["step"] is None else f"step {s['step']}"
+            if s["agent"] is not None:
+                line += f" by {_short(s['agent'], 60)}"
+            if kind == "judge" and s["reason"]:
+                line += f"; {_short(s['reason'], 200)}"
+            console.print(Text(line), soft_wrap=not console.is_terminal)
 
 
 def _tint(value: float, scale: float) -> Style:

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+import tracelab
 from tests.helpers import invoke, rows
 from tests.judge_server import Request, judge_server
+from tracelab.core.errors import ConfigError
 from tracelab.run.config import load_config
 from tracelab.store.connect import open_reader
 from tracelab.store.home import Home
@@ -45,19 +47,24 @@ def test_opinions_are_verdicts_of_their_own_kind(tmp_path: Path, home: Path) -> 
     result = invoke("audit", folder, *opinions, "--json", "--write-back", back)
     assert result.exit_code == 0, result.output
     found = json.loads(result.stdout)
-    assert len(found) == 10
-    by_rule = {(r["method"], r["decisive_step"]) for r in found}
-    assert by_rule == {("floor:error-rule", 1), ("floor:last-llm-step", 3)}
-    assert {r["evidence"] for r in found} == {"judged"}
-    assert {r["status"] for r in found} == {"ambiguous"}, "an opinion never localizes"
+    assert (found["verdicts"], found["judges"]) == ([], []), "nothing was executed, nobody asked"
+    assert len(found["rules"]) == 10
+    by_rule = {(r["method"], r["step"]) for r in found["rules"]}
+    assert by_rule == {("rule:error-rule", 1), ("rule:last-llm-step", 3)}
+    assert not {"posterior", "decisive_step", "evidence"} & found["rules"][0].keys()
     assert len(back.read_text().splitlines()) == 10
-    blame = rows("select method, agent, expected_failures, share from blame order by method")
-    assert [(b["agent"], b["expected_failures"], b["share"]) for b in blame] == [
-        ("Coder", 5.0, 1.0), ("Checker", 5.0, 1.0),
+    assert rows("from blame") == rows("from blame_by_version") == rows("from clusters") == []
+    assert rows("select distinct metric, status from scores") == [{"metric": "named",
+                                                                   "status": "ok"}]  # fmt: skip
+    assert rows("select distinct status from verdicts") == [{"status": "ambiguous"}]
+    shown = invoke("query", "named_steps", "--json")
+    assert [(r["kind"], r["agent"], r["failures"]) for r in json.loads(shown.stdout)] == [
+        ("rule", "Coder", 5), ("rule", "Checker", 5),
     ]  # fmt: skip
-    [version] = rows("select distinct verdicts, failures_per_audit from blame_by_version")
-    assert version == {"verdicts": 5, "failures_per_audit": 1.0}
-    assert [c["failures"] for c in rows("select failures from clusters")] == [5, 5]
+    [provenance] = rows("select model, model_revision, dtype from run_provenance")
+    assert set(provenance.values()) == {None}, "a rule asks no model"
+    table = invoke("audit", folder, *opinions, "--table")
+    assert "no model was asked" in table.stdout and "probability" not in table.stdout
     clean_warehouse()
     before = rows("select * from verdicts order by all")
     assert invoke("rebuild", "audit").exit_code == 0
@@ -79,6 +86,68 @@ def test_what_cannot_be_audited_is_one_sentence(
     result = invoke("audit", str(folder), *arguments)
     assert result.exit_code == 2
     assert says in result.stderr and "Traceback" not in result.output
+
+
+def test_no_model_is_asked_that_the_user_did_not_name(tmp_path: Path, home: Path) -> None:
+    """Never the bundled one: what it would do says nothing of the user's runs."""
+    folder = who_and_when(tmp_path / "logs", 1)
+    for arguments in (["--environment", "replay"], ["--opinion", "a2p"]):
+        result = invoke("audit", folder, *arguments, "--dry-run")
+        assert result.exit_code == 2 and not home.exists()
+        assert "`--model` is missing: which model wrote these runs" in result.stderr
+    with pytest.raises(ConfigError, match="`model` is missing"):
+        tracelab.audit(folder, environment="replay", home=home)
+    assert invoke("audit", folder, "--opinion", "error-rule").exit_code == 0
+    assert rows("select model, engine from runs") == [{"model": None, "engine": "none"}]
+    assert invoke("rebuild", "audit").exit_code == 0
+    clean_warehouse()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--dry-run"],
+        ["--set", "audit.judge.reply_tokens=64"],
+        ["--quiet"],
+        ["--budget-tokens", "2k"],
+        ["--seed", "3"],
+        ["--limit", "2"],
+        ["--dry-run", "--set", "name=other", "--quiet", "--budget-tokens", "1", "--seed", "3",
+         "--limit", "2", "--json"],
+    ],
+)  # fmt: skip
+def test_an_audit_takes_what_every_verb_takes(
+    tmp_path: Path, home: Path, options: list[str]
+) -> None:
+    folder = who_and_when(tmp_path / "logs", 3)
+    result = invoke("audit", folder, "--opinion", "busiest-agent", *options)
+    assert result.exit_code == 0, result.output
+    if "--dry-run" in options:
+        assert not home.exists()
+        assert "--json" in options or "nothing was written" in result.stderr
+        return
+    kept = {"--limit": 2}.get(options[0], 3)
+    assert rows("select count(*) as n from verdicts") == [{"n": kept}]
+    [config] = rows("select config from runs")
+    found = json.loads(config["config"])
+    audit = found["audit"]
+    given = [found["seed"], audit["budget_tokens"], audit["judge"]["reply_tokens"]]
+    wanted = {"--seed": [3, None, 1024], "--budget-tokens": [0, 2000, 1024],
+              "--set": [0, None, 64]}  # fmt: skip
+    assert given == wanted.get(options[0], [0, None, 1024])
+    assert ("observations" in result.stderr) == (options != ["--quiet"])
+
+
+def test_what_judges_would_cost_is_forecast(tmp_path: Path, home: Path) -> None:
+    folder = who_and_when(tmp_path / "logs", 2)
+    result = invoke(
+        "audit", folder, "--opinion", "all-at-once", "--endpoint", "http://x/v1", "--judge", "j",
+        "--set", "audit.judge.reply_tokens=100", "--dry-run", "--json",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    [stage] = json.loads(result.stdout)["stages"]
+    assert stage["requests"] == 2 and stage["prompt_tokens"] > 0
+    assert (stage["generated_tokens_min"], stage["generated_tokens_max"]) == (2, 200)
 
 
 def test_the_bundled_configs_are_audits() -> None:
@@ -123,7 +192,7 @@ def test_failures_are_executed_again(tmp_path: Path, home: Path) -> None:
     ]  # fmt: skip
     result = invoke("audit", *arguments)
     assert result.exit_code == 0, result.output
-    found = [r for r in json.loads(result.stdout) if r["evidence"] == "executed"]
+    found = json.loads(result.stdout)["verdicts"]
     assert found
     assert {r["status"] for r in found} <= {"localized", "ambiguous", "unidentifiable"}
     labels = {
@@ -194,17 +263,22 @@ def test_judges_behind_a_hostile_endpoint_are_counted_and_never_scored(
         kinds = ["malformed", "rate_limited", "malformed", "timeout"]
         for i, kind in enumerate(kinds, 3):
             assert judged[str(i)]["reason"].startswith(kind), judged[str(i)]["reason"]
-        blame = rows("select method, expected_failures from blame order by method")
-        assert blame == [
-            {"method": "floor:error-rule", "expected_failures": 8.0},
-            {"method": "judge:all-at-once", "expected_failures": 1.0},
-        ]
+        assert rows("from blame") == [], "opinions are no probabilities"
+        named = rows("select kind, status, count(*) as n from named_steps group by all "
+                     "order by all")  # fmt: skip
+        assert [tuple(r.values()) for r in named] == [
+            ("judge", "failed", 4), ("judge", "named", 1), ("judge", "none", 3),
+            ("rule", "named", 8),
+        ]  # fmt: skip
+        who = "select distinct extra ->> 'model' as m from verdicts where method like 'judge:%'"
+        assert rows(who) == [{"m": "m"}]
+        assert rows("select model from runs") == [{"model": None}], "the run's own was not asked"
         clean_warehouse()
         # What was answered is not asked again; what was not is, and the same server may now speak.
         server.respond = lambda r: r.say("Agent: Coder\nStep: 1\nReason: x")
         run(server.url, 0)
         assert len(server.seen) == 12
-    shown = invoke("query", "verdicts", "-p", "run=j", "--table").stdout
+    shown = invoke("query", "named_steps", "-p", "run=j", "--table").stdout
     assert "\x1b[2J" not in shown
     clean_warehouse()
 

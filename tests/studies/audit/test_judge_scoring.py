@@ -117,8 +117,18 @@ def test_a_paired_difference() -> None:
     # P(a resample shows no advantage) = P(4 draws miss both wins) = 1/16.
     assert c.p == pytest.approx(1 / 16, abs=0.01)
     same = compare(ours, ours, rng)
-    assert (same.value, same.lo, same.hi, same.p) == (0.0, 0.0, 0.0, 1.0)
+    assert (same.value, same.p) == (0.0, 1.0)
     assert compare([1.0], [0.0], rng).value is None
+
+
+@pytest.mark.parametrize("n", [2, 5, 40])
+def test_differences_that_are_all_alike_are_not_certain(n: int) -> None:
+    rng = np.random.default_rng(0)
+    for ours, theirs in ((1.0, 0.0), (0.0, 1.0), (1.0, 1.0)):
+        c = compare([ours] * n, [theirs] * n, rng)
+        assert c.lo is not None and c.hi is not None and c.p is not None
+        assert -1 <= c.lo <= ours - theirs <= c.hi <= 1 and c.hi - c.lo > 1 / n
+        assert c.p >= 0.5**n
 
 
 @pytest.mark.slow

@@ -90,14 +90,22 @@ class Subject:
 class Examiner:
     """Examines runs, one flow a run."""
 
-    def __init__(self, ctx: StudyContext[AuditOptions], reruns: Reruns, environment: str) -> None:
+    def __init__(
+        self,
+        ctx: StudyContext[AuditOptions],
+        reruns: Reruns,
+        environment: str,
+        share: float = math.inf,
+    ) -> None:
         """Prepare.
 
         Args:
             ctx: The study's.
             reruns: Asks for re-executions.
             environment: Its name, as in `audit.environment`.
+            share: Tokens that the re-executions of one run may generate.
         """
+        self._share = share
         self._ctx, self._options, self._reruns = ctx, ctx.options, reruns
         self._environment = environment
         self._evidence: Evidence = "replayed" if environment == "replay" else "executed"
@@ -114,7 +122,7 @@ class Examiner:
         s = Subject(case, run, Control.of(replays))
         if s.control.reproducible:
             s.planned = np.zeros(s.size, dtype=np.int64)
-            first = step.first_round(s.size, self._options.initial)
+            first = self._afforded(s, step.first_round(s.size, self._options.initial))
             yield from together([self._score_actions(s), self._round(s, first)])
             self._count(s)
         return s
@@ -130,7 +138,8 @@ class Examiner:
                 yield from self._explain(s)
         self._ctx.emit(self._rows(s))
         verdict = self._verdict(s)
-        plain = sum(not r.forced for r in s.reruns)
+        mine = [r for r in s.reruns if not r.forced]
+        cut = sum(r.truncated for r in mine)
         # A run that could not be executed at all has no re-executions to count.
         dead = s.control.replays == 0
         shown = self._corrected(s, verdict)
@@ -138,8 +147,12 @@ class Examiner:
             scores=self._scores(s),
             verdicts=[verdict],
             exports=[] if shown is None else [shown],
-            attempted=plain + dead,
-            failed=sum(r.error is not None for r in s.reruns) + dead,
+            attempted=len(mine) + dead,
+            failed=sum(r.error is not None for r in mine) - cut + dead,
+            ungraded=sum(r.reward is None and r.error is None and not r.censored for r in mine),
+            truncated=cut,
+            # A replay that has no answer is no failure, and grades nothing.
+            unanswered=sum(r.censored and r.error is None for r in mine),
         )
 
     def _replays(self, run: RecordedRun) -> Flow[list[Replay]]:
@@ -196,6 +209,31 @@ class Examiner:
 
         return (yield from together((one(x) for x in launches), most=self._live))
 
+    def _left(self, s: Subject) -> float:
+        """Tokens that are left of a run's share."""
+        return self._share - sum(r.generated for r in s.reruns)
+
+    def _afforded(self, s: Subject, wanted: Ints) -> Ints:
+        """A round that fits what is left of the run's share: fewer from every action, or none."""
+        left = self._left(s)
+        if left == math.inf:
+            return wanted
+        costs = np.array([self._reruns.expected(Launch(s.run, t, 0)) for t in range(s.size)])
+        while wanted.any() and float(wanted @ costs) > left:
+            wanted = np.maximum(wanted - 1, 0)
+        return wanted
+
+    def _payable(self, s: Subject, tried: Sequence[Correction]) -> list[Correction]:
+        """Corrections, the earliest first, that fit what is left of the run's share."""
+        left, payable = self._left(s), list[Correction]()
+        for x in tried:
+            launch = Launch(s.run, x.action, 0, forced=x.text)
+            left -= self._options.confirm * self._reruns.expected(launch)
+            if left < 0:
+                break
+            payable.append(x)
+        return payable
+
     def _count(self, s: Subject) -> None:
         s.counts = step.tally(s.size, s.reruns, end=s.run.score, keep=s.keep)
 
@@ -207,6 +245,7 @@ class Examiner:
             wanted = step.next_round(
                 found, s.planned, batch=c.initial, cap=c.rollouts, confidence=c.confidence
             )
+            wanted = self._afforded(s, wanted)
             if not wanted.any():
                 return
             yield from self._round(s, wanted)
@@ -216,7 +255,7 @@ class Examiner:
     def _estimate(self, s: Subject, prior: Prior) -> Falls:
         assert s.counts is not None
         s.fitted = posterior(s.counts.curve(), prior)
-        s.found = step.falls(s.fitted, self._options.delta)
+        s.found = step.falls(s.fitted, self._options.delta, self._options.level)
         return s.found
 
     def _correct(self, s: Subject) -> Flow[None]:
@@ -229,6 +268,7 @@ class Examiner:
         own = candidates(s.reruns, s.counts, s.found, value, c.delta)
         offered = yield from self._offered(s, int(s.found.order[0]))
         tried = sorted((offered + own)[: c.corrections], key=lambda x: x.action)
+        tried = self._payable(s, tried)
         launches = [
             Launch(s.run, x.action, k, forced=x.text) for x in tried for k in range(c.confirm)
         ]
@@ -300,7 +340,8 @@ class Examiner:
         tops = set()
         for reward in (0.0, 1.0):
             counts = step.tally(s.size, s.reruns, end=s.run.score, keep=s.keep, censored_as=reward)
-            found = step.falls(posterior(counts.curve(), Prior()), self._options.delta)
+            c = self._options
+            found = step.falls(posterior(counts.curve(), Prior()), c.delta, c.level)
             top = int(found.order[0])
             sure = found.none <= 0.5 and found.prob[top] >= self._options.confidence
             tops.add((top, bool(sure)))
@@ -311,8 +352,7 @@ class Examiner:
         if s.counts is None or s.fitted is None or s.found is None:
             return []
         own = step.scores(
-            s.case.trace_id, s.run.steps, s.counts, s.fitted, s.found,
-            level=self._options.level, evidence=self._evidence,
+            s.case.trace_id, s.run.steps, s.counts, s.fitted, s.found, evidence=self._evidence
         )  # fmt: skip
         return own if s.depends is None else own + s.depends.scores
 

@@ -7,8 +7,10 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from tracelab.core.options import Section
-from tracelab.core.secrets import KeyVariable, PlainUrl
+from tracelab.core.options import KeyVariable, PlainUrl, Section
+
+MIN_RERUNS = 4
+"""Fewest graded re-executions before a number is reported about a boundary or a step."""
 
 
 class JudgingConfig(Section):
@@ -60,6 +62,7 @@ class AuditOptions(Section):
 
     may_change: ClassVar[tuple[str, ...]] = (
         "opinions",
+        "budget_tokens",
         "judge",
         "workers",
         "max_live",
@@ -75,12 +78,17 @@ class AuditOptions(Section):
     """Acknowledges that the environment's steps change something, and are executed many times."""
     opinions: list[str] = []
     """Judges (`a2p`, ...) and floors (`error-rule`, ...) that guess without executing anything."""
+    assume_failed: bool = False
+    """Study runs as failures whose log does not say how they ended; otherwise they are refused."""
     controls: int = Field(default=4, ge=1)
     """How often the recorded actions are executed again, unchanged, before anything else."""
     initial: int = Field(default=4, ge=1)
     """Re-executions from before every action in the first round, and what each later one adds."""
     rollouts: int = Field(default=16, ge=1)
     """Most re-executions from before one action."""
+    budget_tokens: int | None = Field(default=None, ge=1)
+    """Tokens that re-executions may generate, shared equally among the failed runs; what is left
+    of a share is planned by the recorded lengths, so the last round may end a little above it."""
     delta: float = Field(default=0.15, gt=0, lt=1)
     """A step decides a failure only if it lowers the chance of success by more than this."""
     confidence: float = Field(default=0.9, gt=0.5, lt=1)

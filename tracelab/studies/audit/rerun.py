@@ -31,7 +31,7 @@ from typing import Any
 from tracelab.core.errors import ConfigError, PlanError
 from tracelab.core.flow import Ask, Execution, Flow
 from tracelab.core.hashing import content_hash
-from tracelab.core.item import Call, Item, Observation
+from tracelab.core.item import TRUNCATED, Call, Item, Observation
 from tracelab.core.seam import (
     Environment,
     EnvironmentFailure,
@@ -63,6 +63,7 @@ class Rerun:
         action: What it wrote at `left` (or was given).
         actions: All that it wrote, or was given, from `start` on.
         tokens: Prompt and generated tokens it took.
+        generated: Those of them that were generated.
         error: Why it failed, if it did.
     """
 
@@ -75,6 +76,12 @@ class Rerun:
     actions: tuple[str, ...] = ()
     tokens: int = 0
     error: str | None = None
+    generated: int = 0
+
+    @property
+    def truncated(self) -> bool:
+        """Whether the limit of tokens cut a turn."""
+        return (self.error or "").startswith(TRUNCATED)
 
     @classmethod
     def of(cls, launch: Launch, o: Observation) -> Rerun:
@@ -330,6 +337,7 @@ class _Live:
     action: str = ""
     actions: list[str] = field(default_factory=list)
     tokens: int = 0
+    generated: int = 0
     reward: float | None = None
     error: str | None = None
 
@@ -362,13 +370,19 @@ class _Live:
         assert self.env is not None
         run, t = self.launch.run, self.launch.start + len(self.actions)
         self.tokens += o.prefix_tokens + len(o.token_ids)
+        self.generated += len(o.token_ids)
         self.actions.append(o.text)
+        same = t < len(run.actions) and o.text == run.actions[t]
+        if o.finish_reason == "length" and not same:
+            # Half a turn is none that an environment could answer; a recorded one has its reply.
+            self.error = f"{TRUNCATED}: the limit of tokens cut the model's turn"
+            if self.left is None:
+                self.left, self.action = t, o.text
+            return
         follow = False
         try:
             self.state = self.env.step(o.text)
-            follow = t < len(run.actions) and o.text == run.actions[t] and follows(
-                self.state, run, t
-            )  # fmt: skip
+            follow = same and follows(self.state, run, t)
             self._score()
         except EnvironmentFailure as e:
             self.error = str(e) or "the environment failed"
@@ -393,6 +407,7 @@ class _Live:
             actions=tuple(self.actions),
             tokens=self.tokens,
             error=self.error,
+            generated=self.generated,
         )
 
     def close(self) -> None:

@@ -10,6 +10,7 @@ is estimated from the first round of re-executions of the first `PRIOR_RUNS` run
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -23,7 +24,7 @@ from tracelab.core.study import STUDIES, Stage, StudyContext
 from tracelab.core.trace import Trace
 from tracelab.studies.audit.case import AgentRun
 from tracelab.studies.audit.opinions.collect import known_opinions, opinions
-from tracelab.studies.audit.options import AuditOptions
+from tracelab.studies.audit.options import MIN_RERUNS, AuditOptions
 from tracelab.studies.audit.play import market_tasks, play
 from tracelab.studies.audit.rerun import Reruns
 from tracelab.studies.chat import Chat
@@ -45,14 +46,21 @@ class Audit:
     name: ClassVar[str] = "audit"
     Options: ClassVar[type[AuditOptions]] = AuditOptions
     metrics: ClassVar[tuple[Metric, ...]] = (
-        Metric("value", "reward", lo=0.0, hi=1.0),
-        Metric("delta_value", "reward", "the step raised the chance of success", -1.0, 1.0),
-        Metric("p_decisive", "probability", lo=0.0, hi=1.0),
-        Metric("effect", "nats", "the piece of the context made the bad action likelier"),
-        Metric("weight", "nats", "the piece of the context made the bad action likelier"),
+        Metric("value", "reward", lo=0.0, hi=1.0, least=MIN_RERUNS),
+        Metric(
+            "delta_value", "reward", "the step raised the chance of success", -1.0, 1.0, MIN_RERUNS
+        ),
+        Metric("p_decisive", "probability", lo=0.0, hi=1.0, least=MIN_RERUNS),
+        Metric("named", "indicator", "the rule or judge names the step", 0.0, 1.0),
+        Metric("effect", "nats", "the piece of the context made the bad action likelier", least=2),
+        Metric("weight", "nats", "the piece of the context made the bad action likelier", least=2),
     )
-    estimator_version: ClassVar[str] = "2"
+    estimator_version: ClassVar[str] = "3"
     testbed: ClassVar[Literal["agents"]] = "agents"
+
+    def measures(self, options: AuditOptions) -> bool:
+        """Whether the run's model writes anything again: opinions measure nothing."""
+        return options.environment is not None
 
     def cases(self, trace: Trace, ctx: StudyContext[Any]) -> Iterable[AgentRun]:
         """The run of an agent, cut into its steps.
@@ -67,7 +75,7 @@ class Audit:
 
         Raises:
             ConfigError: There is neither an environment nor an opinion, or one is unknown.
-            PlanError: No run can be re-executed, and no opinion is asked for.
+            PlanError: No run failed, or none can be re-executed and no opinion is asked for.
         """
         o = ctx.options
         if o.environment is None and not o.opinions:
@@ -80,8 +88,10 @@ class Audit:
             found.add((yield from _executed(cases, ctx, o.environment)))
         if o.opinions:
             said = yield from opinions(cases, ctx)
-            if not found.attempted:
-                found.attempted = len(said.verdicts)
+            if not said.verdicts:
+                raise _no_failure("examined", said.rejects)
+            if o.environment is not None:
+                said.rejects.clear()  # those who execute have said so
             found.add(said)
         return found
 
@@ -106,6 +116,11 @@ class Audit:
         most = max(0, o.rollouts - o.initial) * tokens * _LONGEST
         if most:
             yield Stage("re-executions, later rounds at most", generated_tokens_max=most)
+
+    def limit(self, cases: Sequence[AgentRun], ctx: StudyContext[AuditOptions]) -> int | None:
+        """Most tokens that re-executions still generate, from the budget; None without one."""
+        budget = ctx.options.budget_tokens
+        return None if budget is None else int(budget * _LONGEST)
 
     def reruns(self, ctx: StudyContext[AuditOptions]) -> Callable[[Call], Flow[Observation]]:
         """What answers calls of kind `rerun`: flows of their own."""
@@ -144,7 +159,8 @@ def _executed(
 
     chat = Chat(ctx.tokenizer)
     reruns = Reruns(ctx, chat, name, ctx.environment(name, ctx.options.timeout_s))
-    examiner, found = Examiner(ctx, reruns, name), Findings()
+    share = _share(cases, ctx.options.budget_tokens)
+    examiner, found = Examiner(ctx, reruns, name, share), Findings()
     waiting = _executable(cases, chat, ctx, found.rejects)
     first: list[Subject] = []
     missing = PRIOR_RUNS
@@ -163,9 +179,22 @@ def _executed(
     for part in (yield from together(chain(settled, later), most=examiner.at_once)):
         found.add(part)
     if not found.verdicts and not ctx.options.opinions:
-        why = f"; the first: {found.rejects[0]}" if found.rejects else ""
-        raise PlanError(f"there is no failed run that can be re-executed{why}")
+        raise _no_failure("re-executed", found.rejects)
     return found
+
+
+def _no_failure(what: str, rejects: Sequence[Reject]) -> PlanError:
+    why = f"; the first: {rejects[0]}" if rejects else ""
+    return PlanError(f"there is no failed run that can be {what}{why}")
+
+
+def _share(cases: Sequence[AgentRun], budget: int | None) -> float:
+    """What the re-executions of one failed run may generate; tokens."""
+    return (
+        math.inf
+        if budget is None
+        else budget / max(1, sum(case.failed is not False for case in cases))
+    )
 
 
 def _executable(
@@ -174,11 +203,14 @@ def _executable(
     ctx: StudyContext[AuditOptions],
     rejects: list[Reject],
 ) -> Iterator[tuple[AgentRun, RecordedRun]]:
-    """Failed runs that can be re-executed; others are added to `rejects`."""
+    """Failed runs that can be re-executed.
+
+    Those that cannot be, or that may not have failed, are added to `rejects`.
+    """
     for case in cases:
-        if not case.failed:
-            continue
         try:
+            if not case.studied(assume_failed=ctx.options.assume_failed):
+                continue
             most = ctx.options.max_steps
             run = case.recorded(chat, most=most, context_length=ctx.context_length)
         except PlanError as e:

@@ -1,10 +1,5 @@
 // A chain of thought: every sentence tinted by its effect, arcs between them, and their values.
 
-const SHORT = {
-  problem_setup: "setup", plan_generation: "plan", fact_retrieval: "fact", active_computation: "compute",
-  result_consolidation: "consolidate", uncertainty_management: "doubt", final_answer_emission: "answer",
-  self_checking: "check", unknown: "other",
-};
 const FDR = 0.1;
 
 const V = 0, LO = 1, HI = 2, N = 3, STATUS = 4, P = 5, PADJ = 6, MATTERS = 7, DECISIVE = 8;
@@ -92,10 +87,10 @@ function reasoningView(trace, pick) {
     return h("div.row", { role: "option", id: "s" + i, "aria-selected": "false", tabindex: "-1",
       on: { click: () => { if (!String(getSelection())) pick(i); } } },
       h("span.index", null, String(i)),
-      h("span.cat.c-" + sentence[1], { title: data.categories[sentence[1]] }, h("span", null, SHORT[sentence[1]])),
-      text,
+      h("span.cat.c-" + sentence[1], { title: data.categories[sentence[1]] }, h("span", null, sentence[1])),
       h("span.effect", null, h(ok ? "b" : "span.dim", null, ok ? says : "n/m"), whisker(ok ? row : null, scale),
-        ok ? null : h("span.sr", null, " not measured"), row && row[STATUS] === "certified" ? h("span.sr", null, " certified") : null));
+        ok ? null : h("span.sr", null, " not measured"), row && row[STATUS] === "certified" ? h("span.sr", null, " certified") : null),
+      text);
   });
   list.append(...rows);
   const arcs = svg("svg", { class: "arcs", "aria-hidden": "true" });
@@ -150,5 +145,6 @@ function legend(trace, r, method, scale) {
       h("span", null, swatch("fdr"), ` significant at a false discovery rate of ${percent(FDR)}` + (method === "resample-pooled" ? " (unpooled test)" : "")),
       (r.methods[method].rows.some((row) => row && row[STATUS] === "certified")) ? h("span", null, swatch("certified"), " certified: so often written that its effect is bounded") : null,
       (r.links || []).length ? h("span", null, "arcs: sentence → later sentence (dot), change in how often it is written; solid if significant") : null),
-    h("p.note", null, `Effect of a sentence = expected reward (0 to 1) after it minus before it; the whisker is its ${percent(levels)} interval. Colours of categories are by rule, not measured.`));
+    h("p.note", null, `Effect of a sentence = expected reward (0 to 1) after it minus before it; the whisker is its ${percent(levels)} interval. Categories are given by rules, not measured.`),
+    h("dl.terms", null, [...new Set(r.sentences.map((s) => s[1]))].flatMap((c) => [h("dt", null, h("span.cat.c-" + c, null, h("span", null, c))), h("dd", null, data.categories[c])])));
 }
