@@ -18,9 +18,9 @@ from tracelab.core.messages import reasoning_of, text_of
 from tracelab.core.outside import INNER_DEPTH, OutsideError, decode
 from tracelab.core.seam import Reject
 from tracelab.core.trace import Role, Trace, Turn
+from tracelab.sources.agents.openai_chat import chat_trace, has_tools
 from tracelab.sources.base import BadRecordError, Seen, SourceFormat, caught, refused
 from tracelab.sources.lines import MAX_LINE_BYTES, FileLine
-from tracelab.sources.openai_chat import chat_trace, has_tools
 from tracelab.sources.records import record_lines
 from tracelab.sources.registry import GENERIC, SOURCES
 from tracelab.sources.rows import REFERENCE, with_reasoning

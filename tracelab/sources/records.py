@@ -10,7 +10,7 @@ from typing import Any
 from tracelab.core.outside import decode
 from tracelab.core.seam import Reject
 from tracelab.core.trace import Trace
-from tracelab.sources.agent_log import documents
+from tracelab.sources.agents.agent_log import documents
 from tracelab.sources.base import EXCERPT_CHARS, BadRecordError, Seen, refused
 from tracelab.sources.lines import MAX_LINE_BYTES, FileLine, read_lines
 from tracelab.sources.sniff import Head

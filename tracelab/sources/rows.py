@@ -17,8 +17,8 @@ from typing import Any
 from tracelab.core.messages import reasoning_of, text_of, text_or_none
 from tracelab.core.seam import Reject
 from tracelab.core.trace import Trace, Turn
+from tracelab.sources.agents.dialects import messages
 from tracelab.sources.base import BadRecordError, Seen, SourceFormat
-from tracelab.sources.dialects import messages
 from tracelab.sources.records import traces_of_records
 from tracelab.sources.registry import GENERIC, SOURCES
 from tracelab.sources.sniff import DOCUMENTS, LINES, Head

@@ -9,7 +9,7 @@ from typing import Any
 
 from tracelab.core.episode import Episode
 from tracelab.core.messages import text_or_none
-from tracelab.sources.agent_log import StepList
+from tracelab.sources.agents.agent_log import StepList
 
 
 def first_of(held: Mapping[str, Any], *names: str) -> Any:

@@ -17,12 +17,12 @@ from tracelab.core.messages import text_or_none
 from tracelab.core.outside import decode
 from tracelab.core.seam import Reject
 from tracelab.core.trace import Trace
-from tracelab.sources.agent_log import finish
+from tracelab.sources.agents.agent_log import finish
 from tracelab.sources.agents.build import episode_of
+from tracelab.sources.agents.dialects import Plain, messages
+from tracelab.sources.agents.openai_chat import plain_steps
 from tracelab.sources.base import BadRecordError, Seen, SourceFormat, refused
-from tracelab.sources.dialects import Plain, messages
 from tracelab.sources.lines import MAX_LINE_BYTES, read_lines
-from tracelab.sources.openai_chat import plain_steps
 from tracelab.sources.registry import SOURCES
 from tracelab.sources.sniff import LINES, Head
 

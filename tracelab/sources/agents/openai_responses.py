@@ -18,11 +18,11 @@ from tracelab.core.messages import text_or_none
 from tracelab.core.outside import OutsideError, decode
 from tracelab.core.seam import Reject
 from tracelab.core.trace import Trace
-from tracelab.sources.agent_log import documents, finish
+from tracelab.sources.agents.agent_log import documents, finish
 from tracelab.sources.agents.build import episode_of, first_of
+from tracelab.sources.agents.dialects import Plain, items, messages
+from tracelab.sources.agents.openai_chat import outcome_of, plain_steps
 from tracelab.sources.base import BadRecordError, Seen, SourceFormat, excerpt, refused
-from tracelab.sources.dialects import Plain, items, messages
-from tracelab.sources.openai_chat import outcome_of, plain_steps
 from tracelab.sources.registry import GENERIC, SOURCES
 from tracelab.sources.sniff import DOCUMENTS, LINES, Head
 

@@ -15,7 +15,7 @@ from tracelab.core.episode import Arguments, Episode, Step, ToolCall
 from tracelab.core.messages import text_of, text_or_none
 from tracelab.core.seam import Reject
 from tracelab.core.trace import Trace
-from tracelab.sources.agent_log import StepList, read_records
+from tracelab.sources.agents.agent_log import StepList, read_records
 from tracelab.sources.agents.build import episode_of, reward_of, text_at
 from tracelab.sources.base import BadRecordError, Seen, SourceFormat
 from tracelab.sources.registry import SOURCES

@@ -15,10 +15,10 @@ from tracelab.core.episode import Arguments, Episode, Step
 from tracelab.core.messages import calls_of, reasoning_of, text_of, text_or_none
 from tracelab.core.seam import Reject
 from tracelab.core.trace import Trace
-from tracelab.sources.agent_log import StepList, read_documents
+from tracelab.sources.agents.agent_log import StepList, read_documents
 from tracelab.sources.agents.build import episode_of
+from tracelab.sources.agents.dialects import Plain, messages
 from tracelab.sources.base import BadRecordError, Seen, SourceFormat
-from tracelab.sources.dialects import Plain, messages
 from tracelab.sources.registry import SOURCES
 from tracelab.sources.sniff import DOCUMENTS, Head
 

@@ -11,10 +11,10 @@ from tracelab.core.episode import Episode
 from tracelab.core.messages import text_or_none
 from tracelab.core.seam import Reject
 from tracelab.core.trace import Trace
-from tracelab.sources.agent_log import read_records
+from tracelab.sources.agents.agent_log import read_records
 from tracelab.sources.agents.build import episode_of, reward_of, text_at
+from tracelab.sources.agents.openai_chat import chat_steps
 from tracelab.sources.base import BadRecordError, Seen, SourceFormat
-from tracelab.sources.openai_chat import chat_steps
 from tracelab.sources.registry import SOURCES
 from tracelab.sources.sniff import DOCUMENTS, LINES, Head
 

@@ -11,8 +11,8 @@ from typing import Any, Literal, NamedTuple
 
 from tracelab.core.episode import ToolCall
 from tracelab.core.messages import calls_of, reasoning_of, text_of, text_or_none
-from tracelab.sources.dialects import messages
-from tracelab.sources.otel_spans import OTelSpan, as_json, as_json_text, listed
+from tracelab.sources.agents.dialects import messages
+from tracelab.sources.spans.otel_spans import OTelSpan, as_json, as_json_text, listed
 
 _LLM = {"chat", "text_completion", "generate_content"}
 _KINDS = {"LLM": "llm", "CHAT_MODEL": "llm", "TOOL": "tool", "RETRIEVER": "tool"}

@@ -21,18 +21,18 @@ from tracelab.core.messages import text_of, text_or_none
 from tracelab.core.outside import decode, finite
 from tracelab.core.seam import Reject
 from tracelab.core.trace import Trace
-from tracelab.sources.agent_log import StepList, count_or_none, documents, finish
+from tracelab.sources.agents.agent_log import StepList, count_or_none, documents, finish
 from tracelab.sources.base import Seen, SourceFormat, caught, excerpt, refused
-from tracelab.sources.otel_messages import (
+from tracelab.sources.registry import SOURCES
+from tracelab.sources.sniff import DOCUMENTS, LINES, Head
+from tracelab.sources.spans.otel_messages import (
     SpanCall,
     input_messages,
     kind_of,
     output_message,
     tool_definitions,
 )
-from tracelab.sources.otel_spans import OTelSpan, as_json, spans_of
-from tracelab.sources.registry import SOURCES
-from tracelab.sources.sniff import DOCUMENTS, LINES, Head
+from tracelab.sources.spans.otel_spans import OTelSpan, as_json, spans_of
 
 _AGENT = ("gen_ai.agent.name", "agent.name", "agent_name", "graph.node.id", "traceloop.entity.name")
 _MODEL = ("gen_ai.response.model", "gen_ai.request.model", "llm.model_name", "ai.model.id",

@@ -18,9 +18,9 @@ from tracelab.core.messages import calls_of, reasoning_of, text_of, text_or_none
 from tracelab.core.outside import finite
 from tracelab.core.seam import Reject
 from tracelab.core.trace import Trace
-from tracelab.sources.agent_log import StepList, count_or_none, finish, read_records
+from tracelab.sources.agents.agent_log import StepList, count_or_none, finish, read_records
+from tracelab.sources.agents.dialects import messages
 from tracelab.sources.base import BadRecordError, Seen, SourceFormat
-from tracelab.sources.dialects import messages
 from tracelab.sources.registry import GENERIC, SOURCES
 from tracelab.sources.sniff import DOCUMENTS, LINES, Head
 

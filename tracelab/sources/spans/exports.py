@@ -13,14 +13,14 @@ from typing import Any
 from tracelab.core.messages import text_or_none
 from tracelab.core.seam import Reject
 from tracelab.core.trace import Trace
-from tracelab.sources.agent_log import finish
+from tracelab.sources.agents.agent_log import finish
 from tracelab.sources.agents.build import first_of, reward_of, text_at
 from tracelab.sources.base import BadRecordError, Seen, SourceFormat, refused
-from tracelab.sources.otel import episode_of_spans
-from tracelab.sources.otel_spans import OTelSpan, as_json, time_of
 from tracelab.sources.records import records
 from tracelab.sources.registry import SOURCES
 from tracelab.sources.sniff import DOCUMENTS, LINES, Head
+from tracelab.sources.spans.otel import episode_of_spans
+from tracelab.sources.spans.otel_spans import OTelSpan, as_json, time_of
 
 _KINDS = {"llm": "LLM", "chat_model": "LLM", "generation": "LLM", "tool": "TOOL",
           "retriever": "RETRIEVER", "agent": "AGENT", "chain": "CHAIN"}  # fmt: skip
