@@ -37,7 +37,6 @@ MOST_MODULES = 15
 ALLOWED_FOLDERS = {
     "core": 22,
     "run": 20,
-    "sources": 19,
     "store": 17,
     "studies/anchors": 21,
     "studies/cite": 19,

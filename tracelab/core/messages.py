@@ -254,7 +254,7 @@ def calls_of(message: dict[str, Any]) -> tuple[ToolCall, ...]:
         body = body if isinstance(body, dict) else item.get("custom") or item
         if not isinstance(body, dict):
             body = item
-        arguments = body.get("arguments", body.get("input", ""))
+        arguments = next((body[k] for k in ("arguments", "input", "args") if k in body), "")
         name = text_or_none(body.get("name")) or "unknown"
         calls.append(ToolCall(name, Arguments.of(arguments), text_or_none(item.get("id"))))
     return tuple(calls)

@@ -18,10 +18,10 @@ from tracelab.core.messages import calls_of, reasoning_of, text_of, text_or_none
 from tracelab.core.outside import decode, finite
 from tracelab.core.seam import Reject
 from tracelab.core.trace import Trace
-from tracelab.sources.agent_log import StepList, count_or_none, finish
+from tracelab.sources.agents.agent_log import StepList, count_or_none, finish
+from tracelab.sources.agents.inspect_zip import inspect_samples
+from tracelab.sources.agents.openai_chat import chat_steps
 from tracelab.sources.base import BadRecordError, Seen, SourceFormat, caught, excerpt
-from tracelab.sources.inspect_zip import inspect_samples
-from tracelab.sources.openai_chat import chat_steps
 from tracelab.sources.registry import SOURCES
 from tracelab.sources.sniff import DOCUMENTS, LINES, Head
 
