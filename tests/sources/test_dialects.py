@@ -280,10 +280,18 @@ def test_nothing_is_lost(dialect: str, talk: Talk) -> None:
         wanted = wanted[1:]
     arrived = found(record.episode)
     if dialect == "responses":  # the exchange's own answer comes last
-        arrived = arrived[:-1] if arrived[-1][1] == "." else arrived
-        assert arrived[: len(wanted) - 1] == wanted[:-1]
-    else:
-        assert arrived == wanted
+        wanted = [*wanted, ("llm", ".", "", ())]
+    assert arrived == wanted
+
+
+def test_lines_need_no_name(tmp_path: Path) -> None:
+    """How a file stands decides, not what it is called."""
+    talk = Talk("", (Turn("q", "", ((Call("get", {}, "a"),),), "d"),))
+    records = [{"id": i, "messages": openai(talk)} for i in range(2)]
+    for name in ("log", "log.json", "log.jsonl"):
+        found_in = list(read(lines(tmp_path / name, records), "openai-chat"))
+        assert [t.name for t in found_in if isinstance(t, Trace)] == ["0", "1"]
+        (tmp_path / name).unlink()
 
 
 def test_gemini_pairs_by_name(tmp_path: Path) -> None:

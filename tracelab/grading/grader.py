@@ -38,6 +38,7 @@ from tracelab.grading.options import CodeConfig, GradingConfig, JudgeConfig
 from tracelab.grading.registry import OUTCOMES
 from tracelab.grading.rule import Given, OutcomeRule, Setup, TextRule, WaitingRule
 from tracelab.text.answers import canonical, extract_boxed, surely_equal
+from tracelab.text.tags import parted
 
 __all__ = ["CodeConfig", "GradeRequest", "Grader", "GradingConfig", "JudgeConfig", "RewardKind"]
 
@@ -134,14 +135,14 @@ class Grader:
     def extract(self, response: str) -> str | None:
         """Return the answer as written, or None; always None for kinds that decide by themselves.
 
-        What follows `</think>` is searched first; the reasoning only if there is none there.
+        What follows the reasoning is searched first; the reasoning only if there is none there.
         """
         if not isinstance(self._rule, TextRule):
             return None
-        head, tag, tail = response.rpartition("</think>")
-        if tag and (answer := self._rule.find(tail)) is not None:
+        thought, rest = parted(response)
+        if (answer := self._rule.find(rest)) is not None or not thought:
             return answer
-        return self._rule.find(head if tag else response)
+        return self._rule.find(thought)
 
     def category(self, answer: str) -> str:
         """Return the canonical form of an answer as written."""

@@ -52,7 +52,7 @@ class JudgeConfig(Section):
     labels: dict[str, float] = {"correct": 1.0, "incorrect": 0.0}
     """Its possible verdicts, and the reward of each."""
     part: Literal["answer", "response"] = "answer"
-    """`answer`: only what follows `</think>`, where there is one; `response`: everything."""
+    """`answer`: only what follows the reasoning, where it is marked; `response`: everything."""
     show_reference: bool = True
     """Whether the judge sees the record's reference answer, where there is one."""
     api_key_env: KeyVariable | None = None

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, StrictStr
 from pydantic import ValidationError as PydanticError
 
-from tracelab.core.messages import reasoning_of, text_of
+from tracelab.core.messages import REASONING_KEYS, reasoning_of, text_of
 from tracelab.core.outside import INNER_DEPTH, OutsideError, decode
 from tracelab.core.seam import Reject
 from tracelab.core.trace import Role, Trace, Turn
@@ -23,11 +23,9 @@ from tracelab.sources.base import BadRecordError, Seen, SourceFormat, caught, re
 from tracelab.sources.lines import MAX_LINE_BYTES, FileLine
 from tracelab.sources.records import record_lines
 from tracelab.sources.registry import GENERIC, SOURCES
-from tracelab.sources.rows import REFERENCE, with_reasoning
+from tracelab.sources.rows import REFERENCE, spelled
 from tracelab.sources.sniff import DOCUMENTS, LINES, Head
 
-THOUGHT = ("reasoning_content", "reasoning", "thinking")
-"""Where servers put the reasoning of a response."""
 _OWN = ("reference", "answer", "final_answer")
 """Of the names for a right answer, those that mean the response's own here."""
 Scalar = StrictStr | StrictInt | StrictFloat
@@ -90,9 +88,10 @@ def read_jsonl(
     for line in record_lines(path, limit):
 
         def made(line: FileLine = line) -> Trace | Reject:
-            if not line.problem and has_tools(value := _parse(line.data)):
-                return chat_trace(value, path, line.number, seen)
-            trace, record_id = _trace(line, path)
+            value = _value(line)
+            if has_tools(value):
+                return chat_trace(value, path, line.number, seen, line.data)
+            trace, record_id = _trace(value, line.number, path)
             if duplicate := seen.duplicate_of(trace, file, line.number, record_id):
                 raise BadRecordError(duplicate)
             return trace
@@ -115,7 +114,7 @@ def read_questions(
     names: dict[str, int] = {}
     for line in record_lines(path, limit):
         try:
-            record = _record(line)
+            record = _record(_value(line))
             turns, extra = _turns(record, asking=True)
             name = str(record.id) if record.id not in (None, "") else f"{path.name}:{line.number}"
             if name in names:
@@ -136,12 +135,15 @@ def read_questions(
         )
 
 
-def _record(line: FileLine) -> JsonlRecord:
+def _value(line: FileLine) -> dict[str, Any]:
     if line.problem:
         raise BadRecordError(line.problem)
-    data = _understood(_parse(line.data))
+    return _parse(line.data)
+
+
+def _record(value: dict[str, Any]) -> JsonlRecord:
     try:
-        return JsonlRecord.model_validate(data)
+        return JsonlRecord.model_validate(_understood(value))
     except PydanticError as e:
         raise _explain(e) from None
 
@@ -159,29 +161,26 @@ def _understood(data: dict[str, Any]) -> dict[str, Any]:
         if (key := next(named, None)) is not None and not isinstance(out[key], bool):
             out["reference"] = out.pop(key)
     if isinstance(out.get("response"), str) and (thought := reasoning_of(out)):
-        out["response"] = with_reasoning(thought, out["response"])
-        out = {k: v for k, v in out.items() if k not in THOUGHT}
+        out["response"] = spelled(thought, out["response"])
+        out = {k: v for k, v in out.items() if k not in REASONING_KEYS}
     told = out.get("messages")
     last = told[-1] if isinstance(told, list) and told else None
     if isinstance(last, dict) and last.get("role") == "assistant":
-        content = last.get("content")
-        if isinstance(thought := reasoning_of(last), str) and thought:
-            text = text_of(content)[0]
-            rest = {k: v for k, v in last.items() if k not in THOUGHT}
-            assert isinstance(told, list)
-            spelled = {**rest, "content": with_reasoning(thought, text)}
-            out["messages"] = [*told[:-1], spelled]
+        if told and (thought := reasoning_of(last)):
+            text = text_of(last.get("content"))[0]
+            rest = {k: v for k, v in last.items() if k not in REASONING_KEYS}
+            out["messages"] = [*told[:-1], {**rest, "content": spelled(thought, text)}]
     return out
 
 
-def _trace(line: FileLine, path: Path) -> tuple[Trace, str | None]:
-    record = _record(line)
+def _trace(value: dict[str, Any], number: int, path: Path) -> tuple[Trace, str | None]:
+    record = _record(value)
     turns, extra = _turns(record)
     rest = {**(record.model_extra or {}), **extra}
     record_id = None if record.id is None or record.id == "" else str(record.id)
     trace = Trace(
         turns=turns,
-        name=record_id or f"{path.name}:{line.number}",
+        name=record_id or f"{path.name}:{number}",
         model=record.model,
         answer=_text(record.answer),
         reference=_text(record.reference),
@@ -189,7 +188,7 @@ def _trace(line: FileLine, path: Path) -> tuple[Trace, str | None]:
         rendering=record.rendering,
         source=str(path),
         extra=rest,
-        line=line.number,
+        line=number,
     )
     return trace, record_id
 

@@ -22,6 +22,7 @@ from tracelab.sources.base import BadRecordError, Seen, SourceFormat
 from tracelab.sources.records import traces_of_records
 from tracelab.sources.registry import GENERIC, SOURCES
 from tracelab.sources.sniff import DOCUMENTS, LINES, Head
+from tracelab.text.tags import blocks, with_reasoning
 
 FORMAT = "dataset-rows"
 QUESTION = ("question", "problem", "query", "instruction", "prompt", "input", "task")
@@ -115,7 +116,7 @@ def _dialogue(
             )
         text = text_of(message.get("content"))[0]
         if message["role"] == "assistant" and (thought := reasoning_of(message)):
-            text = with_reasoning(thought, text)
+            text = spelled(thought, text)
         turns.append(Turn(message["role"], text))
     if turns[-1].role != "assistant":
         raise BadRecordError(f"`{key}` does not end with a response.", key)
@@ -151,7 +152,7 @@ def _responses(row: Mapping[str, Any], used: set[str]) -> list[_Said]:
         text = text_or_none(row["answer"]) if thought or _MARK in row["answer"] else None
     if text is None and thought is None:
         raise BadRecordError("The row has no response: none of " + ", ".join(RESPONSE) + ".")
-    return [_Said(with_reasoning(thought, text or "") if thought else text or "")]
+    return [_Said(spelled(thought, text or "") if thought else text or "")]
 
 
 def _thought(row: Mapping[str, Any], used: set[str]) -> str | None:
@@ -165,9 +166,9 @@ def _thought(row: Mapping[str, Any], used: set[str]) -> str | None:
     return None
 
 
-def with_reasoning(thought: str, text: str) -> str:
-    """A response as reasoning models write it; one that has its reasoning inside stays."""
-    return text if "<think>" in text else f"<think>\n{thought.strip()}\n</think>\n\n{text}"
+def spelled(thought: str, text: str) -> str:
+    """A response with its reasoning; one that has its reasoning inside stays."""
+    return text if blocks(text) else with_reasoning(thought.strip(), text)
 
 
 def is_row(record: Mapping[str, Any]) -> bool:

@@ -19,11 +19,13 @@ class Family:
         closes: What ends it, any of them.
         line: Whether the opener counts only where it starts a line: elsewhere a text about tags
             mentions one. Openers that are special tokens cannot be written by accident.
+        shared: Whether what closes it also ends other things, so that it says nothing alone.
     """
 
     opens: str
     closes: tuple[str, ...]
     line: bool = False
+    shared: bool = False
 
 
 FAMILIES = (
@@ -38,7 +40,7 @@ FAMILIES = (
     Family("<|begin_of_thought|>", ("<|end_of_thought|>",)),  # Sky-T1, OpenThoughts
     Family("<|inner_prefix|>", ("<|inner_suffix|>",)),  # Apertus
     Family("<|channel|>analysis<|message|>",
-           ("<|end|>", "<|channel|>final<|message|>")),  # gpt-oss
+           ("<|end|>", "<|channel|>final<|message|>"), shared=True),  # gpt-oss
 )  # fmt: skip
 """Families by their marks. The first whose marks stand in a text is the one it is read by."""
 
@@ -96,24 +98,28 @@ def _blocks(text: str, family: Family) -> list[Block]:
         elif start is not None:
             out.append(Block(start, found.start(), found.end(), True))
             start = None
-        elif not out and not opened and family.opens != FAMILIES[-1].opens:
+        elif not out and not opened and not family.shared:
             out.append(Block(0, found.start(), found.end(), True))
     if start is not None and (out or not text[: text.find(family.opens)].strip()):
         out.append(Block(start, len(text), len(text), False))
     return out
 
 
-def answer_of(text: str) -> str | None:
-    """What a response says after its reasoning, marks left out; None where it marks none.
+def reasoning_end(text: str) -> int:
+    """Behind the last mark that closes reasoning; 0 where none does."""
+    return max((b.after for b in blocks(text) if b.closed), default=0)
 
-    Of a response that was cut off in its reasoning: the empty text.
+
+def parted(text: str) -> tuple[str, str]:
+    """A response in two: up to the mark that closes its reasoning, and what follows, unmarked.
+
+    ("", the text) where no mark closes any reasoning.
     """
-    found = blocks(text)
-    if not found:
-        return None
-    return without_marks(text[found[-1].after :])
+    closed = [b for b in blocks(text) if b.closed]
+    thought, rest = (text[: closed[-1].end], text[closed[-1].after :]) if closed else ("", text)
+    return thought, _ANSWER.sub("", rest)
 
 
-def without_marks(text: str) -> str:
-    """A text without the marks around an answer."""
-    return _ANSWER.sub("", text)
+def with_reasoning(thought: str, text: str) -> str:
+    """A response as most reasoning models write it: reasoning in tags, then the rest."""
+    return f"<think>\n{thought}\n</think>\n\n{text}"

@@ -27,7 +27,7 @@ from tracelab.sources.base import (
     refused,
 )
 from tracelab.sources.lines import MAX_LINE_BYTES, read_lines
-from tracelab.sources.sniff import BETWEEN, LINES
+from tracelab.sources.sniff import BETWEEN, Head
 from tracelab.sources.unpack import UnpackError, read_whole
 
 MAX_FILE_BYTES = 256 << 20
@@ -205,14 +205,14 @@ def read_records(
     """Yield the trace, or the reject, of each record: one a line, of an array, or the whole file.
 
     Args:
-        path: The file; named like JSON lines, it holds a record a line.
+        path: The file.
         seen: What the import has read so far.
         one: Makes an episode of a record, numbered from 1; 0 where the file is one record.
         inside: Key of a document that holds its records as a list.
         whole: Whether a list that begins with this is one record, not one of records.
     """
     seen = Seen() if seen is None else seen
-    for number, data, problem in documents(path, lines=path.name.lower().endswith(LINES)):
+    for number, data, problem in documents(path, lines=Head.of(path).by_line):
         if problem:
             yield Reject(str(path), number, problem, excerpt(data))
             continue

@@ -3,13 +3,31 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from tracelab.core.episode import Episode
 from tracelab.core.messages import text_or_none
+from tracelab.core.outside import decode, finite
+from tracelab.core.seam import Reject
 from tracelab.sources.agents.agent_log import StepList
+from tracelab.sources.base import BadRecordError, refused
+from tracelab.sources.lines import MAX_LINE_BYTES, read_lines
+
+
+def rows_of(path: Path) -> Iterator[tuple[int, dict[str, Any] | Reject]]:
+    """The rows of a log that is one object a line; a reject for each that is none."""
+    for line in read_lines(path, MAX_LINE_BYTES):
+        try:
+            if line.problem:
+                raise BadRecordError(line.problem)
+            row = decode(line.data, repair=True)
+            if not isinstance(row, dict):
+                raise BadRecordError("The row is not a JSON object.")
+            yield line.number, row
+        except Exception as e:
+            yield line.number, refused(e, str(path), line.number, line.data)
 
 
 def first_of(held: Mapping[str, Any], *names: str) -> Any:
@@ -24,17 +42,11 @@ def text_at(held: Any, *path: str) -> str | None:
     return text_or_none(held)
 
 
-def number_of(value: Any) -> float | None:
-    """A finite number, not a boolean; None for all else."""
-    good = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300
-    return float(value) if good else None
-
-
 def reward_of(value: Any) -> tuple[bool | None, float | None]:
     """Success and reward of a recorded score: 1 and 0 also say success."""
     if isinstance(value, bool):
         return value, None
-    reward = number_of(value)
+    reward = finite(value)
     return (bool(reward) if reward in (0.0, 1.0) else None), reward
 
 

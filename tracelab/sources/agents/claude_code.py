@@ -8,21 +8,20 @@ does not say which of them the user took for the result. Rows that are no part o
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from tracelab.core.messages import text_or_none
-from tracelab.core.outside import decode
 from tracelab.core.seam import Reject
 from tracelab.core.trace import Trace
 from tracelab.sources.agents.agent_log import finish
-from tracelab.sources.agents.build import episode_of
+from tracelab.sources.agents.build import episode_of, rows_of
 from tracelab.sources.agents.dialects import Plain, messages
 from tracelab.sources.agents.openai_chat import plain_steps
-from tracelab.sources.base import BadRecordError, Seen, SourceFormat, refused
-from tracelab.sources.lines import MAX_LINE_BYTES, read_lines
+from tracelab.sources.base import EXCERPT_CHARS, BadRecordError, Seen, SourceFormat, refused
 from tracelab.sources.registry import SOURCES
 from tracelab.sources.sniff import LINES, Head
 
@@ -34,17 +33,15 @@ def read_sessions(path: Path, seen: Seen | None = None) -> Iterator[Trace | Reje
     """Yield the trace of each session of a file, and a reject for each unusable row."""
     seen = Seen() if seen is None else seen
     sessions: dict[str, _Session] = {}
-    for line in read_lines(path, MAX_LINE_BYTES):
+    for number, row in rows_of(path):
+        if isinstance(row, Reject):
+            yield row
+            continue
+        name = text_or_none(row.get("sessionId")) or path.stem
         try:
-            if line.problem:
-                raise BadRecordError(line.problem)
-            row = decode(line.data, repair=True)
-            if not isinstance(row, dict):
-                raise BadRecordError("The row is not a JSON object.")
-            name = text_or_none(row.get("sessionId")) or path.stem
-            sessions.setdefault(name, _Session(name, line.number)).add(row)
+            sessions.setdefault(name, _Session(name, number)).add(row)
         except Exception as e:
-            yield refused(e, str(path), line.number, line.data)
+            yield refused(e, str(path), number, json.dumps(row)[:EXCERPT_CHARS])
     for session in sessions.values():
         if session.rows:
             yield session.trace(path, seen)

@@ -14,15 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from tracelab.core.messages import text_or_none
-from tracelab.core.outside import decode
 from tracelab.core.seam import Reject
 from tracelab.core.trace import Trace
 from tracelab.sources.agents.agent_log import finish
-from tracelab.sources.agents.build import episode_of
+from tracelab.sources.agents.build import episode_of, rows_of
 from tracelab.sources.agents.dialects import items
 from tracelab.sources.agents.openai_chat import plain_steps
-from tracelab.sources.base import BadRecordError, Seen, SourceFormat, refused
-from tracelab.sources.lines import MAX_LINE_BYTES, read_lines
+from tracelab.sources.base import Seen, SourceFormat, refused
 from tracelab.sources.registry import SOURCES
 from tracelab.sources.sniff import LINES, Head
 
@@ -36,15 +34,9 @@ def read_rollout(path: Path, seen: Seen | None = None) -> Iterator[Trace | Rejec
     found: list[dict[str, Any]] = []
     meta: dict[str, Any] = {}
     model: str | None = None
-    for line in read_lines(path, MAX_LINE_BYTES):
-        try:
-            if line.problem:
-                raise BadRecordError(line.problem)
-            row = decode(line.data, repair=True)
-            if not isinstance(row, dict):
-                raise BadRecordError("The row is not a JSON object.")
-        except Exception as e:
-            yield refused(e, str(path), line.number, line.data)
+    for _, row in rows_of(path):
+        if isinstance(row, Reject):
+            yield row
             continue
         kind, held = row.get("type"), row.get("payload")
         payload = held if isinstance(held, dict) else row

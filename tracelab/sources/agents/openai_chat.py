@@ -15,12 +15,12 @@ from typing import Any
 
 from tracelab.core.episode import Episode, Step, StepKind
 from tracelab.core.messages import calls_of, reasoning_of, text_of, text_or_none
-from tracelab.core.outside import finite
 from tracelab.core.seam import Reject
 from tracelab.core.trace import Trace
 from tracelab.sources.agents.agent_log import StepList, count_or_none, finish, read_records
+from tracelab.sources.agents.build import first_of, reward_of
 from tracelab.sources.agents.dialects import messages
-from tracelab.sources.base import BadRecordError, Seen, SourceFormat
+from tracelab.sources.base import BadRecordError, Seen, SourceFormat, excerpt
 from tracelab.sources.registry import GENERIC, SOURCES
 from tracelab.sources.sniff import DOCUMENTS, LINES, Head
 
@@ -131,9 +131,9 @@ def plain_steps(plain: Iterable[dict[str, Any]], tools: Any = None) -> StepList:
                     calls=calls_of(message) if llm else (),
                     input=node if llm else None,
                     tools=definitions if llm else None,
-                    prompt_tokens=count_or_none(_first(usage, "prompt_tokens", "input_tokens")),
+                    prompt_tokens=count_or_none(first_of(usage, "prompt_tokens", "input_tokens")),
                     output_tokens=count_or_none(
-                        _first(usage, "completion_tokens", "output_tokens")
+                        first_of(usage, "completion_tokens", "output_tokens")
                     ),
                     flags=flags,
                     reasoning=reasoning_of(message) if llm else "",
@@ -144,17 +144,13 @@ def plain_steps(plain: Iterable[dict[str, Any]], tools: Any = None) -> StepList:
     return out
 
 
-def _first(held: dict[str, Any], *names: str) -> Any:
-    return next((held[n] for n in names if held.get(n) is not None), None)
-
-
 def outcome_of(data: dict[str, Any]) -> tuple[bool | None, float | None]:
     """Success flag and numeric score of a record; a score of 1 or 0 also says success."""
-    success = data.get("success")
-    reward = finite(data.get("reward", data.get("score")))
-    if isinstance(success, bool):
-        return success, reward
-    return (bool(reward) if reward in (0.0, 1.0) else None), reward
+    success, (by_reward, reward) = (
+        data.get("success"),
+        reward_of(data.get("reward", data.get("score"))),
+    )
+    return (success if isinstance(success, bool) else by_reward), reward
 
 
 def has_tools(record: dict[str, Any]) -> bool:
@@ -163,9 +159,11 @@ def has_tools(record: dict[str, Any]) -> bool:
     return isinstance(told, list) and _has_tools(told)
 
 
-def chat_trace(record: dict[str, Any], path: Path, line: int, seen: Seen) -> Trace | Reject:
-    """The trace of one record that stands among others."""
-    return finish(_episode(record, path, line), seen, "")
+def chat_trace(
+    record: dict[str, Any], path: Path, line: int, seen: Seen, start: bytes
+) -> Trace | Reject:
+    """The trace of one record that stands among others, and begins so."""
+    return finish(_episode(record, path, line), seen, excerpt(start))
 
 
 def _has_tools(messages: list[Any]) -> bool:

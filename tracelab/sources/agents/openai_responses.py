@@ -40,7 +40,7 @@ def read_exchanges(path: Path, seen: Seen | None = None) -> Iterator[Trace | Rej
     for beside in _beside(path):
         for _, data, problem in documents(beside, lines=True):
             _keep_request(asked, None if problem else _object(data))
-    for number, data, problem in documents(path, lines=not path.name.lower().endswith(".json")):
+    for number, data, problem in documents(path, lines=Head.of(path).by_line):
         try:
             if problem:
                 raise BadRecordError(problem)
