@@ -128,4 +128,14 @@ def _sniff(path: Path, source: type[SourceFormat] | None) -> type[SourceFormat]:
         if (found := next((s for s in SOURCES.values() if s.sniff(inner)), None)) is not None:
             return found
     names = ", ".join(SOURCES)
-    raise ImportFormatError(f"{path} is of no format that tracelab reads ({names}).")
+    raise ImportFormatError(f"{path} is of no format that tracelab reads ({names}){_holds(head)}.")
+
+
+def _holds(head: Head) -> str:
+    """What a file that nobody knows holds, where that helps to see why."""
+    array = isinstance(head.data, list)
+    one = head.data[0] if array and head.data else head.data
+    if isinstance(one, dict):
+        keys = ", ".join(repr(str(key)[:40]) for key in list(one)[:6]) or "none"
+        return f"; the keys of its {'first entry' if array else 'first object'}: {keys}"
+    return "; it holds a JSON array of no objects" if array else ""

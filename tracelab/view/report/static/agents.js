@@ -27,10 +27,10 @@ function agentView(trace, pick) {
   } else out.append(h("p.note", null, "Probability of success before every step: not measured."));
 
   const speakers = [...new Set(a.steps.map((s) => s.who))];
-  const list = h("div.timeline", { role: "listbox", "aria-label": "Steps", tabindex: "-1" });
+  const list = h("div.timeline", { role: "grid", "aria-label": "Steps", tabindex: "-1" });
   const rows = a.steps.map((s, i) => {
     const score = stepScore(a, i), ok = score && score[3] !== null;
-    const body = h("div.says", null, stepBody(s, 600));
+    const body = h("div.says", { role: "gridcell" }, stepBody(s, 600));
     if (score) tint(body, ok ? score[3] : null, 1);
     const tags = [];
     for (const v of verdicts) {
@@ -41,13 +41,13 @@ function agentView(trace, pick) {
     }
     if (a.label && a.label[0] === i) tags.push(h("span.chip", { title: a.label[2] }, "annotated"));
     const who = s.who || KINDS[s.kind] || s.kind;
-    return h("div.row.step" + (set.has(i) ? ".credible" : ""), { role: "option", id: "s" + i, "aria-selected": "false", tabindex: "-1",
+    return h("div.row.step" + (set.has(i) ? ".credible" : ""), { role: "row", id: "s" + i, "aria-selected": "false", tabindex: "-1",
       on: { click: (e) => { if (!String(getSelection()) && !e.target.closest("summary")) pick(i); } } },
-      h("span.index", null, String(i)),
-      h("span.who.w" + speakers.indexOf(s.who) % 6, null, h("bdi", null, show(who, 40)),
+      h("span.index", { role: "rowheader" }, String(i)),
+      h("span.who.w" + speakers.indexOf(s.who) % 6, { role: "gridcell" }, h("bdi", null, show(who, 40)),
         s.kind === "tool" ? h("span.dim", null, "tool ", h("bdi", null, show(s.tool || "(unnamed)", 30))) : null,
         s.flags.map((f) => h("span.chip", { title: FLAGS[f] || "" }, show(String(f).replaceAll("_", " "), 30))), tags),
-      h("span.effect", null, score ? h(ok ? "b." + sign(score[3]) : "span.dim", null, ok ? signed(score[3]) : "n/m") : null, score ? whisker(ok ? score.slice(3) : null, 1) : null),
+      h("span.effect", { role: "gridcell" }, score ? h(ok ? "b." + sign(score[3]) : "span.dim", null, ok ? signed(score[3]) : "n/m") : null, score ? whisker(ok ? score.slice(3) : null, 1) : null),
       body);
   });
   list.append(...rows);
@@ -77,26 +77,26 @@ function stepBody(s, clip, pick) {
   for (const [tool, args, bad, at] of calls) {
     out.push(h("div.call", null, h("p.call-head", null, h("span.chip", null, "call"), " ", h("b", null, h("bdi", null, show(tool || "(unnamed tool)", 80))), " ",
       at === null ? h("span.dim", null, "no result in the log") : pick ? h("button.link", { type: "button", on: { click: () => pick(at) } }, `result: step ${at}`) : h("span.dim", null, `result: step ${at}`)),
-      args === null ? h("p.note", null, "Its arguments are not recorded.") : block(args, "arguments", clip, pick),
+      args === null ? h("p.note", null, "Its arguments are not recorded.") : block(args, "arguments", clip),
       bad ? h("p.note.warn", null, show(bad, 200)) : null));
   }
   if (s.result) {
     const [text, failed] = s.result;
-    if (s.arguments !== null && s.arguments !== undefined) out.push(block(s.arguments, "called with", clip, pick));
+    if (s.arguments !== null && s.arguments !== undefined) out.push(block(s.arguments, "called with", clip));
     out.push(h("div.result" + (failed ? ".failed" : ""), null, h("p.call-head", null, h("span.chip" + (failed ? ".bad" : ""), null, failed ? "result: error" : "result")),
-      text === null ? h("p.note", null, "No result was recorded.") : text === "" ? h("p.note", null, "An empty result.") : block(text, "", clip, pick)));
+      text === null ? h("p.note", null, "No result was recorded.") : text === "" ? h("p.note", null, "An empty result.") : block(text, "", clip)));
   }
   if (!out.length) out.push(h("div.text.dim", null, "(nothing)"));
   return out;
 }
 
 // A text exactly as it is; a long one opens.
-function block(text, label, clip, open) {
+function block(text, label, clip) {
   const body = h("div.pre.code", { dir: "auto" }, show(text, Math.max(clip * 20, 20000)));
   const lines = text.split("\n").length;
   if (text.length <= clip && lines <= 14) return h("div", null, label ? h("span.dim.small", null, label) : null, body);
   const start = text.slice(0, 160).split("\n").slice(0, 2).join("\n");
-  return h("details.long", null, h("summary", { tabindex: open ? null : "-1" }, `${label || "text"}, ${count(text.length)} characters `, h("span.peek", { dir: "auto" }, show(start, 160), "…")), body);
+  return h("details.long", null, h("summary", null, `${label || "text"}, ${count(text.length)} characters `, h("span.peek", { dir: "auto" }, show(start, 160), "…")), body);
 }
 
 function verdictCard(a, v, pick) {
