@@ -14,7 +14,7 @@ from tracelab.sources.lines import first_bytes
 from tracelab.sources.registry import SOURCES
 from tracelab.sources.sniff import DOCUMENTS, LINES, Head, damaged
 
-__all__ = ["SOURCES", "Reject", "read"]
+__all__ = ["SOURCES", "Reject", "read", "read_last"]
 
 AUTO = "auto"
 """Chooses a format by what a file holds."""
@@ -32,8 +32,9 @@ def read(paths: PathLike | Sequence[PathLike], format: str = AUTO) -> Iterator[T
         format: A name in `SOURCES`, or `auto`.
 
     Returns:
-        The traces, and a reject for each record that could not be used, in order. A path that
-        cannot be read at all is an error at once, before anything is imported.
+        The traces, and a reject for each record that could not be used, in order. A trace comes
+        twice where the first has no outcome and the second has one. A path that cannot be read at
+        all is an error at once, before anything is imported.
 
     Raises:
         ConfigError: No importer has this name.
@@ -45,8 +46,28 @@ def read(paths: PathLike | Sequence[PathLike], format: str = AUTO) -> Iterator[T
     return _run(found)
 
 
-def _run(found: Sequence[Planned]) -> Iterator[Trace | Reject]:
-    seen = Seen()
+def read_last(paths: Sequence[PathLike], format: str = AUTO) -> Iterator[Trace | Reject]:
+    """The same, each trace once: of one that comes again with its outcome, the last.
+
+    Where there are several files, they are read twice.
+    """
+    source = None if format == AUTO else SOURCES.named(format)
+    found = [item for path in paths for item in _plan(Path(path), source)]
+    better: set[str] = set()
+    if len(found) > 1:
+        seen = Seen()
+        for _ in _run(found, seen):
+            pass
+        better = seen.better
+    return (
+        item
+        for item in _run(found)
+        if isinstance(item, Reject) or item.trace_id not in better or item.outcome_known
+    )
+
+
+def _run(found: Sequence[Planned], seen: Seen | None = None) -> Iterator[Trace | Reject]:
+    seen = Seen() if seen is None else seen
     for item in found:
         if isinstance(item, Reject):
             yield item

@@ -91,9 +91,14 @@ def refused(
 
 @dataclass(slots=True)
 class Seen:
-    """The content and ids already imported, to tell duplicates; one for a whole import."""
+    """The content and ids already imported, to tell duplicates; one for a whole import.
 
-    contents: dict[str, tuple[str, int]] = field(default_factory=dict)
+    A run that was recorded before somebody scored it and again after is no duplicate: the second
+    one says more, and takes the place of the first (`better` holds the ids of those).
+    """
+
+    contents: dict[str, tuple[str, int, bool]] = field(default_factory=dict)
+    better: set[str] = field(default_factory=set)
     ids: dict[tuple[str, str], int] = field(default_factory=dict)
 
     def duplicate_of(self, trace: Trace, file: str, line: int, record_id: str | None) -> str | None:
@@ -103,12 +108,14 @@ class Seen:
         """
         if record_id is not None and (file, record_id) in self.ids:
             return f"Duplicate of line {self.ids[file, record_id]}: the same id {record_id!r}."
-        key = trace.trace_id
-        if key in self.contents:
-            other, at = self.contents[key]
+        key, told = trace.trace_id, trace.outcome_known
+        if key in self.contents and (self.contents[key][2] or not told):
+            other, at, _ = self.contents[key]
             place = other if at == 0 else f"line {at}" if other == file else f"{other} line {at}"
             return f"Duplicate of {place}: the same turns and model."
-        self.contents[key] = (file, line)
+        if key in self.contents:
+            self.better.add(key)
+        self.contents[key] = (file, line, told)
         if record_id is not None:
             self.ids[file, record_id] = line
         return None

@@ -1,4 +1,4 @@
-"""JSONL of contexts: `{"context": …, "query": …}` or `{"messages": […]}` a line.
+"""Contexts: `{"context": …, "query": …}` or `{"messages": […]}`, a line, an entry, or a file.
 
 `context` is a string or a list of documents (strings, or `{"title", "text"}`); `messages` may hold
 tool calls and tool results. `response` is what is explained; without one, and without a last
@@ -6,7 +6,8 @@ message by the assistant, the model writes it first. `target` is described in
 `tracelab.studies.cite.targets`, `sources` are character ranges of a context string, `roles`
 labels of ranges (or of messages). Every line becomes a trace or a reject that names the line and,
 where one is at fault, the field; what the trace knows of its context is described in
-`tracelab.studies.cite.context`.
+`tracelab.studies.cite.context`. Rows of RAGAS, HotpotQA, SQuAD and LangChain are understood
+(`tracelab.sources.passages`).
 """
 
 from __future__ import annotations
@@ -23,9 +24,10 @@ from tracelab.core.trace import Trace, Turn
 from tracelab.sources.base import Seen, SourceFormat, caught
 from tracelab.sources.jsonl import parse_object
 from tracelab.sources.lines import first_bytes
+from tracelab.sources.passages import is_document, is_passages, rows_of, understood
 from tracelab.sources.records import record_lines
 from tracelab.sources.registry import GENERIC, SOURCES
-from tracelab.sources.sniff import LINES, Head
+from tracelab.sources.sniff import DOCUMENTS, LINES, Head
 from tracelab.studies.cite.cut import TEMPLATE, Document, around, joined
 from tracelab.studies.cite.targets import parse_targets
 
@@ -53,7 +55,7 @@ def read_contexts(path: Path, seen: Seen | None = None) -> Iterator[Trace | Reje
     if not start:
         raise ImportFormatError(f"{path} is empty.")
     seen = Seen() if seen is None else seen
-    for line in record_lines(path):
+    for line in record_lines(path, inside=rows_of):
         yield _line(line.data, line.problem, path, line.number, seen)
 
 
@@ -82,6 +84,7 @@ def trace_of(
     Raises:
         PlanError: One sentence that names the field at fault.
     """
+    value = understood(value)
     both = [k for k in ("context", "messages") if value.get(k) is not None]
     if len(both) != 1:
         raise PlanError(
@@ -235,14 +238,15 @@ def read_one(text: str) -> Trace:
 
 @SOURCES.register("contexts", order=GENERIC - 5)
 class Contexts(SourceFormat):
-    """JSONL of contexts: documents or messages, a question, and the response to explain."""
+    """Contexts: documents or messages, a question, and the response to explain."""
 
-    suffixes = LINES
+    suffixes = (*LINES, *DOCUMENTS)
     read = staticmethod(read_contexts)
 
     @staticmethod
     def sniff(head: Head) -> bool:
         """See `SourceFormat.sniff`; a record of messages alone is plain JSONL too."""
         record = head.record
-        holds = isinstance(record.get("context"), str | list) or record.get("target") is not None
-        return holds and "prompt" not in record
+        if record.get("target") is not None and "messages" in record:
+            return True
+        return is_passages(record) or is_document(record)

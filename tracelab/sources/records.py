@@ -41,12 +41,17 @@ def records(path: Path) -> Iterator[Record]:
             yield number or 1, value, data
 
 
-def record_lines(path: Path, limit: int = MAX_LINE_BYTES) -> Iterator[FileLine]:
+def record_lines(
+    path: Path,
+    limit: int = MAX_LINE_BYTES,
+    inside: Callable[[Any], Iterator[Any]] | None = None,
+) -> Iterator[FileLine]:
     """The records of a file as lines, numbered from 1, whether they stand on lines or not.
 
     Args:
         path: The file.
         limit: Longest line of a file of lines, bytes.
+        inside: The records that a value of a file that is not one of lines holds.
 
     Raises:
         ImportFormatError: The file cannot be opened.
@@ -55,12 +60,18 @@ def record_lines(path: Path, limit: int = MAX_LINE_BYTES) -> Iterator[FileLine]:
     if head.by_line or (head.data is None and not head.cut):
         yield from read_lines(path, limit)
         return
+    count = 0
     for number, value, data in records(path):
         if isinstance(value, Exception):
+            count += 1
             raw = data.encode() if isinstance(data, str) else data
             yield FileLine(number or 1, raw[:EXCERPT_CHARS], str(value))
-        else:
+        elif inside is None:
             yield FileLine(number, json.dumps(value).encode())
+        else:
+            for one in inside(value):
+                count += 1
+                yield FileLine(count, json.dumps(one).encode())
 
 
 def traces_of_records(

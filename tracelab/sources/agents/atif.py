@@ -85,7 +85,8 @@ def _append(out: StepList, data: dict[str, Any], notes: list[str], level: int) -
         ids.append(item.get("step_id"))
         _add(out, item, kind, name, tools)
         for result in _list(_dict(item.get("observation")).get("results")):
-            _add_result(out, result, kind)
+            by = None if _list(item.get("tool_calls")) else name if kind == "llm" else "environment"
+            _add_result(out, result, by)
             for sub in embedded.referred(result):
                 _append_sub(out, sub, notes, level)
         out.unanswered()
@@ -137,13 +138,14 @@ def _add(out: StepList, item: dict[str, Any], kind: StepKind, name: str, tools: 
     )
 
 
-def _add_result(out: StepList, result: Any, kind: StepKind) -> None:
+def _add_result(out: StepList, result: Any, by: str | None) -> None:
+    """Add a result of a step's calls; of a step without calls it is what `by` was shown."""
     if not isinstance(result, dict):
         result = {"content": result}
     text, flags = text_of(result.get("content"))
     call_id = text_or_none(result.get("source_call_id"))
-    if kind != "llm" and call_id is None:  # an event of the environment, not a call's answer
-        out.add(Step(0, "tool", agent="environment", content=text, result=text, flags=flags))
+    if by is not None and call_id is None:
+        out.add(Step(0, "tool", agent=by, content=text, result=text, flags=flags))
     else:
         out.result(call_id, text, flags)
 
