@@ -43,7 +43,7 @@ def read(paths: PathLike | Sequence[PathLike], format: str = AUTO) -> Iterator[T
     source = None if format == AUTO else SOURCES.named(format)
     given = [paths] if isinstance(paths, str | Path) else list(paths)
     found = [item for path in given for item in _plan(Path(path), source)]
-    return _run(found)
+    return _run(found, Seen(by_record=source is None))
 
 
 def read_last(paths: Sequence[PathLike], format: str = AUTO) -> Iterator[Trace | Reject]:
@@ -55,19 +55,19 @@ def read_last(paths: Sequence[PathLike], format: str = AUTO) -> Iterator[Trace |
     found = [item for path in paths for item in _plan(Path(path), source)]
     better: set[str] = set()
     if len(found) > 1:
-        seen = Seen()
-        for _ in _run(found, seen):
+        first = Seen(by_record=source is None)
+        for _ in _run(found, first):
             pass
-        better = seen.better
+        better = first.better
+    seen = Seen(by_record=source is None)
     return (
         item
-        for item in _run(found)
+        for item in _run(found, seen)
         if isinstance(item, Reject) or item.trace_id not in better or item.outcome_known
     )
 
 
-def _run(found: Sequence[Planned], seen: Seen | None = None) -> Iterator[Trace | Reject]:
-    seen = Seen() if seen is None else seen
+def _run(found: Sequence[Planned], seen: Seen) -> Iterator[Trace | Reject]:
     for item in found:
         if isinstance(item, Reject):
             yield item

@@ -23,7 +23,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from tracelab.core.errors import ImportFormatError, PlanError, one_line
 from tracelab.core.outside import OutsideError
@@ -99,6 +99,8 @@ class Seen:
 
     contents: dict[str, tuple[str, int, bool]] = field(default_factory=dict)
     better: set[str] = field(default_factory=set)
+    by_record: bool = False
+    """Whether formats are guessed, so that each record may be of another."""
     ids: dict[tuple[str, str], int] = field(default_factory=dict)
 
     def duplicate_of(self, trace: Trace, file: str, line: int, record_id: str | None) -> str | None:
@@ -139,6 +141,19 @@ class SourceFormat(ABC):
         Raises:
             ImportFormatError: Nothing of it can be read.
         """
+
+    @staticmethod
+    def one(record: Any, path: Path, number: int, /) -> Iterator[Trace]:
+        """The traces of one record, of a format whose records stand alone.
+
+        Files of such formats may hold records of the others among them.
+
+        Args:
+            record: Its JSON value.
+            path: The file.
+            number: The record's number in it, from 1.
+        """
+        raise NotImplementedError
 
     @staticmethod
     def sniff(head: Head) -> bool:

@@ -21,7 +21,8 @@ from tracelab.core.messages import as_turn
 from tracelab.core.outside import OutsideError, decode
 from tracelab.core.seam import Reject
 from tracelab.core.trace import Trace, Turn
-from tracelab.sources.base import Seen, SourceFormat, caught
+from tracelab.sources.base import Seen, SourceFormat, refused
+from tracelab.sources.guess import foreign
 from tracelab.sources.jsonl import parse_object
 from tracelab.sources.lines import first_bytes
 from tracelab.sources.passages import is_document, is_passages, rows_of, understood
@@ -56,24 +57,32 @@ def read_contexts(path: Path, seen: Seen | None = None) -> Iterator[Trace | Reje
         raise ImportFormatError(f"{path} is empty.")
     seen = Seen() if seen is None else seen
     for line in record_lines(path, inside=rows_of):
-        yield _line(line.data, line.problem, path, line.number, seen)
+        yield from _line(line.data, line.problem, path, line.number, seen)
 
 
-def _line(data: bytes, problem: str | None, path: Path, number: int, seen: Seen) -> Trace | Reject:
-    """One line as a trace, or why not."""
-
-    def made() -> Trace:
+def _line(
+    data: bytes, problem: str | None, path: Path, number: int, seen: Seen
+) -> Iterator[Trace | Reject]:
+    """One line as a trace (of several, where it is of another format), or why not."""
+    try:
         if problem:
             raise PlanError(problem)
         value, why = parse_object(data)
         if value is None:
             raise PlanError(why or "")
-        trace = trace_of(value, name=f"{path.name}:{number}", source=str(path), line=number)
+        if (others := foreign(value, "contexts", path, number, seen)) is not None:
+            yield from others
+            return
+        [trace] = _one(value, path, number)
         if duplicate := seen.duplicate_of(trace, str(path), number, None):
             raise PlanError(f"{duplicate.rstrip('.')}; put several targets into one record")
-        return trace
+        yield trace
+    except Exception as e:
+        yield refused(e, str(path), number, data)
 
-    return caught(made, str(path), number, data)
+
+def _one(value: Any, path: Path, number: int) -> Iterator[Trace]:
+    yield trace_of(value, name=f"{path.name}:{number}", source=str(path), line=number)
 
 
 def trace_of(
@@ -230,7 +239,7 @@ def read_one(text: str) -> Trace:
     except OutsideError as e:
         if e.reason.startswith("Not valid JSON"):  # else refused below, with its reason
             line = next((part for part in line.splitlines() if part.strip()), "")
-    found = _line(line.encode("utf-8", "surrogatepass"), None, Path("-"), 1, Seen())
+    [found] = _line(line.encode("utf-8", "surrogatepass"), None, Path("-"), 1, Seen())
     if isinstance(found, Reject):
         raise ImportFormatError(found.reason)
     return found
@@ -242,6 +251,7 @@ class Contexts(SourceFormat):
 
     suffixes = (*LINES, *DOCUMENTS)
     read = staticmethod(read_contexts)
+    one = staticmethod(_one)
 
     @staticmethod
     def sniff(head: Head) -> bool:

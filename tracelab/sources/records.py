@@ -12,6 +12,7 @@ from tracelab.core.seam import Reject
 from tracelab.core.trace import Trace
 from tracelab.sources.agents.agent_log import documents
 from tracelab.sources.base import EXCERPT_CHARS, BadRecordError, Seen, refused
+from tracelab.sources.guess import foreign
 from tracelab.sources.lines import MAX_LINE_BYTES, FileLine, read_lines
 from tracelab.sources.sniff import Head
 
@@ -75,7 +76,10 @@ def record_lines(
 
 
 def traces_of_records(
-    path: Path, seen: Seen | None, make: Callable[[dict[str, Any], Path, int], Iterator[Trace]]
+    path: Path,
+    seen: Seen | None,
+    make: Callable[[dict[str, Any], Path, int], Iterator[Trace]],
+    mine: str,
 ) -> Iterator[Trace | Reject]:
     """Yield the traces that `make` makes of each record, or its reject.
 
@@ -83,6 +87,7 @@ def traces_of_records(
         path: The file.
         seen: What the import has read so far.
         make: From a record, the file and the record's number; raises `BadRecordError`.
+        mine: Name of the format.
     """
     seen = Seen() if seen is None else seen
     for number, record, start in records(path):
@@ -91,6 +96,9 @@ def traces_of_records(
                 raise record
             if not isinstance(record, dict):
                 raise BadRecordError("The record is not a JSON object.")
+            if (others := foreign(record, mine, path, number, seen)) is not None:
+                yield from others
+                continue
             for trace in make(record, path, number):
                 if duplicate := seen.duplicate_of(trace, str(path), number, None):
                     raise BadRecordError(duplicate)

@@ -280,6 +280,31 @@ def load_rejects(
         _load_rejects(con, run_id, rejects)
 
 
+def load_readings(
+    con: DuckDBPyConnection, run_id: str, rows: Sequence[Row], *, instead_of: Sequence[str]
+) -> None:
+    """Load rows of `readings`.
+
+    Args:
+        con: An open writer.
+        run_id: The run.
+        rows: What was read now.
+        instead_of: Files whose earlier rows these replace.
+    """
+    columns: Columns = {"run_id": [run_id] * len(rows), **(_columns(rows) if rows else {})}
+    gone = (
+        "DELETE FROM readings WHERE run_id = $run_id AND list_contains($files, file) AND NOT "
+        "list_contains($still, file || chr(0) || what || chr(0) || kind)"
+    )
+    still = ["\0".join(k) for k in zip(*(columns.get(c, ()) for c in _READING), strict=True)]
+    with transaction(con):
+        con.execute(gone, {"run_id": run_id, "files": list(instead_of), "still": still})
+        _load(con, "readings", columns, update="true")
+
+
+_READING = ("file", "what", "kind")
+
+
 def _load_rejects(con: DuckDBPyConnection, run_id: str, rejects: Sequence[RejectRow]) -> None:
     columns = {"run_id": [run_id] * len(rejects), **_columns(rejects)}
     columns["excerpt"] = [r.excerpt[:EXCERPT_CHARS] for r in rejects]

@@ -150,20 +150,30 @@ def _from_events(
 ) -> StepList:
     out, said, heard = StepList(), Counter[str](), set[int]()
     spans: dict[str, _Span] = {}
-    for event in events:
-        kind = event.get("event")
+    for number, event in enumerate(events):
+        kind, place = event.get("event"), f"events[{number}]"
         if kind == "span_begin" and isinstance(event.get("id"), str):
             agent = event.get("name") if event.get("type") == "agent" else None
             spans[event["id"]] = _Span(text_or_none(event.get("parent_id")), text_or_none(agent))
         elif kind == "model":
             _add_model(
-                out, event, pool, _agent(event.get("span_id"), spans), said, heard, notes, room
+                out,
+                event,
+                pool,
+                _agent(event.get("span_id"), spans),
+                said,
+                heard,
+                notes,
+                room,
+                place,
             )
         elif kind == "tool":
             text, flags = _with_error(event, *text_of(event.get("result")))
             call_id = text_or_none(event.get("id"))
-            out.result(call_id, text, flags, tool=text_or_none(event.get("function")),
-                       arguments=Arguments.of(event.get("arguments") or {}))  # fmt: skip
+            out.result(
+                call_id, text, flags, tool=text_or_none(event.get("function")), place=place,
+                arguments=Arguments.of(event.get("arguments") or {}),
+            )  # fmt: skip
     out.unanswered()
     return out
 
@@ -171,6 +181,7 @@ def _from_events(
 def _add_model(
     out: StepList, event: dict[str, Any], pool: list[Any], agent: str | None,
     said: Counter[str], heard: set[int], notes: list[str], room: _Room,
+    place: str,
 ) -> None:  # fmt: skip
     given, referred = _list(event.get("input")), list[Any]()
     for ref in _list(event.get("input_refs")) if not given else []:
@@ -194,12 +205,13 @@ def _add_model(
         said[key] += 1
         text, flags = text_of(message.get("content"))
         if role in ("user", "system"):
-            out.add(Step(0, role, agent=role, content=text, flags=flags))
+            out.add(Step(0, role, agent=role, content=text, flags=flags, place=f"{place} input"))
         elif role == "tool":
             call_id = text_or_none(message.get("tool_call_id"))
             if call_id is not None and out.is_open(call_id):
                 text, flags = _with_error(message, text, flags)
-                out.result(call_id, text, flags, tool=text_or_none(message.get("function")))
+                out.result(call_id, text, flags, tool=text_or_none(message.get("function")),
+                           place=f"{place} input")  # fmt: skip
     output = event.get("output")
     output = output if isinstance(output, dict) else {}
     choices = _list(output.get("choices"))
@@ -224,6 +236,7 @@ def _add_model(
             output_tokens=count_or_none(usage.get("output_tokens")),
             flags=flags if message else (*flags, "no_content"),
             reasoning=reasoning_of(message),
+            place=place,
         )
     )
 
