@@ -64,9 +64,7 @@ def test_a_bad_record_costs_only_itself(tmp_path: Path) -> None:
 
 
 def test_a_log_of_agents_in_text_is_cut_at_its_speakers(tmp_path: Path) -> None:
-    log = (
-        "start\n[2025-31-03 19:11:09 INFO] Programmer: I write.\nx: y\n[2025-31-03 19:12:09 INFO] "
-    )
+    log = "start\n[2025-31-03 19:11:09 INFO] Programmer: I write.\nx: y\n"
     log += "[2025-31-03 19:12:09 INFO] Reviewer: It is wrong.\n"
     for said, wanted in ((log, ["log", "Programmer", "Reviewer"]), ("no speaker", ["log"])):
         row = {"mas_name": "ChatDev", "trace_id": 3, "trace": {"trajectory": said},

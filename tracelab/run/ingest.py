@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -86,6 +86,7 @@ def ingest_paths(
     home: Home,
     say: Callable[[str], object],
     *,
+    columns: Mapping[str, str] | None = None,
     wait_s: float = 30.0,
 ) -> Ingested:
     """Load traces of files.
@@ -97,6 +98,7 @@ def ingest_paths(
         segmenter: How reasoning is cut into sentences.
         home: Where the warehouse is.
         say: Told what was read and what was rejected.
+        columns: What a data set calls its columns; see `tracelab.sources.columns`.
         wait_s: Seconds to wait for the database if another process holds it.
 
     Raises:
@@ -106,7 +108,7 @@ def ingest_paths(
     if not re.fullmatch(RUN_NAME, name):
         raise ConfigError(f"--name {name!r}: use letters, digits, `.`, `_` and `-`")
     segment("", segmenter)  # an unknown name is an error before anything is read
-    records = read(list(paths), form)
+    records = read(list(paths), form, columns)
     home.require_writable()
     with open_writer(home.database, wait_s=wait_s) as con:
         row = _begun(con, name, segmenter)

@@ -90,7 +90,7 @@ def gather(config: RunConfig, kind: str) -> Source:
     options = config.source_options
     if config.source != TESTBED:
         form = _form_of(config)
-        return Source(_taken(read_last(config.source.splitlines(), form), config))
+        return Source(_taken(read_last(config.source.splitlines(), form, options.columns), config))
     if kind == "contexts":
         hinted = bool(getattr(config.options, "hints", False))
         drawn = contexts(

@@ -20,7 +20,7 @@ of it is used.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -99,6 +99,8 @@ class Seen:
 
     contents: dict[str, tuple[str, int, bool]] = field(default_factory=dict)
     better: set[str] = field(default_factory=set)
+    columns: Mapping[str, str] = field(default_factory=dict)
+    """What the user said columns are called, by their names here."""
     by_record: bool = False
     """Whether formats are guessed, so that each record may be of another."""
     ids: dict[tuple[str, str], int] = field(default_factory=dict)

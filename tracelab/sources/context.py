@@ -22,6 +22,7 @@ from tracelab.core.outside import OutsideError, decode
 from tracelab.core.seam import Reject
 from tracelab.core.trace import Trace, Turn
 from tracelab.sources.base import Seen, SourceFormat, refused
+from tracelab.sources.columns import renamed
 from tracelab.sources.guess import foreign
 from tracelab.sources.jsonl import parse_object
 from tracelab.sources.lines import first_bytes
@@ -73,7 +74,7 @@ def _line(
         if (others := foreign(value, "contexts", path, number, seen)) is not None:
             yield from others
             return
-        [trace] = _one(value, path, number)
+        [trace] = _one(renamed(value, seen.columns, "contexts"), path, number)
         if duplicate := seen.duplicate_of(trace, str(path), number, None):
             raise PlanError(f"{duplicate.rstrip('.')}; put several targets into one record")
         yield trace

@@ -20,6 +20,7 @@ from tracelab.core.seam import Reject
 from tracelab.core.trace import Role, Trace, Turn
 from tracelab.sources.agents.openai_chat import chat_trace, has_tools
 from tracelab.sources.base import BadRecordError, Seen, SourceFormat, refused
+from tracelab.sources.columns import renamed
 from tracelab.sources.guess import foreign
 from tracelab.sources.lines import MAX_LINE_BYTES, FileLine
 from tracelab.sources.records import record_lines
@@ -90,6 +91,8 @@ def read_jsonl(
     for line in record_lines(path, limit):
         try:
             value = _value(line)
+            if seen.columns:
+                value = renamed(value, seen.columns, "jsonl")
             if not value.keys() <= _FIELDS or "messages" in value:  # else it is surely ours
                 if (others := foreign(value, "jsonl", path, line.number, seen)) is not None:
                     yield from others
@@ -118,13 +121,14 @@ def read_questions(
 
     Args:
         path: A file, plain or gzip.
-        seen: Not used: ids are unique in a file only.
+        seen: What the user said columns are called; ids are unique in a file only.
         limit: Longest line, bytes.
     """
     names: dict[str, int] = {}
     for line in record_lines(path, limit):
         try:
-            record = _record(_value(line))
+            named = {} if seen is None else seen.columns
+            record = _record(renamed(_value(line), named, "questions"))
             turns, extra = _turns(record, asking=True)
             name = str(record.id) if record.id not in (None, "") else f"{path.name}:{line.number}"
             if name in names:

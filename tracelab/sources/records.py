@@ -12,6 +12,7 @@ from tracelab.core.seam import Reject
 from tracelab.core.trace import Trace
 from tracelab.sources.agents.agent_log import documents
 from tracelab.sources.base import EXCERPT_CHARS, BadRecordError, Seen, refused
+from tracelab.sources.columns import renamed
 from tracelab.sources.guess import foreign
 from tracelab.sources.lines import MAX_LINE_BYTES, FileLine, read_lines
 from tracelab.sources.sniff import Head
@@ -99,6 +100,7 @@ def traces_of_records(
             if (others := foreign(record, mine, path, number, seen)) is not None:
                 yield from others
                 continue
+            record = renamed(record, seen.columns, mine)
             for trace in make(record, path, number):
                 if duplicate := seen.duplicate_of(trace, str(path), number, None):
                     raise BadRecordError(duplicate)

@@ -5,7 +5,7 @@ Nothing is stored. Text of a trace is `clean`ed: it cannot move the cursor or fo
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 
 from tracelab.core.episode import Episode, Step
@@ -20,20 +20,23 @@ _PROSE = 100
 _YES = {True: "yes", False: "no", None: "unknown"}
 
 
-def explained(paths: Sequence[str], form: str, number: int = 1) -> Iterator[str]:
+def explained(
+    paths: Sequence[str], form: str, number: int = 1, columns: Mapping[str, str] | None = None
+) -> Iterator[str]:
     """Lines on one trace of some files.
 
     Args:
         paths: Files and folders.
         form: Their format, or `auto`.
         number: Which trace, from 1, in the order they are read.
+        columns: What a data set calls its columns.
 
     Raises:
         ImportFormatError: A path cannot be read at all, or holds fewer traces.
     """
     rejects = 0
     traces = 0
-    for item in read(list(paths), form):
+    for item in read(list(paths), form, columns):
         if isinstance(item, Reject):
             rejects += 1
             if rejects <= 3 and traces < number:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from tracelab.run.ingest import Ingested, ingest_paths
@@ -16,6 +17,7 @@ def ingest(
     *,
     name: str = "ingest",
     format: str = "auto",
+    columns: Mapping[str, str] | None = None,
     segmenter: str = "reasoning-v1",
     quiet: bool = False,
     home: str | Path | None = None,
@@ -27,6 +29,7 @@ def ingest(
             reads, a list of such records, or JSON text of one.
         name: Run that the traces belong to.
         format: What it is; `auto` tells by what it holds, record by record.
+        columns: What a data set calls its columns, by their names here: `{"question": "Aufgabe"}`.
         segmenter: How reasoning is cut into sentences.
         quiet: Nothing on stderr.
         home: Where results live; default `TRACELAB_HOME` or `./tracelab-home`.
@@ -39,4 +42,5 @@ def ingest(
     return ingest_paths(
         source.splitlines(), format, name, segmenter, at,
         lambda line: None if quiet else print(clean(line), file=sys.stderr),
+        columns=columns,
     )  # fmt: skip
