@@ -103,6 +103,8 @@ class Seen:
     """What the user said columns are called, by their names here."""
     by_record: bool = False
     """Whether formats are guessed, so that each record may be of another."""
+    alone: Sequence[tuple[str, type[SourceFormat]]] = ()
+    """Formats whose records stand alone, in the order they are asked; filled when first asked."""
     ids: dict[tuple[str, str], int] = field(default_factory=dict)
 
     def duplicate_of(self, trace: Trace, file: str, line: int, record_id: str | None) -> str | None:

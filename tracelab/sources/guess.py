@@ -30,9 +30,13 @@ def foreign(record: Any, mine: str, path: Path, number: int, seen: Seen) -> Iter
     """
     if not seen.by_record or not isinstance(record, dict):
         return None
+    if not seen.alone:
+        seen.alone = tuple(
+            (name, s) for name, s in SOURCES.items() if s.one is not SourceFormat.one
+        )
     head = Head("", b"{", record, by_line=True)
-    for name, source in SOURCES.items():
-        if source.one is not SourceFormat.one and source.sniff(head):
+    for name, source in seen.alone:
+        if source.sniff(head):
             return None if name == mine else _fresh(source.one(record, path, number), seen, path)
     return None
 
