@@ -99,3 +99,26 @@ def test_a_chat_of_the_older_autogen(tmp_path: Path) -> None:
         assert isinstance(trace, Trace) and trace.episode is not None
         assert [(s.kind, s.agent) for s in trace.episode.steps] == [
             ("user", "boss"), ("llm", "coder")]  # fmt: skip
+
+
+def test_what_messages_hold_besides_is_counted(tmp_path: Path) -> None:
+    said = {
+        "role": "assistant",
+        "content": "Hi.",
+        "citations": [{"a": 1}],
+        "audio": None,
+        "id": "m",
+    }
+    (tmp_path / "a.json").write_text(json.dumps({"messages": [ASKED, said, said]}))
+    [trace] = read(tmp_path / "a.json")
+    assert isinstance(trace, Trace) and trace.episode is not None
+    assert trace.episode.meta["dropped"] == {"values of `citations` of messages": 2}
+
+
+def test_chats_of_a_file_of_contexts_stay_contexts(tmp_path: Path) -> None:
+    chat = [ASKED, {"role": "assistant", "content": "Yes."}]
+    tools = RECORDS["tools"][0]["messages"]
+    rows = [{"messages": chat, "target": "Yes."}, {"messages": tools}]
+    (tmp_path / "c.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    found = [t for t in read(tmp_path / "c.jsonl") if isinstance(t, Trace)]
+    assert [t.episode for t in found] == [None, None]

@@ -57,21 +57,28 @@ def read_contexts(path: Path, seen: Seen | None = None) -> Iterator[Trace | Reje
     if not start:
         raise ImportFormatError(f"{path} is empty.")
     seen = Seen() if seen is None else seen
+    chats = "messages" in Head.of(path).record
     for line in record_lines(path, inside=rows_of):
-        yield from _line(line.data, line.problem, path, line.number, seen)
+        yield from _line(line.data, line.problem, path, line.number, seen, chats)
 
 
 def _line(
-    data: bytes, problem: str | None, path: Path, number: int, seen: Seen
+    data: bytes, problem: str | None, path: Path, number: int, seen: Seen, chats: bool = True
 ) -> Iterator[Trace | Reject]:
-    """One line as a trace (of several, where it is of another format), or why not."""
+    """One line as a trace (or several, where it is of another format), or why not.
+
+    Where the file begins with a chat, which may be of other formats too, all its `chats` are ours.
+    """
     try:
         if problem:
             raise PlanError(problem)
         value, why = parse_object(data)
         if value is None:
             raise PlanError(why or "")
-        if (others := foreign(value, "contexts", path, number, seen)) is not None:
+        others = None
+        if not (chats and "messages" in value):
+            others = foreign(value, "contexts", path, number, seen)
+        if others is not None:
             yield from others
             return
         [trace] = _one(renamed(value, seen.columns, "contexts"), path, number)

@@ -18,7 +18,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from tracelab.core.messages import reasoning_of, text_of
+from tracelab.core.messages import REASONING_KEYS, reasoning_of, text_of
 from tracelab.core.outside import OutsideError, decode
 from tracelab.sources.base import BadRecordError
 
@@ -38,6 +38,18 @@ ROLES = {
 _TEXT = ("content", "value", "text")
 _CALLS = ("tool_use", "server_tool_use", "mcp_tool_use", "tool_call", "function_call", "toolUse")
 _THINKING = ("thinking", "reasoning", "reasoning_content", "redacted_thinking")
+
+
+_UNDERSTOOD = frozenset((
+    "role", "from", "type", *_TEXT, "parts", "name", "tool_call_id", "tool_calls", "function_call",
+    "refusal", "usage", "usage_metadata", *REASONING_KEYS, "error", "status", "is_error",
+    "additional_kwargs", "place",
+    # Of a message's making, not of what it says; a model's name is the run's.
+    "id", "uuid", "model", "object", "index", "created", "created_at", "timestamp", "stop_reason",
+    "stop_sequence", "finish_reason", "response_metadata", "message_type", "cache_control",
+    "signature", "agent", "function", "source", "lc", "lc_attributes",
+))  # fmt: skip
+"""Keys of messages that are read, or say nothing of the conversation; others are counted."""
 
 
 def role_of(message: Mapping[str, Any]) -> str | None:
@@ -69,6 +81,9 @@ def messages(raw: Any, dropped: Counter[str] | None = None, at: str = "") -> lis
         role = role_of(message) if isinstance(message, dict) else None
         if role is None:
             raise BadRecordError(f"`messages[{i}]` is not a message with a role.", "messages")
+        for key in message.keys() - _UNDERSTOOD:
+            if message[key] not in (None, "", [], {}):
+                dropped[f"values of `{key[:40]}` of messages"] += 1
         out += _placed(_plain(message, role, dropped), at, i)
     return out
 

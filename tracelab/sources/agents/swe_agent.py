@@ -26,6 +26,9 @@ from tracelab.sources.sniff import DOCUMENTS, Head
 FORMAT = "swe-agent"
 
 
+_REPEATED = ("thought", "action", "tool_call_ids", "tags", "is_demo")
+
+
 def read_trajectory(path: Path, seen: Seen | None = None) -> Iterator[Trace | Reject]:
     """Yield the trace of the file."""
     return read_documents(path, seen, _episode, lines=False)
@@ -64,6 +67,8 @@ def _told(history: list[Any], dropped: Counter[str]) -> StepList:
         held = raw
         if isinstance(raw, dict) and isinstance(ids := raw.get("tool_call_ids"), list) and ids:
             held = {**raw, "tool_call_id": ids[0]}
+        if isinstance(held, dict):  # what its content holds too, or how it was shown
+            held = {k: v for k, v in held.items() if k not in _REPEATED}
         for message in messages([held], dropped):
             text, flags = text_of(message.get("content"))
             role = message["role"]
