@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import psutil
@@ -65,9 +65,9 @@ def durable(home: Path) -> Counter[tuple[str, int]]:
 class Driver:
     """`tracelab run` as a user starts it."""
 
-    def __init__(self, config: Path) -> None:
+    def __init__(self, config: Path, program: Sequence[str] = ("-m", "tracelab")) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "tracelab", "run", str(config)],
+            [sys.executable, *program, "run", str(config)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,

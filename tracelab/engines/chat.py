@@ -111,6 +111,8 @@ class ChatClient(Protocol):
 
     name: str
     context_length: int
+    concurrency: int
+    """Requests it sends at a time, in the order in which they were asked."""
     budget: Budget
     failures: Counter[str]
 
