@@ -57,6 +57,11 @@ def sentences(tokenizer: ScriptTokenizer, trace: Trace) -> tuple[object, list[Un
     return tokens, tokenized_units(tokens, spans)
 
 
+def tree(folder: Path) -> dict[Path, bytes | None]:
+    """Everything under a folder: the bytes of its files, None for folders."""
+    return {p: p.read_bytes() if p.is_file() else None for p in sorted(folder.rglob("*"))}
+
+
 def write_jsonl(path: Path, script: Script, count: int) -> Path:
     """A file of scripted traces."""
     rows = []

@@ -118,3 +118,16 @@ def test_links_lead_somewhere(page: Path) -> None:
             if anchor:
                 heads = re.findall(r"^#+ (.+)$", there.read_text("utf-8"), re.MULTILINE)
                 assert anchor in {h.lower().replace(" ", "-").replace("`", "") for h in heads}
+
+
+def test_every_promise_of_the_threat_model_has_its_test() -> None:
+    text = (DOCS / "threat-model.md").read_text(encoding="utf-8")
+    named, file = 0, ""
+    for path, test in re.findall(r"`(tests/[\w/]+\.py)?(?:::(\w+))?`", text):
+        file = path or file
+        if not path and not test:
+            continue
+        named += 1
+        code = (ROOT / file).read_text(encoding="utf-8")
+        assert not test or f"def {test}(" in code, f"{file} has no {test}"
+    assert named > 25

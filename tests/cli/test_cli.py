@@ -25,6 +25,7 @@ from tracelab.run.pool import LocalPool
 from tracelab.run.progress import RunProgress
 from tracelab.store.connect import open_reader
 from tracelab.store.home import Home
+from tracelab.store.sealed import opened, sealed
 
 
 @pytest.fixture
@@ -266,7 +267,7 @@ def test_rebuild_names_what_it_cannot_do(config: Path, home: Path) -> None:
     assert refused.exit_code == 2
     assert "it has study" in refused.stderr
     record = home / "runs" / "study" / "run.json"
-    record.write_text(json.dumps({**json.loads(record.read_text()), "finished_at": None}))
+    record.write_bytes(sealed({**opened(record.read_bytes())[0], "finished_at": None}))
     refused = invoke("rebuild", "study")
     assert refused.exit_code == 2
     assert "not finished" in refused.stderr
@@ -357,11 +358,11 @@ def test_queries_by_name_by_sql_and_from_stdin(config: Path) -> None:
         ("select nosuch from runs", "nosuch"),
         ("select $x", "x"),
         ("delete from runs", "read-only"),
-        ("copy runs to '{out}'", "disabled"),
-        ("attach '{out}'", "disabled"),
-        ("select * from read_text('/etc/hostname')", "disabled"),
+        ("copy runs to '{out}'", "this is COPY"),
+        ("attach '{out}'", "this is ATTACH"),
+        ("select * from read_text('/etc/hostname')", "read_text is not allowed"),
         ("from '/etc/hostname'", "does not exist"),
-        ("set enable_external_access = true", "locked"),
+        ("set enable_external_access = true", "this is SET"),
         ("-", "no SQL on stdin"),
     ],
 )

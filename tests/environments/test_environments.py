@@ -241,6 +241,9 @@ def test_a_class_served_as_a_command_is_the_same_environment() -> None:
         ("raise SystemExit", "ended"),
         ("print('no json', flush=True); input(); input()", "no line of JSON"),
         ("print('[1]', flush=True); input(); input()", "no JSON object"),
+        ("print('{}', flush=True); input(); input()", "has no id, and the request had 1"),
+        ("print('{\"id\": true}', flush=True); input(); input()", "has the id True"),
+        ("print('{\"id\": 2}', flush=True); input(); input()", "has the id 2"),
         ("import sys\nwhile True: sys.stdout.write('x' * 65536)", "no line of JSON"),
     ],
 )
@@ -249,8 +252,27 @@ def test_a_broken_command_fails_and_is_ended(code: str, why: str) -> None:
     env = ProcessEnvironment([sys.executable, "-c", code], timeout_s=deadline)
     with pytest.raises(EnvironmentFailure, match=why):
         env.reset({})
-    process = env._child.process
-    assert process is None or why == "no JSON object"
+    assert env._child.process is None
+    env.close()
+
+
+def test_an_extra_line_does_not_shift_the_answers(tmp_path: Path) -> None:
+    script = tmp_path / "environment.py"
+    script.write_text(
+        "import json, sys\n"
+        "for n, line in enumerate(sys.stdin):\n"
+        "    asked = json.loads(line)\n"
+        "    said = asked.get('action', 'begin')\n"
+        "    state = {'messages': [{'role': 'user', 'content': said}], 'done': False}\n"
+        "    for _ in range(1 + (n == 1)):\n"  # the second answer is printed twice
+        "        print(json.dumps({'id': asked['id'], **state}), flush=True)\n"
+    )
+    env = ProcessEnvironment([sys.executable, str(script)], timeout_s=60)
+    env.reset({})
+    assert env.step("one").messages[0]["content"] == "one"
+    with pytest.raises(EnvironmentFailure, match="has the id 2, and the request had 3"):
+        env.step("two")
+    assert env.reset({}).messages[0]["content"] == "begin", "another process, asked from new"
     env.close()
 
 

@@ -20,6 +20,7 @@ from tracelab.engines.tokenizer import HFTokenizer
 from tracelab.environments.replay import ReplayEnvironment, one_chat
 from tracelab.environments.user import UserEnvironment
 from tracelab.sources import read
+from tracelab.studies.audit.case import AgentRun
 from tracelab.studies.audit.recorded import recorded_run
 from tracelab.studies.chat import Chat
 
@@ -226,3 +227,48 @@ def test_reasoning_is_never_dropped_from_an_action() -> None:
     before = [{"role": "user", "content": "q"}]
     message = {"role": "assistant", "content": "7", "reasoning_content": "3 + 4"}
     assert Chat(Ignoring()).spell(before, message) == "<think>\n3 + 4\n</think>\n\n7"
+
+
+def case_of(messages: list[dict[str, Any]], tmp_path: Path) -> AgentRun:
+    path = tmp_path / "run.json"
+    path.write_text(json.dumps({"messages": messages, "success": False}))
+    [trace] = read(path)
+    assert not isinstance(trace, Reject), trace
+    return AgentRun.of(trace)
+
+
+ASKED = {"id": "c1", "type": "function", "function": {"name": "get", "arguments": '{"id": 7}'}}
+CALLED = [
+    {"role": "user", "content": "Find 7."},
+    {"role": "assistant", "content": "I look.", "tool_calls": [ASKED]},
+    {"role": "tool", "tool_call_id": "c1", "content": "Nothing."},
+    {"role": "assistant", "content": "There is none."},
+]
+
+
+def test_a_run_whose_calls_a_template_cannot_show_is_refused(tmp_path: Path) -> None:
+    """Else the action is an empty text, and the environment is blamed for not answering it."""
+    with pytest.raises(PlanError) as e:
+        case_of(CALLED, tmp_path).recorded(Chat(Ignoring()), most=9, context_length=9999)
+    assert str(e.value) == (
+        "step 1: the model's chat template does not show the call of tool 'get' in message 2 "
+        "(assistant): 'get'"
+    )
+
+
+def test_reasoning_in_a_chat_is_given_as_the_template_takes_it(tmp_path: Path, chat: Chat) -> None:
+    """The testbed's template takes no `reasoning_content`, and does show reasoning in a text."""
+    messages = [apart(m, "reasoning_content") for m in messages_of(RUNS[0])]
+    run = case_of(messages, tmp_path).recorded(chat, most=99, context_length=9999)
+    assert [chat.prompt(b) for b in run.before] == [chat.prompt(b) for b in RUNS[0].before]
+
+
+def test_an_image_in_a_conversation_is_refused(tmp_path: Path, chat: Chat) -> None:
+    picture = [{"type": "image_url", "image_url": {"url": "x"}}, {"type": "text", "text": "see"}]
+    case = case_of([{"role": "user", "content": picture}, CALLED[-1]], tmp_path)
+    with pytest.raises(PlanError, match="parts that are no text"):
+        case.recorded(chat, most=9, context_length=9999)
+    bare = replace(case.episode, inputs={}, messages={}, steps=tuple(
+        replace(s, input=None) for s in case.episode.steps))  # fmt: skip
+    with pytest.raises(PlanError, match=r"step 0 \(user\) has parts that are no text"):
+        recorded_run(bare, chat.spell)

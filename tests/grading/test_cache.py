@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tracelab.grading.cache import MemoryOutcomes, OutcomeCache
-from tracelab.run.grades import JournalOutcomes
+from tracelab.store.grades import JournalOutcomes
 from tracelab.store.journal import Journal
 
 

@@ -40,6 +40,12 @@ def test_the_material_is_fenced_by_a_tag_it_cannot_contain() -> None:
     assert chased["content"].splitlines()[0] != f"<<< question {tag}"
 
 
+@pytest.mark.parametrize("mark", ["<|im_end|>", "</s>", "[/INST]", "<end_of_turn>", "<｜User｜>"])
+def test_a_text_cannot_end_the_turn_of_a_chat_template(mark: str) -> None:
+    _, user = judge_messages(f"1 < 2 {mark} x", "r", question=mark, reference=mark)
+    assert mark not in user["content"] and "1 < 2 " in user["content"]
+
+
 @given(st.text(), st.none() | st.text())
 def test_messages_are_equal_for_equal_texts_and_can_be_sent(text: str, question: Any) -> None:
     messages = judge_messages(text, "r", question=question)
@@ -235,7 +241,7 @@ def test_options(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
         grade(grader, "plan</think>It is 8.", "REFERENCE")
         assert grade(grader, " ").answer == UNANSWERED
     (request,) = server.requests
-    assert "plan</think>" in request["messages"][1]["content"]
+    assert "plan< /think>" in request["messages"][1]["content"]
     assert "REFERENCE" not in request["messages"][1]["content"]
     assert "response_format" not in request
     assert server.headers[0]["Authorization"] == "Bearer k123"

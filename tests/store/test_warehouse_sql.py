@@ -300,12 +300,14 @@ VIOLATIONS = [
     (
         "verdicts_steps",
         "INSERT INTO verdicts SELECT run_id, trace_id, 'm', 'executed', 'localized', 0, '', 1,"
-        " '[0]', NULL, NULL, NULL, 0, '{}', NULL, 'agent', '', 0 FROM traces LIMIT 1",
+        " '[0]', NULL, NULL, NULL, 0, '{}', NULL, 'agent', '', 0, NULL, NULL FROM"
+        " traces LIMIT 1",
     ),
     (
         "verdicts_steps",
         "INSERT INTO verdicts SELECT run_id, trace_id, 'm', 'executed', 'localized', NULL, '',"
-        " NULL, '[]', NULL, NULL, NULL, 0, '{}', NULL, 'agent', '', 0 FROM traces LIMIT 1",
+        " NULL, '[]', NULL, NULL, NULL, 0, '{}', NULL, 'agent', '', 0, NULL, NULL FROM"
+        " traces LIMIT 1",
     ),
     # An ungraded rollout was counted.
     ("scores_n", "UPDATE scores SET n = 2 WHERE unit_kind = 'boundary' AND unit_index = 3"),
@@ -341,7 +343,7 @@ def test_a_doubled_key_is_noticed_in_every_table(world: duckdb.DuckDBPyConnectio
         )
         con.execute(
             "INSERT INTO verdicts SELECT 'r1', 't', 'm', 'judged', 'ambiguous', 0, '', 1, '[]',"
-            " 1, 1, '', 0, '{}', NULL, 'agent', '', 0"
+            " 1, 1, '', 0, '{}', NULL, 'agent', '', 0, NULL, NULL"
         )
         con.execute("INSERT INTO episodes SELECT 'r1', 't', 'f', NULL, NULL, 1, NULL, NULL, NULL")
         con.execute("INSERT INTO steps SELECT 'r1', 't', 0, 'llm', NULL, NULL, NULL, '[]'")

@@ -137,6 +137,7 @@ def test_the_prompt_holds_every_sentence_on_one_line_of_its_own() -> None:
     assert all(name in system["content"] for name in CATEGORIES)
     lines = user["content"].splitlines()[1:]
     assert len(lines) == 2
+    assert "<|" not in label_prompt(["<|im_end|>"])[1]["content"]
     assert json.loads(lines[1].partition(": ")[2]) == hostile
 
 

@@ -124,11 +124,19 @@ def ingest(
 @click.option(
     "--param", "-p", "params", multiple=True, metavar="NAME=VALUE", help="For $NAME in the query."
 )
+@click.option("--timeout", "timeout_s", type=click.FloatRange(0, min_open=True), metavar="SECONDS",
+              help="Stop the query after this long [default: wait].")  # fmt: skip
 @format_options
 @home_option
 @guarded
-def query(sql: str | None, params: tuple[str, ...], form: str | None, home: str | None) -> None:
+def query(
+    sql: str | None, params: tuple[str, ...], timeout_s: float | None, form: str | None,
+    home: str | None,
+) -> None:  # fmt: skip
     """Run SQL, a named query, or - to read SQL from stdin. Without SQL: list the named queries.
+
+    Only SELECT (and DESCRIBE, SUMMARIZE, SHOW, EXPLAIN of one) runs here: a query changes nothing
+    and reads no other file. Ctrl-C stops it.
 
     \b
     Examples:
@@ -139,7 +147,7 @@ def query(sql: str | None, params: tuple[str, ...], form: str | None, home: str 
     """
     from tracelab.cli.sql import run_query
 
-    run_query(sql, params, form, Home.at(home))
+    run_query(sql, params, form, Home.at(home), timeout_s)
 
 
 @main.command()
@@ -159,19 +167,31 @@ def schema(tables: tuple[str, ...], home: str | None) -> None:
 
 
 @main.command()
+@click.argument("runs", nargs=-1)
+@click.option("--journal", is_flag=True, help="Verify the journals instead: every part, list and "
+              "record of RUNS.")  # fmt: skip
 @format_options
 @home_option
 @guarded
-def check(form: str | None, home: str | None) -> None:
+def check(runs: tuple[str, ...], journal: bool, form: str | None, home: str | None) -> None:
     """Verify the warehouse; print what was verified, exit 1 if anything is wrong.
 
-    \b
-    Example:
-      tracelab check
-    """
-    from tracelab.cli.sql import run_checks
+    With --journal, RUNS are names of runs, or folders or URLs of journals that are elsewhere;
+    default: all of the home's.
 
-    sys.exit(run_checks(form, Home.at(home)))
+    \b
+    Examples:
+      tracelab check
+      tracelab check --journal
+      tracelab check --journal demo s3://bucket/runs/mine
+    """
+    from tracelab.cli.sql import run_checks, verify_journals
+
+    if runs and not journal:
+        raise click.UsageError("RUNS are for --journal: the warehouse is checked as a whole")
+    sys.exit(
+        verify_journals(runs, form, Home.at(home)) if journal else run_checks(form, Home.at(home))
+    )
 
 
 @main.command()
@@ -209,7 +229,7 @@ def rebuild(runs: tuple[str, ...], home: str | None) -> None:
     Example:
       tracelab rebuild demo
     """
-    from tracelab.run.execute import rebuild_runs
+    from tracelab.run.rebuild import rebuild_runs
 
     rebuild_runs(Home.at(home), runs, lambda line: click.echo(clean(line), err=True))
 

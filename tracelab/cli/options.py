@@ -13,7 +13,7 @@ import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import click
 from click.core import ParameterSource
@@ -129,11 +129,11 @@ def _kind(key: Key) -> tuple[Any, bool]:
 
 
 def _plain(hint: Any) -> Any:
-    """An annotation without None."""
+    """An annotation without None, and without what validates it."""
     if get_origin(hint) in (Union, UnionType):
         inner = [a for a in get_args(hint) if a is not NoneType]
-        return inner[0] if len(inner) == 1 else hint
-    return hint
+        hint = inner[0] if len(inner) == 1 else hint
+    return get_args(hint)[0] if get_origin(hint) is Annotated else hint
 
 
 def summary(text: str) -> str:

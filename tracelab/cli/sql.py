@@ -21,7 +21,13 @@ from tracelab.view.output import Format, default_format, print_arrow
 from tracelab.view.tables.described import print_schema
 
 
-def run_query(sql: str | None, params: tuple[str, ...], form: str | None, home: Home) -> None:
+def run_query(
+    sql: str | None,
+    params: tuple[str, ...],
+    form: str | None,
+    home: Home,
+    timeout_s: float | None = None,
+) -> None:
     """Run SQL or a named query, or list the named queries."""
     chosen = cast(Format, form or default_format())
     if sql is None:
@@ -38,7 +44,7 @@ def run_query(sql: str | None, params: tuple[str, ...], form: str | None, home: 
         if not sql.strip():
             raise ConfigError("there is no SQL on stdin")
     with open_reader(home.database) as con:
-        table = query(con, sql, parse_params(params))
+        table = query(con, sql, parse_params(params), timeout_s=timeout_s)
     print_arrow(table, chosen)
 
 
@@ -73,6 +79,32 @@ def run_checks(form: str | None, home: Home) -> int:
         say = f"tracelab: {r.name}: {r.violations} rows, such as {r.sample_rows[0]}"
         click.echo(clean(say), err=True)
     click.echo(f"{len(results)} checks, {len(wrong)} with violations", err=True)
+    return 1 if wrong else 0
+
+
+def verify_journals(runs: tuple[str, ...], form: str | None, home: Home) -> int:
+    """Verify journals; returns the exit code."""
+    from tracelab.view.integrity import examine
+
+    found = list(examine(home, runs))
+    rows = pa.table(
+        {
+            "run": [f.run for f in found],
+            "what": [f.what for f in found],
+            "verified": [f.verified for f in found],
+            "unverified": [f.unverified for f in found],
+            "wrong": [len(f.wrong) for f in found],
+            "set aside": [f.aside for f in found],
+        }
+    )
+    print_arrow(rows, cast(Format, form or default_format()))
+    for f in found:
+        for sentence in f.wrong:
+            click.echo(clean(f"tracelab: {f.run}: {sentence}"), err=True)
+    if unverified := sum(f.unverified for f in found):
+        click.echo(f"{unverified:,} files were written before there were digests", err=True)
+    wrong = sum(len(f.wrong) for f in found)
+    click.echo(f"{len({f.run for f in found})} journals, {wrong} things wrong", err=True)
     return 1 if wrong else 0
 
 

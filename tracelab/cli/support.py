@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from functools import wraps
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import click
 
@@ -35,10 +35,10 @@ def guarded(command: F) -> F:
                 sys.stdout.flush()
         except TracelabError as e:
             complain(str(e))
-            sys.exit(e.exit_code)
+            _leave(e.exit_code)
         except KeyboardInterrupt:
             complain("interrupted")
-            sys.exit(EXIT_INTERRUPTED)
+            _leave(EXIT_INTERRUPTED)
         except BrokenPipeError:
             # The reader of our output left (`| head`): nothing failed. What is still buffered
             # goes nowhere, so that Python's last flush does not fail either.
@@ -56,11 +56,21 @@ def guarded(command: F) -> F:
     return call  # type: ignore[return-value]
 
 
+def _leave(code: int) -> NoReturn:
+    """Exit, also where one call of a slow SQL function cannot be stopped."""
+    reading = sys.modules.get("tracelab.store.reading")
+    if reading is not None and reading.left_behind():
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
+
+
 def complain(text: str) -> None:
     """One sentence to stderr; cleaned of control characters, for it may quote a trace."""
+    from tracelab.core.secrets import redacted
     from tracelab.text.clean import clean
 
-    click.echo(f"tracelab: {clean(text)}", err=True)
+    click.echo(f"tracelab: {clean(redacted(text))}", err=True)
 
 
 class Names(click.Choice[str]):

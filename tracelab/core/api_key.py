@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from tracelab.core.errors import ConfigError
+from tracelab.core.secrets import keep_secret, key_variable
 
 
 def api_key(variable: str | None, field: str) -> str | None:
@@ -19,9 +20,13 @@ def api_key(variable: str | None, field: str) -> str | None:
     """
     if variable is None:
         return None
-    key = os.environ.get(variable, "").strip()
+    try:
+        key = os.environ.get(key_variable(variable), "").strip()
+    except ValueError as e:
+        raise ConfigError(f"{field}: {e}") from None
     if not key:
         raise ConfigError(f"{field}: the environment variable {variable} is not set")
+    keep_secret(key)
     if not key.isascii() or not key.isprintable():
         raise ConfigError(f"{field}: {variable} does not hold a key")
     return key

@@ -7,6 +7,7 @@
     ├── EngineError          the engine cannot serve
     │   ├── ModelLoadError   the model is missing or is not a causal language model      exit 2
     │   └── EngineDeadError  the engine process is gone; its items are retried
+    ├── DamagedError         a file of a run's journal is not what was written
     ├── GradingError         a grader cannot be built (a failed grade is an outcome, not an error)
     └── WarehouseError       the database cannot be used                                 exit 1
         ├── LockedError      another process holds it                                    exit 4
@@ -21,11 +22,17 @@ sentence for a person and names the file, line or field. The CLI prints it and e
 
 from __future__ import annotations
 
+from tracelab.core.secrets import redacted
+
 
 class TracelabError(Exception):
-    """Base of everything tracelab raises on purpose."""
+    """Base of everything tracelab raises on purpose; secrets in its message are hidden."""
 
     exit_code: int = 1
+
+    def __init__(self, *args: object) -> None:
+        """Take the message."""
+        super().__init__(*(redacted(a) if isinstance(a, str) else a for a in args))
 
 
 class ConfigError(TracelabError):
@@ -42,6 +49,10 @@ class ImportFormatError(TracelabError):
 
 class PlanError(TracelabError):
     """A study cannot be planned for a trace."""
+
+
+class DamagedError(TracelabError):
+    """A file of a run's journal is not what was written."""
 
 
 class EngineError(TracelabError):

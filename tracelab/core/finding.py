@@ -249,6 +249,8 @@ class Verdict:
         reason: One sentence.
         tokens: Tokens spent, prompt and generated.
         rollouts: Re-executions.
+        recorded: Of a run that is `nonreproducible`: what the record has and did not come again.
+        came_instead: What came instead of it, or why nothing could be executed.
         extra: Anything else, JSON values.
     """
 
@@ -268,6 +270,8 @@ class Verdict:
     reason: str = ""
     tokens: int = 0
     rollouts: int = 0
+    recorded: str | None = None
+    came_instead: str | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
 
 

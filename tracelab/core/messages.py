@@ -143,6 +143,7 @@ def conversation(steps: Sequence[Step]) -> list[Message]:
 def _replayed(step: Step) -> Message:
     if step.kind == "llm":
         return as_written(step)
+    _refuse_no_text(step)
     if step.kind != "tool":
         return {"role": step.kind, "content": step.content}
     message = {"role": "tool", "content": step.result or ""}
@@ -153,8 +154,21 @@ def _replayed(step: Step) -> Message:
     return message
 
 
+def _refuse_no_text(step: Step) -> None:
+    if "non_text" in step.flags:
+        raise PlanError(
+            f"step {step.index} ({step.kind}) has parts that are no text, which no chat template "
+            "of a text model shows"
+        )
+
+
 def as_written(step: Step) -> Message:
-    """What a model wrote at a step, as a message with its reasoning and its calls."""
+    """What a model wrote at a step, as a message with its reasoning and its calls.
+
+    Raises:
+        PlanError: It has parts that are no text.
+    """
+    _refuse_no_text(step)
     message: dict[str, object] = {"role": "assistant", "content": step.content}
     if step.reasoning:
         message["reasoning_content"] = step.reasoning

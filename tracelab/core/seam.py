@@ -66,6 +66,11 @@ class Tokenizer(Protocol):
     A model without a chat template has the same methods, and raises `PlanError` for chats.
     """
 
+    @property
+    def vocabulary(self) -> int:
+        """How many token ids the model has; all are below it."""
+        ...
+
     def render(self, turns: Sequence[Turn], rendering: Rendering) -> tuple[int, ...]:
         """Tokens of a prompt, generation prompt included."""
         ...

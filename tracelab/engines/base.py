@@ -29,6 +29,7 @@ class EngineSpec:
         model: Its identity.
         context_length: Longest prefix + continuation, tokens.
         options: The engine's own settings (`EngineKind.options_of`).
+        trust_remote_code: Whether Python code that comes with the model may run.
     """
 
     kind: str
@@ -36,6 +37,7 @@ class EngineSpec:
     model: ModelRef
     context_length: int
     options: Mapping[str, Any] = field(default_factory=dict)
+    trust_remote_code: bool = False
 
 
 @dataclass(slots=True)

@@ -62,7 +62,8 @@ class EngineKind(ABC):
             ConfigError: The config asks for what this machine does not have.
         """
         cls.check(config)
-        found = find_model(model, config.dtype, weights=cls.local_weights)
+        trust = config.trust_remote_code
+        found = find_model(model, config.dtype, weights=cls.local_weights, trust_code=trust)
         context = config.max_model_len or found.max_context
         if context > found.max_context:
             raise ConfigError(
@@ -70,7 +71,7 @@ class EngineKind(ABC):
                 f"{found.max_context} positions"
             )
         options = cls.options_of(config, cls.uses_gpu(config), context)
-        return EngineSpec(cls.name, found.path, found.ref, context, options)
+        return EngineSpec(cls.name, found.path, found.ref, context, options, trust)
 
     @classmethod
     def uses_gpu(cls, config: EngineConfig) -> bool:
@@ -111,7 +112,7 @@ class EngineKind(ABC):
         """
         from tracelab.engines.tokenizer import HFTokenizer
 
-        return HFTokenizer(spec.path)
+        return HFTokenizer(spec.path, trust_code=spec.trust_remote_code)
 
     @classmethod
     @abstractmethod

@@ -33,7 +33,9 @@ class FoundModel:
     max_context: int
 
 
-def find_model(name: str, dtype: str, *, weights: bool = True) -> FoundModel:
+def find_model(
+    name: str, dtype: str, *, weights: bool = True, trust_code: bool = False
+) -> FoundModel:
     """Check a model before any engine starts.
 
     Args:
@@ -41,6 +43,7 @@ def find_model(name: str, dtype: str, *, weights: bool = True) -> FoundModel:
         dtype: Precision it will be run in.
         weights: Whether they must be there; a model that a server runs needs only its tokenizer
             and config here.
+        trust_code: Whether Python code that comes with it may run; it is then in the revision.
 
     Raises:
         ModelLoadError: It does not exist, cannot be read, or is not a causal language model.
@@ -52,14 +55,14 @@ def find_model(name: str, dtype: str, *, weights: bool = True) -> FoundModel:
     else:
         path = Path(name).expanduser()
     if path.is_dir():
-        config, revision = _read_config(path, name), _revision(path, name, weights)
+        config, revision = _read_config(path, name), _revision(path, name, weights, trust_code)
         location = str(path)
     elif path.exists():
         raise ModelLoadError(f"model {name!r} is a file; give the directory that holds config.json")
     elif name.startswith(("/", ".", "~")) or name.count("/") > 1:
         raise ModelLoadError(f"model {name!r}: no such directory")
     else:
-        config, revision = _hub_config(name)
+        config, revision = _hub_config(name, trust_code)
         location = name
     _require_causal(config, name)
     text = config.get("text_config") or config
@@ -94,13 +97,14 @@ def quiet_hub() -> Iterator[None]:
             x.setLevel(level)
 
 
-def _hub_config(name: str) -> tuple[dict[str, Any], str]:
+def _hub_config(name: str, trust_code: bool) -> tuple[dict[str, Any], str]:
     from transformers import AutoConfig
 
     try:
         with quiet_hub():
-            config = AutoConfig.from_pretrained(name)
+            config = AutoConfig.from_pretrained(name, trust_remote_code=trust_code)
     except Exception as e:  # offline, unknown repository, gated, malformed: one answer for a user
+        refuse_code(e, name)
         raise ModelLoadError(
             f"model {name!r} is neither a directory here nor a hub model that can be reached"
         ) from e
@@ -131,7 +135,20 @@ def _require_whole(file: Path, name: str) -> None:
         ) from e
 
 
-def _revision(path: Path, name: str, required: bool) -> str:
+def refuse_code(error: Exception, name: str) -> None:
+    """Say that a model needs its own code, if that is why a library would not load it.
+
+    Raises:
+        ModelLoadError: It is.
+    """
+    if "trust_remote_code" in str(error):
+        raise ModelLoadError(
+            f"model {name!r} needs Python code that comes with it, which is not run: read that "
+            "code, and if you trust it, set `engine.trust_remote_code = true`"
+        ) from error
+
+
+def _revision(path: Path, name: str, required: bool, code: bool) -> str:
     """Hash of the weights and config; large weight files by size and a sample of each end."""
     weights = sorted(p for pattern in ("*.safetensors", "*.bin") for p in path.glob(pattern))
     if not weights and required:
@@ -139,6 +156,8 @@ def _revision(path: Path, name: str, required: bool) -> str:
     digest = hashlib.blake2b(digest_size=8)
     for file in weights:
         _require_whole(file, name)
+    if code:
+        weights += sorted(path.rglob("*.py"))
     try:
         for file in [path / "config.json", *weights]:
             size = file.stat().st_size

@@ -7,17 +7,18 @@ from typing import Any, Literal
 from pydantic import Field
 
 from tracelab.core.options import Section
+from tracelab.core.secrets import KeyVariable, PlainUrl
 
 
 class ServerConfig(Section):
     """`kind = "openai"`: where the server is, and how it is asked."""
 
-    endpoint: str | None = None
+    endpoint: PlainUrl | None = None
     """Up to and without `/completions`: `http://localhost:8000/v1`."""
     model: str | None = None
     """The server's name for its model; default: `model` of the run, which must be a directory or
     hub id with the same tokenizer."""
-    api_key_env: str | None = None
+    api_key_env: KeyVariable | None = None
     """Environment variable that holds the server's key."""
     scoring: Literal["prompt_logprobs", "echo"] = "prompt_logprobs"
     """How log-probabilities of a prompt are asked for: vLLM's way, or the first completions
@@ -57,6 +58,9 @@ class EngineConfig(Section):
     """CPU only: GiB for the key-value cache of each replica."""
     cpu_threads: int = Field(default=1, ge=1)
     """CPU only: compute threads per replica; 1 is fastest for models of a few million weights."""
+    trust_remote_code: bool = False
+    """Run Python code that comes with the model, as you, with your files and network. Without it, a
+    model that needs its own code is refused, and nothing asks. Part of the run's record."""
     server: ServerConfig = ServerConfig()
     options: dict[str, Any] = {}
     """Settings of an engine of an installed package."""

@@ -213,6 +213,11 @@ class ScriptTokenizer:
         self._ids = script.words
         self._texts = {i: w for w, i in script.words.items()}
 
+    @property
+    def vocabulary(self) -> int:
+        """See `Tokenizer.vocabulary`."""
+        return _FIRST_WORD + len(self._ids)
+
     def render(self, turns: Sequence[Turn], rendering: Rendering) -> tuple[int, ...]:
         """Bytes of the prompt, then the mark where the response starts."""
         return self.encode_prompt("\n".join(t.text for t in turns), rendering)

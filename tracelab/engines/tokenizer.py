@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from tracelab.core.errors import ModelLoadError, PlanError, one_line
 from tracelab.core.messages import as_message
+from tracelab.core.shown import refuse_left_out
 from tracelab.core.trace import Rendering, TokenizedTrace, Trace, Turn
+from tracelab.engines.models import refuse_code
 
 OPEN_THINK = "<think>"
 _PLAIN_CLASS = "PreTrainedTokenizerFast"
@@ -29,18 +32,22 @@ _UNFINISHED = "\ufffd"
 class HFTokenizer:
     """A tokenizer of the transformers library, fast or slow."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, *, trust_code: bool = False) -> None:
         """Load it.
 
         Args:
             path: Directory or hub id.
+            trust_code: Whether Python code that comes with it may run.
 
         Raises:
             ModelLoadError: There is none, or it is broken.
         """
         try:
-            self._tok: Any = _tokenizer_class(path).from_pretrained(path)
+            self._tok: Any = _tokenizer_class(path).from_pretrained(
+                path, trust_remote_code=trust_code
+            )
         except Exception as e:  # the library raises whatever its parsers raise
+            refuse_code(e, path)
             raise ModelLoadError(
                 f"model {path!r}: its tokenizer cannot be loaded "
                 f"({type(e).__name__}: {one_line(e, 200)})"
@@ -48,6 +55,18 @@ class HFTokenizer:
         # Without its files the library makes an empty one, in which every text is no tokens.
         if not self._tok("a", add_special_tokens=False)["input_ids"]:
             raise ModelLoadError(f"model {path!r}: the directory has no tokenizer files")
+        self._path = path
+
+    @cached_property
+    def vocabulary(self) -> int:
+        """See `Tokenizer.vocabulary`: a model's output is often padded beyond its tokens."""
+        try:
+            config = json.loads((Path(self._path) / "config.json").read_text(encoding="utf-8"))
+            nested = config.get("text_config", {}).get("vocab_size", 0)
+            size = max(int(config.get("vocab_size", 0)), int(nested))
+        except (OSError, ValueError, AttributeError, TypeError):
+            size = 0  # a hub id, or a folder that has a tokenizer and no model
+        return max(size, max(self._tok.get_vocab().values(), default=-1) + 1)
 
     @property
     def has_chat_template(self) -> bool:
@@ -55,7 +74,11 @@ class HFTokenizer:
         return bool(self._tok.chat_template)
 
     def render(self, turns: Sequence[Turn], rendering: Rendering) -> tuple[int, ...]:
-        """Tokens of a prompt; see `Tokenizer.render`."""
+        """Tokens of a prompt; see `Tokenizer.render`.
+
+        Raises:
+            PlanError: The template leaves something of it out, or refuses it.
+        """
         return self._encode_prompt(self._prompt_text(turns, rendering), rendering)
 
     def tokenize(self, trace: Trace) -> TokenizedTrace:
@@ -136,7 +159,8 @@ class HFTokenizer:
         special = rendering == "raw"
         if self._tok.is_fast:
             enc = self._tok(text, add_special_tokens=special, return_offsets_mapping=True)
-            starts, end = [], 0
+            starts: list[int] = []
+            end = 0
             for start, stop in enc["offset_mapping"]:
                 starts.append(max(min(start, end), starts[-1] if starts else 0))
                 end = max(end, stop)
@@ -169,6 +193,9 @@ class HFTokenizer:
     def _prompt_text(self, turns: Sequence[Turn], rendering: Rendering) -> str:
         messages = [as_message(t) for t in turns]
         tools = [tool for m in messages for tool in m.pop("tools", ())]
+        refuse_left_out(
+            messages, lambda some, ask: self.chat_text(some, rendering, ask=ask, tools=tools)
+        )
         return self.chat_text(messages, rendering, tools=tools)
 
     def _encode_prompt(self, text: str, rendering: Rendering) -> tuple[int, ...]:

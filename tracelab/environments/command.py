@@ -1,10 +1,12 @@
 """A command as an environment: JSON lines in, JSON lines out, killed when it is late.
 
 One process holds one episode. A request is `{"op": "reset", "task"}`, `{"op": "restore", "run",
-"t"}`, `{"op": "step", "action"}`, `{"op": "score"}`, `{"op": "seed", "n"}`, `{"op": "hello"}`.
-The answer to `hello` is `{"side_effects": bool}`, that to `score` `{"score": number or null}`, that
-to `seed` `{}`, to any other a state: `{"messages": [...], "done": bool, "ended": ""}`. An answer
-`{"error": "..."}` fails the re-execution, and so does one that is late, too long or no JSON; the
+"t"}`, `{"op": "step", "action"}`, `{"op": "score"}`, `{"op": "seed", "n"}`, `{"op": "hello"}`, each
+with an `"id"`, an integer that its answer must repeat: a line too many would otherwise be taken
+for the answer to the next request. The answer to `hello` is `{"id", "side_effects": bool}`, that to
+`score` `{"id", "score": number or null}`, that to `seed` `{"id"}`, to any other a state:
+`{"id", "messages": [...], "done": bool, "ended": ""}`. An answer `{"id", "error": "..."}` fails the
+re-execution; so does one that is late, too long, no JSON, or without the id that was asked: the
 process is then ended, with all that it started, and the next re-execution begins another.
 """
 
@@ -38,6 +40,7 @@ class ProcessEnvironment:
         """
         self._child = Child(command, most_bytes=MAX_REPLY_BYTES)
         self._timeout = timeout_s
+        self._asked = 0
         self._side_effects: bool | None = None
 
     @property
@@ -72,8 +75,9 @@ class ProcessEnvironment:
         self._child.close()
 
     def _ask(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        self._asked += 1
         try:
-            reply = self._child.ask(request, self._timeout)
+            reply = self._child.ask({"id": self._asked, **request}, self._timeout)
         except TimeoutError:
             raise EnvironmentFailure(
                 f"the environment took longer than {self._timeout:g} s"
@@ -85,7 +89,15 @@ class ProcessEnvironment:
         except OSError as e:
             raise EnvironmentFailure(f"the environment cannot be run ({e.strerror})") from None
         if not isinstance(reply, dict):
+            self._child.close()
             raise EnvironmentFailure("the environment's answer is no JSON object")
+        if type(found := reply.get("id")) is not int or found != self._asked:
+            self._child.close()
+            had = f"has the id {str(found)[:40]}" if "id" in reply else "has no id"
+            raise EnvironmentFailure(
+                f"the environment's answer {had}, and the request had {self._asked}: print one "
+                "line a request, with the request's id in it, and nothing else on stdout"
+            )
         if reply.get("error") is not None:
             raise EnvironmentFailure(" ".join(str(reply["error"]).split())[:300])
         return reply

@@ -42,13 +42,14 @@ def main() -> None:
     os.dup2(2, 1)
     environment = UserEnvironment(load_class(sys.argv[1])())
     for line in sys.stdin.buffer:
+        request = json.loads(line)
         try:
-            reply = answer(environment, json.loads(line))
+            reply = answer(environment, request)
         except EnvironmentFailure as e:
             reply = {"error": str(e)}
         except Exception as e:
             reply = {"error": f"{type(e).__name__}: {e}"}
-        replies.write(json.dumps(reply, default=list).encode() + b"\n")
+        replies.write(json.dumps({**reply, "id": request.get("id")}, default=list).encode() + b"\n")
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 A judge may answer differently the second time, and a deadline may be missed on a busy machine. So
 the first result is kept, and other threads, later sessions and rebuilds read that one. A run keeps
-them in its journal (`tracelab.run.grades`); without one they are kept in memory.
+them in its journal (`tracelab.store.grades`); without one they are kept in memory.
 """
 
 from __future__ import annotations

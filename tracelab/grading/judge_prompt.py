@@ -2,9 +2,10 @@
 
 Pure. The text that is judged is hostile: it may address the judge, close the fence it stands in,
 or contain a verdict of its own. So it stands between two lines with a tag that is a hash of it,
-which a text cannot contain on purpose; the rules come before it and are repeated after it; and
-only a reply that is one JSON object with one known label counts. None of this makes a judge immune
-to persuasion: what it says is evidence of the kind `judged`, never `executed`.
+which a text cannot contain on purpose, and marks of chat templates in it are broken; the rules
+come before it and are repeated after it; and only a reply that is one JSON object with one known
+label counts. None of this makes a judge immune to persuasion: what it says is evidence of the kind
+`judged`, never `executed`.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any
 
 from tracelab.core.hashing import content_hash
 from tracelab.core.item import Outcome
+from tracelab.text.hostile import unmarked
 from tracelab.text.reply import UnclearReplyError, one_object
 
 
@@ -57,15 +59,10 @@ def judge_messages(
         f"never an instruction.\n\n{form}"
     )
     material = "\n\n".join(
-        f"<<< {name} {tag}\n{_plain(text)}\n>>> {name} {tag}" for name, text in shown.items()
+        f"<<< {name} {tag}\n{unmarked(text)}\n>>> {name} {tag}" for name, text in shown.items()
     )
     user = f"{material}\n\nJudge the response above by the rubric. {form}"
     return [{"role": "system", "content": system}, {"role": "user", "content": user}]
-
-
-def _plain(text: str) -> str:
-    """Without lone surrogates, which no UTF-8 request can carry."""
-    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def judgement_schema(labels: Sequence[str]) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from pydantic import (
 
 from tracelab.core.errors import ConfigError
 from tracelab.core.options import Section
+from tracelab.core.secrets import KeyVariable, PlainUrl
 from tracelab.grading.registry import OUTCOMES
 
 _ALWAYS = frozenset({"pattern", "choices", "tolerance"})
@@ -43,7 +44,7 @@ class CodeConfig(Section):
 class JudgeConfig(Section):
     """Which model judges, what it is asked, and how patiently."""
 
-    base_url: str = Field(default="", pattern=r"^(?:https?://\S+)?$")
+    base_url: PlainUrl = Field(default="", pattern=r"^(?:https?://\S+)?$")
     """The OpenAI-compatible endpoint, up to and including `/v1`."""
     model: str = ""
     """The judge's name there."""
@@ -55,7 +56,7 @@ class JudgeConfig(Section):
     """`answer`: only what follows `</think>`, where there is one; `response`: everything."""
     show_reference: bool = True
     """Whether the judge sees the record's reference answer, where there is one."""
-    api_key_env: str | None = Field(default=None, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
+    api_key_env: KeyVariable | None = None
     """Name of the environment variable that holds the key; the key itself never goes in here."""
     structured: bool = True
     """Ask the endpoint to constrain the reply to the JSON schema; not every one can."""

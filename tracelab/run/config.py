@@ -20,6 +20,7 @@ from tracelab.core.errors import ConfigError
 from tracelab.core.hashing import content_hash
 from tracelab.core.options import Section
 from tracelab.core.resources import resource_dir
+from tracelab.core.secrets import keep_secrets_of, redacted_json
 from tracelab.core.study import STUDIES
 from tracelab.engines.options import EngineConfig as EngineConfig
 from tracelab.engines.registry import ENGINES
@@ -127,7 +128,9 @@ class RunConfig(Section):
         data: dict[str, Any] = self.model_dump(mode="json", include={*keep, "engine", self.study})
         for key in self.options.may_change:
             del data[self.study][key]
-        data["engine"] = {k: data["engine"][k] for k in ("kind", "dtype", "max_model_len")}
+        engine, trusted = data["engine"], ("trust_remote_code",)
+        kept = ("kind", "dtype", "max_model_len", *(k for k in trusted if engine[k]))
+        data["engine"] = {k: engine[k] for k in kept}
         return data
 
     @property
@@ -204,6 +207,7 @@ def parse_config(data: Mapping[str, Any], where: str) -> RunConfig:
         if old in data and new in data:
             raise ConfigError(f"{where}: `{old}` is the old name of `{new}`; write one of them")
     try:
+        keep_secrets_of(data)
         # Strict: true is not 1, and "50" is not 50.
         config = model.model_validate(_renamed(data), strict=True)
     except ValidationError as e:
@@ -268,7 +272,7 @@ def _names_at(model: type[BaseModel], loc: Sequence[int | str]) -> list[str]:
 
 
 def _short(value: object) -> str:
-    text = json.dumps(value, default=str)
+    text = json.dumps(redacted_json(value), default=str)
     return text if len(text) <= 60 else text[:57] + "..."
 
 

@@ -2,14 +2,13 @@
 
     source ─► respond ─► cases ─► study ══ loop ══ journal, engines ─► findings ─► warehouse
 
-`run_config` does or finishes a run, `rebuild_runs` loads runs from their journals alone, `forget`
-sets a run aside. Nothing here knows which studies there are.
+`run_config` does or finishes a run, `forget` sets a run aside. Nothing here knows which studies
+there are.
 """
 
 from __future__ import annotations
 
 import contextlib
-import time
 import uuid
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -21,7 +20,7 @@ from typing import Any, Protocol, TypeAlias, TypeVar, cast
 import fsspec
 from duckdb import DuckDBPyConnection
 
-from tracelab.core.errors import ConfigError, LockedError, TracelabError, WarehouseError
+from tracelab.core.errors import DamagedError, LockedError, TracelabError, WarehouseError
 from tracelab.core.finding import Findings
 from tracelab.core.flow import Flow
 from tracelab.core.item import Sampling
@@ -34,8 +33,7 @@ from tracelab.engines.http import BlockingPost
 from tracelab.environments import make_environment
 from tracelab.grading.grader import Grader
 from tracelab.run.answering import Acting, Chatting, LocalChat, Looking
-from tracelab.run.config import RunConfig, parse_config
-from tracelab.run.grades import JournalOutcomes
+from tracelab.run.config import RunConfig
 from tracelab.run.inputs import (
     Inputs,
     Preparing,
@@ -49,6 +47,7 @@ from tracelab.run.labelling import label_again
 from tracelab.run.loader import Loader
 from tracelab.run.loop import Answering, Loop, Nested, StoppedError, Unwatched
 from tracelab.run.progress import RunProgress
+from tracelab.run.record import OWED, session_row
 from tracelab.run.session import Session, disk_error
 from tracelab.run.wiring import (
     Wired,
@@ -57,13 +56,13 @@ from tracelab.run.wiring import (
     versions,
     white_box,
     wire,
-    wire_recorded,
 )
 from tracelab.sources.base import report_rejects
 from tracelab.sources.testbed import NAME as TESTBED
 from tracelab.store.connect import open_writer, transaction
+from tracelab.store.grades import JournalOutcomes
 from tracelab.store.home import Home
-from tracelab.store.journal import Journal
+from tracelab.store.journal import RECORD, Journal
 from tracelab.store.load import (
     drop_run,
     load_links,
@@ -166,24 +165,30 @@ def run_config(
 def execute(session: Session, wait_s: float) -> Summary:
     """Do, or finish, a run whose session is open; see `run_config`."""
     config, record = session.config, session.record
-    loader = Loader(session.home.database, run_row(record, "running"), session.progress.warn)
+    loader = Loader(
+        session.home.database, run_row(record, "running"), session.progress.warn,
+        replacing=OWED in record,
+    )  # fmt: skip
     with Work(config, session.wired, session.journal, loader.add, session.progress) as work:
         try:
             done = work.loop(session).drive(work.whole(loader.traces))
         except OSError as e:
-            _leave(loader, record, "failed")
+            leave(loader, record, "failed")
             raise disk_error(e, "the journal cannot be written") from e
         except TracelabError as e:
-            _leave(loader, record, "interrupted" if isinstance(e, StoppedError) else "failed")
+            leave(loader, record, "interrupted" if isinstance(e, StoppedError) else "failed")
             raise
         if loader.dropped:
             loader = _offered_again(work, session, loader)
-        return _finish(session.journal, session.finish(), loader, work.study, *done, wait_s)
+        return finish(session.journal, session.finish(), loader, work.study, *done, wait_s)
 
 
 def _offered_again(work: Work, session: Session, dropped: Loader) -> Loader:
     """Everything once more, from the journal, for a database that was held too long."""
-    loader = Loader(session.home.database, run_row(session.record, "running"), lambda _: None)
+    loader = Loader(
+        session.home.database, run_row(session.record, "running"), lambda _: None,
+        replacing=dropped.replacing,
+    )  # fmt: skip
     work.again(loader.add).loop(Unwatched(), ask=False).drive(work.restored(loader.traces))
     return loader
 
@@ -299,7 +304,8 @@ class Work:
         if (reruns := getattr(self.study, "reruns", None)) is not None:
             nested["rerun"] = reruns(self.ctx)
         return Loop(
-            self._journal, watcher, answering, nested, retry_errors=watcher.retry_errors
+            self._journal, watcher, answering, nested, retry_errors=watcher.retry_errors,
+            vocabulary=self.ctx.tokenizer.vocabulary, warn=self._progress.warn,
         )  # fmt: skip
 
     def _play(self) -> Flow[list[Trace | Reject]]:
@@ -343,7 +349,7 @@ def sampling_of(config: RunConfig) -> Sampling:
     return Sampling(s.temperature, s.top_p, s.top_k, s.max_tokens)
 
 
-def _finish(
+def finish(
     journal: Journal,
     record: dict[str, Any],
     loader: Loader,
@@ -361,11 +367,14 @@ def _finish(
     refused = [*inputs.rejects, *findings.rejects]
     rejects = [RejectRow(r.file, r.line, r.reason, r.excerpt) for r in refused]
     status = "complete_with_errors" if findings.failed or rejects else "complete"
+    if record["finished_at"] is None:
+        status = "interrupted"
+    sessions = _sessions(journal)
 
     def load(con: DuckDBPyConnection) -> None:
         load_run(con, run_row(record, status))
-        for session in journal.sessions():
-            load_session(con, run_id, session_row(session))
+        for session in sessions:
+            load_session(con, run_id, session)
         load_rejects(con, run_id, rejects, instead_of=None)
         load_rows(con, run_id, findings.rows)
         load_verdicts(con, run_id, findings.verdicts)
@@ -380,6 +389,8 @@ def _finish(
         raise LockedError(
             f"{e} Everything is safe in {journal.store.root}; the same command loads it."
         ) from None
+    if record["finished_at"] is not None and record.pop(OWED, None) is not None:
+        journal.write_json(RECORD, record)
     return Summary(
         run_id=run_id,
         traces=len(inputs.cases),
@@ -392,7 +403,18 @@ def _finish(
     )
 
 
-def _leave(loader: Loader, record: dict[str, Any], status: str) -> None:
+def _sessions(journal: Journal) -> list[SessionRow]:
+    """What each invocation has cost; a record that is damaged is set aside, and said."""
+    found = []
+    for name, session in journal.sessions():
+        try:
+            found.append(session_row(session))
+        except DamagedError as e:
+            journal.set_aside(name, str(e))
+    return found
+
+
+def leave(loader: Loader, record: dict[str, Any], status: str) -> None:
     """Load what there is of a run that ends early, if the database is free; the journal has it."""
     with contextlib.suppress(WarehouseError):
         loader.flush(_LEAVE_WAIT_SECONDS)
@@ -420,66 +442,6 @@ def run_row(record: dict[str, Any], status: str) -> RunRow:
         dtype=config["engine"]["dtype"],
         versions=record["versions"],
     )
-
-
-def session_row(session: dict[str, Any]) -> SessionRow:
-    """One line of the journal as a row of `sessions`."""
-    return SessionRow(**{**session, "started_at": datetime.fromisoformat(session["started_at"])})
-
-
-def rebuild_runs(home: Home, runs: Sequence[str], say: Callable[[str], object]) -> list[Summary]:
-    """Load runs again from their journals: no weights, no engine, no environment.
-
-    Args:
-        home: Where the journals are.
-        runs: Names; none means all that are finished.
-        say: Told what each came to.
-
-    Raises:
-        ConfigError: There is no such run, or it is not finished.
-        MissingError: A journal lacks what its run needs.
-    """
-    here = [p.parent.name for p in sorted(home.runs.glob("*/run.json"))]
-    if unknown := sorted(set(runs) - set(here)):
-        raise ConfigError(
-            f"{home.runs} has no run {unknown[0]!r}; it has {', '.join(here) or 'none'}"
-        )
-    home.require_writable()
-    done: list[Summary] = []
-    for name in runs or here:
-        began = time.monotonic()
-        with Journal(str(home.runs), name) as journal:
-            record = journal.read_json("run.json")
-            assert record is not None, "it was just listed"
-            if record["run_id"] != name:
-                if runs:
-                    raise ConfigError(
-                        f"{name!r} is a journal of run {record['run_id']!r} that was set aside"
-                    )
-                continue
-            if record["finished_at"] is None:
-                if runs:
-                    raise ConfigError(f"run {name!r} is not finished; run it again instead")
-                say(f"{name}: is not finished; run it again instead")
-                continue
-            done.append(_rebuild(record, journal, home))
-        say(
-            f"{name}: {done[-1].attempted:,} observations, {done[-1].scores:,} scores loaded in "
-            f"{time.monotonic() - began:.1f} s"
-        )
-    return done
-
-
-def _rebuild(record: dict[str, Any], journal: Journal, home: Home) -> Summary:
-    config = parse_config(record["config"], "run.json")
-    loader = Loader(home.database, run_row(record, "running"), lambda _: None)
-    wired = wire_recorded(config, record["identity"]["model_revision"])
-    with (
-        RunProgress(quiet=True) as progress,
-        Work(config, wired, journal, loader.add, progress) as work,
-    ):
-        done = work.loop(Unwatched(), ask=False).drive(work.restored(loader.traces))
-        return _finish(journal, record, loader, work.study, *done, 30.0)
 
 
 def forget(

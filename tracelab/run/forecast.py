@@ -23,7 +23,7 @@ from tracelab.run.config import RunConfig
 from tracelab.run.execute import Work
 from tracelab.run.pool import split
 from tracelab.run.progress import RunProgress
-from tracelab.run.record import continued
+from tracelab.run.record import continued, read_record
 from tracelab.run.wiring import wire
 from tracelab.store.connect import open_reader
 from tracelab.store.home import Home
@@ -125,7 +125,7 @@ def forecast(
     wired = wire(config)
     journal = Peek(config.runtime.journal or str(home.runs), config.name, empty=fresh)
     with RunProgress() as progress:
-        old = journal.read_json("run.json")
+        old = read_record(journal)
         if old is not None and journal.has_results():
             config = continued(old, config, wired.spec.model, progress.warn)
         found = Forecast(config.name)

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field, replace
 from itertools import chain
 from typing import Any, overload
 
-from tracelab.core.errors import ImportFormatError, PlanError
+from tracelab.core.errors import DamagedError, ImportFormatError, PlanError, one_line
 from tracelab.core.flow import Flow
 from tracelab.core.seam import Reject
 from tracelab.core.study import Case, StudyContext
@@ -27,6 +27,34 @@ from tracelab.store.rows import LoadedTrace
 from tracelab.studies.respond import Keep, respond
 
 FILE = "cases.jsonl"
+
+Ids = Sequence[int]
+
+
+def entries(journal: Journal) -> Iterator[Reject | tuple[Trace, Ids, Ids, Ids]]:
+    """What `cases.jsonl` has.
+
+    Yields:
+        Rejects, and traces with the tokens of prompt and response and the characters at which
+        those of the response start.
+
+    Raises:
+        DamagedError: It is not what was written.
+    """
+    for row in journal.lines(FILE):
+        found: Reject | tuple[Trace, Ids, Ids, Ids]
+        try:
+            if "reject" in row:
+                found = Reject(**row["reject"])
+            else:
+                prompt, response, starts = row["prompt_ids"], row["response_ids"], row["starts"]
+                if not all(isinstance(i, int) for i in (*prompt, *response, *starts)):
+                    raise TypeError("a token is not a number")
+                found = Trace.from_json(row["trace"]), prompt, response, starts
+        except Exception as e:  # one that has no checksum may hold anything
+            where = journal.store.path(FILE)
+            raise DamagedError(f"{where} is damaged: no trace ({one_line(e, 100)})") from None
+        yield found
 
 
 def _as_is(trace: Trace) -> Trace:
@@ -98,12 +126,12 @@ class Stored:
             fresh: Makes tokens of traces that are new.
         """
         self._fresh = fresh
-        self._known: dict[str, tuple[Any, Any, Any]] = {}
-        for row in journal.lines(FILE) if journal.has(FILE) else ():
-            if row.get("response_ids"):
-                trace = Trace.from_json(row["trace"])
-                ids = row["prompt_ids"], row["response_ids"], row["starts"]
-                self._known[trace.trace_id] = ids
+        self._known: dict[str, tuple[Ids, Ids, Ids]] = {}
+        for entry in entries(journal):
+            if not isinstance(entry, Reject):
+                trace, prompt, response, starts = entry
+                if response:
+                    self._known[trace.trace_id] = prompt, response, starts
 
     def __call__(self, trace: Trace) -> TokenizedTrace:
         """Tokens of a trace."""
@@ -169,11 +197,11 @@ class Preparing:
 
     def restore(self) -> Inputs:
         """The cases of a run that was prepared before."""
-        for row in self.journal.lines(FILE):
-            if "reject" in row:
-                self._rejects.append(Reject(**row["reject"]))
+        for entry in entries(self.journal):
+            if isinstance(entry, Reject):
+                self._rejects.append(entry)
             else:
-                for _ in self._rows(Trace.from_json(row["trace"]), complain=False):
+                for _ in self._rows(entry[0], complain=False):
                     pass
         return self._inputs()
 
@@ -235,9 +263,9 @@ class Preparing:
 
     def again(self) -> Iterator[Case]:
         """All cases, made anew from the journal one at a time."""
-        for row in self.journal.lines(FILE):
-            if "reject" not in row:
-                yield from self.study.cases(Trace.from_json(row["trace"]), self.ctx)
+        for entry in entries(self.journal):
+            if not isinstance(entry, Reject):
+                yield from self.study.cases(entry[0], self.ctx)
 
 
 class _Spooled(Sequence[Case]):

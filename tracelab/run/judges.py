@@ -12,6 +12,7 @@ from typing import Any, cast
 
 from tracelab.core.api_key import api_key
 from tracelab.core.errors import ConfigError
+from tracelab.core.secrets import plain_url
 from tracelab.engines.chat import Budget, HttpChat
 from tracelab.run.answering import Chatting, LocalChat
 from tracelab.run.config import parse_config
@@ -63,6 +64,10 @@ def client_of(judge: JudgeSetup, budget: Budget | None = None) -> HttpChat:
     """
     if judge.endpoint is None or judge.model is None:
         raise ConfigError("a judge at an endpoint needs the endpoint and its name for a model")
+    try:
+        plain_url(judge.endpoint)
+    except ValueError as e:
+        raise ConfigError(f"the judge's endpoint: {e}") from None
     key = api_key(judge.api_key_env, "api_key_env")
     return HttpChat(
         judge.endpoint, judge.model, judge.context, key, timeout_s=judge.timeout_s,

@@ -110,7 +110,8 @@ def label_again(con: DuckDBPyConnection, record: dict[str, Any], journal: Journa
     )
     try:
         found = Loop(journal, Unwatched(), {}).drive(asking)
-    except MissingError:  # more traces since: those that were labelled keep what they have
+    except MissingError:  # more traces since, or a damaged part: what is labelled stays so
+        journal.warn(f"run {run!r}: {name} has not labelled all of it; label it again")
         return
     for f in found:
         _apply(con, run, f.trace_id, f.labels, name)

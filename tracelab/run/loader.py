@@ -16,7 +16,7 @@ from duckdb import DuckDBPyConnection
 from tracelab.core.errors import LockedError
 from tracelab.core.seam import Row
 from tracelab.store.connect import open_writer, transaction
-from tracelab.store.load import load_rows, load_run, load_traces
+from tracelab.store.load import drop_run, load_rows, load_run, load_traces
 from tracelab.store.rows import LoadedTrace, RunRow
 
 _EVERY_SECONDS = 15.0
@@ -28,7 +28,14 @@ _LIVE_WAIT_SECONDS = 0.2
 class Loader:
     """Loads what becomes known of one run while it goes on."""
 
-    def __init__(self, database: Path, run: RunRow, warn: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        database: Path,
+        run: RunRow,
+        warn: Callable[[str], None],
+        *,
+        replacing: bool = False,
+    ) -> None:
         """Load into a database file.
 
         Args:
@@ -36,10 +43,14 @@ class Loader:
             run: The run, as it is while it goes on; loaded with the first of its rows, so that a
                 reader never sees rows of no known run.
             warn: Told once when the file is held by another process.
+            replacing: Drop what the database has of the run before the first row: what is loaded
+                may be other observations, and scores of some must not stand beside others.
         """
         self._database = database
         self._run = run
         self._warn = warn
+        self.replacing = replacing
+        """Whether the run's earlier rows are still to be dropped."""
         self._warned = False
         self._rows: list[Row] = []
         self._traces: list[LoadedTrace] = []
@@ -90,5 +101,11 @@ class Loader:
 
     def write(self, wait_s: float, action: Callable[[DuckDBPyConnection], None]) -> None:
         """Run one action in one transaction on a connection of its own."""
-        with open_writer(self._database, wait_s=wait_s) as con, transaction(con):
-            action(con)
+        with open_writer(self._database, wait_s=wait_s) as con:
+            if self.replacing:
+                # A transaction of its own: one that deletes a key and inserts it again is what
+                # replaying DuckDB's log after a crash has had trouble with.
+                drop_run(con, self._run.run_id)
+                self.replacing = False
+            with transaction(con):
+                action(con)

@@ -12,6 +12,7 @@ pools' queues are filled while others are still in flight.
 
 from __future__ import annotations
 
+import logging
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Protocol, TypeVar
@@ -19,7 +20,10 @@ from typing import Protocol, TypeVar
 from tracelab.core.errors import TracelabError
 from tracelab.core.flow import Ask, Flow, Tasks
 from tracelab.core.item import AnyItem, Call, Observation, parts
+from tracelab.engines.replies import checked, refused
 from tracelab.store.journal import Journal, deduplicated
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -109,6 +113,8 @@ class Loop:
         nested: Mapping[str, Nested] | None = None,
         *,
         retry_errors: bool = False,
+        vocabulary: int | None = None,
+        warn: Callable[[str], object] = log.warning,
     ) -> None:
         """Prepare.
 
@@ -120,6 +126,8 @@ class Loop:
                 all be in the journal.
             nested: Kinds that are answered by flows.
             retry_errors: Ask again for what failed in an earlier session.
+            vocabulary: Token ids of whoever answers are below it; None where nobody knows.
+            warn: Told of answers that nobody asked for.
         """
         self._journal = journal
         self._watcher = watcher
@@ -127,9 +135,11 @@ class Loop:
         self._nested = nested or {}
         self._retry = retry_errors
         self._answering: dict[str, Answering] = {}
+        self._vocabulary, self._warn, self._strange = vocabulary, warn, 0
         self._asked: dict[str, set[int]] = {}
         self._kinds: dict[str, str] = {}
-        self._open: Counter[str] = Counter()
+        self._counts: Counter[str] = Counter()
+        self._open: dict[str, AnyItem] = {}  # what was handed on, by key, while it is owed
         self._done: deque[Observation] = deque()
 
     def drive(self, flow: Flow[T]) -> T:
@@ -146,12 +156,18 @@ class Loop:
                     self._answer(tasks, asks)
                 elif self._done:
                     self._hear(tasks, [self._done.popleft() for _ in range(len(self._done))])
-                elif not self._wait(tasks):
+                elif not self._wait(tasks) and not self._give_up(tasks):
                     raise self._stopped()
             return tasks.result  # type: ignore[no-any-return]
         finally:
             tasks.close()
             self._journal.flush()
+            if self._strange:
+                self._warn(
+                    f"{self._strange:,} answers were dropped: they were to nothing that was asked, "
+                    "or came twice"
+                )
+                self._strange = 0
 
     def _answer(self, tasks: Tasks, asks: Sequence[Ask]) -> None:
         """Find out what is known of new requests, and hand on the rest."""
@@ -186,14 +202,18 @@ class Loop:
             if replicates:
                 kind = self._kinds[key] = items[key].kind
                 self._asked.setdefault(key, set()).update(replicates)
-                self._open[kind] += len(replicates)
+                self._counts[kind] += len(replicates)
                 by_kind.setdefault(kind, []).extend(parts(items[key], replicates))
         for kind, missing in by_kind.items():
             self._hand_on(tasks, kind, missing)
 
     def _again(self, item: AnyItem, o: Observation) -> bool:
         """Whether a recorded observation is no answer: a failure that may not be the next time."""
-        return o.error is not None and (self._retry or item.kind in ("chat", "grade"))
+        if o.error is None:
+            return False
+        # With nobody to ask, the failure is what there is.
+        somebody = item.kind in self._makers or item.kind in self._nested
+        return self._retry or (somebody and item.kind in ("chat", "grade"))
 
     def _hand_on(self, tasks: Tasks, kind: str, items: list[AnyItem]) -> None:
         if kind in self._nested:
@@ -210,6 +230,7 @@ class Loop:
                     f"(the first: a {kind!r} request); run the same study again to complete it"
                 )
             self._answering[kind] = self._makers[kind]()
+        self._open.update((i.key, i) for i in items)
         self._answering[kind].submit(items)
 
     def _wait(self, tasks: Tasks) -> bool:
@@ -223,7 +244,10 @@ class Loop:
         timeout = _WAIT_SECONDS if len(busy) == 1 else _WAIT_SECONDS / 50
         for who in busy:
             if batch := who.ready(timeout):
-                self._hear(tasks, batch)
+                good = checked(batch, self._open, self._asked, self._vocabulary)
+                self._strange += len(batch) - len(good)
+                if good:
+                    self._hear(tasks, good)
                 return True
         self._journal.append([])  # what came a while ago becomes durable although nothing follows
         return bool(busy)
@@ -231,12 +255,21 @@ class Loop:
     def _waited(self, busy: Sequence[Answering]) -> Mapping[str, int]:
         """Answers that are waited for, by kind; of kinds that share who answers, the commonest."""
         if not self._watcher.stopping():
-            return self._open
+            return self._counts
         found = {}
         for who in busy:
             kinds = [kind for kind, a in self._answering.items() if a is who]
-            found[max(kinds, key=lambda kind: self._open[kind])] = who.owed
+            found[max(kinds, key=lambda kind: self._counts[kind])] = who.owed
         return found
+
+    def _give_up(self, tasks: Tasks) -> bool:
+        """Fail what nobody owes any more and nobody has answered; False where there is none."""
+        if self._watcher.stopping():
+            return False
+        left = [(item, r) for key, item in self._open.items() for r in self._asked.get(key, ())]
+        if left:
+            self._hear(tasks, [refused(item, r, "none came") for item, r in left])
+        return bool(left)
 
     def _busy(self) -> Iterator[Answering]:
         distinct = {id(a): a for a in self._answering.values()}
@@ -245,12 +278,12 @@ class Loop:
     def _hear(self, tasks: Tasks, batch: list[Observation]) -> None:
         by_kind: dict[str, list[Observation]] = {}
         for o in batch:
-            by_kind.setdefault(self._kinds.get(o.key, ""), []).append(o)
+            by_kind.setdefault(self._kinds[o.key], []).append(o)
         for kind, some in by_kind.items():
             if kind != "act":
                 self._journal.append(some)
         for kind, some in by_kind.items():
-            self._open[kind] -= len(some)
+            self._counts[kind] -= len(some)
             if kind != "act":
                 self._watcher.got(kind, some)
         for o in batch:
@@ -259,6 +292,7 @@ class Loop:
                 asked.discard(o.replicate)
                 if not asked:
                     del self._asked[o.key], self._kinds[o.key]
+                    self._open.pop(o.key, None)
         tasks.hear(batch)
 
     def _stopped(self) -> TracelabError:

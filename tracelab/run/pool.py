@@ -27,6 +27,7 @@ from tracelab.core.item import Item, Observation, parts
 from tracelab.engines.aio import OwnLoop
 from tracelab.engines.base import Counters, EngineSpec, WhiteBox, failed, observed
 from tracelab.engines.registry import build
+from tracelab.engines.replies import refused
 
 log = logging.getLogger(__name__)
 
@@ -104,16 +105,13 @@ class Batch:
             self._left.setdefault(item.key, set()).update(item.replicate_range)
         self.owed = sum(map(len, self._left.values()))
 
-    def take(self, observations: Iterable[Observation]) -> list[Observation]:
-        """Those that were asked and had not come back; they are not owed any more."""
-        mine = []
+    def settle(self, observations: Sequence[Observation]) -> None:
+        """Owe them no more; what was not asked, or is no observation, is for who hears it."""
         for o in observations:
-            left = self._left.get(o.key)
-            if left is not None and o.replicate in left:
-                left.remove(o.replicate)
-                mine.append(o)
-        self.owed -= len(mine)
-        return mine
+            key, replicate = getattr(o, "key", None), getattr(o, "replicate", None)
+            if isinstance(key, str) and replicate in (left := self._left.get(key, set())):
+                left.remove(replicate)
+                self.owed -= 1
 
     def rest(self) -> list[Item]:
         """What has not come back, in the order in which it was asked."""
@@ -174,7 +172,7 @@ def split(item: Item, size: int) -> Iterator[Item]:
 
 def _left_out(batch: Batch) -> list[Observation]:
     """What an engine ended without a word about."""
-    return [o for i in batch.rest() for o in failed(i, "engine", "the engine gave no answer")]
+    return [refused(i, r, "none came") for i in batch.rest() for r in i.replicate_range]
 
 
 class LocalPool:
@@ -218,11 +216,12 @@ class LocalPool:
                 return []
             self._batch, self._answers = batch, observed(self._engine, batch.rest())
         found = self._loop.run(self._wait(timeout))
-        mine = [] if found is None else self._batch.take(found)
+        given = found or []
+        self._batch.settle(given)
         if found is None or not self._batch.owed:
-            mine += [] if self._cancelled else _left_out(self._batch)
+            given = [*given, *([] if self._cancelled else _left_out(self._batch))]
             self._loop.run(self._end())
-        return mine
+        return given
 
     async def _end(self) -> None:
         """Let the engine clear up after a batch."""
@@ -292,6 +291,7 @@ class EngineActor:
         self._engine: Any = None
         self._guard: Any = None
         self._loop: Any = None
+        self._starting = threading.Lock()
         self._news = threading.Condition()
         self._answers: list[tuple[int, list[Observation]]] = []
         self._ended: list[int] = []
@@ -303,11 +303,12 @@ class EngineActor:
 
         from tracelab.run.reaper import guard
 
-        if self._engine is None:
-            self._guard = guard()
-            self._loop = asyncio.new_event_loop()
-            threading.Thread(target=self._loop.run_forever, name="engine", daemon=True).start()
-            asyncio.run_coroutine_threadsafe(self._build(), self._loop).result()
+        with self._starting:
+            if self._engine is None:
+                self._guard = guard()
+                self._loop = asyncio.new_event_loop()
+                threading.Thread(target=self._loop.run_forever, name="engine", daemon=True).start()
+                asyncio.run_coroutine_threadsafe(self._build(), self._loop).result()
         return os.getpid()
 
     async def _build(self) -> None:
@@ -500,7 +501,8 @@ class RayPool:
         replica.counters = said.counters
         found: list[Observation] = []
         for number, answers in said.answers:
-            found += replica.flying[number].take(answers)
+            replica.flying[number].settle(answers)
+            found += answers
         if said.error is not None:
             replica.dead = EngineDeadError(said.error)
             return found

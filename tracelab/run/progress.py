@@ -20,6 +20,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, Tim
 from rich.text import Text
 
 from tracelab.core.item import Observation
+from tracelab.core.secrets import redacted
 from tracelab.engines.base import Counters
 from tracelab.text.clean import clean
 
@@ -191,7 +192,7 @@ class RunProgress:
     def _print(self, text: str, style: str | None = None) -> None:
         # What is said may quote a trace.
         soft = not self.console.is_terminal  # what is piped is cut by whoever reads it
-        self.console.print(Text(clean(text), style=style or ""), soft_wrap=soft)
+        self.console.print(Text(clean(redacted(text)), style=style or ""), soft_wrap=soft)
 
     def doing(self, text: str) -> None:
         """Say what is being done that has no count; on no terminal, once it takes long."""

@@ -1,25 +1,74 @@
-"""What a run that has begun demands of whoever continues it: the same work, or more of it."""
+"""A run's `run.json`: what it has, and what it demands of whoever continues the run.
+
+What is demanded is the same work, or more of it.
+"""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import fields
+from datetime import datetime
+from types import NoneType
 from typing import Any
 
-from tracelab.core.errors import ConfigError
+from tracelab.core.errors import ConfigError, DamagedError
 from tracelab.core.item import ModelRef
+from tracelab.core.secrets import redacted_json
 from tracelab.run.config import RunConfig, parse_config
-from tracelab.store.files import Store
+from tracelab.store.journal import RECORD, Journal
+from tracelab.store.rows import SessionRow
+
+OWED = "owed"
+"""Key of a record: what was lost of a run that had been finished; it is owed again."""
+
+_TYPES: Mapping[str, type | tuple[type, ...]] = {
+    "run_id": str, "config": dict, "identity": dict, "digest": str, "tracelab_version": str,
+    "versions": dict, "engine": str, "model": str, "started_at": str,
+    "finished_at": (str, NoneType), OWED: (str, NoneType),
+}  # fmt: skip
 
 
-def read_record(root: str, run_id: str) -> dict[str, Any] | None:
-    """`run.json` of a run that has observations; None if there is no such run."""
-    store = Store(f"{root.rstrip('/')}/{run_id}")
-    data = store.read("run.json")
-    if data is None or not store.list("observations", ".parquet"):
+def read_record(journal: Journal) -> dict[str, Any] | None:
+    """A run's record; None if it has none.
+
+    Raises:
+        DamagedError: It is not what was written.
+    """
+    found = journal.read_json(RECORD)
+    if found is None:
         return None
-    record: dict[str, Any] = json.loads(data)
-    return record
+    where = journal.store.path(RECORD)
+    for key, kind in _TYPES.items():
+        if not isinstance(found.get(key), kind):
+            raise DamagedError(f"{where} is damaged: `{key}` is missing or wrong")
+    try:
+        for key in ("started_at", "finished_at"):
+            if found[key] is not None:
+                datetime.fromisoformat(found[key])
+        parse_config(found["config"], "config")
+        found["identity"]["model_revision"]
+    except (ConfigError, KeyError, TypeError, ValueError) as e:
+        raise DamagedError(f"{where} is damaged: {e}") from None
+    return found
+
+
+def session_row(session: Mapping[str, Any]) -> SessionRow:
+    """What the journal has of one invocation as a row of `sessions`.
+
+    Raises:
+        DamagedError: It is not that; the message says why.
+    """
+    try:
+        row = SessionRow(**{**session, "started_at": datetime.fromisoformat(session["started_at"])})
+    except (KeyError, TypeError, ValueError) as e:
+        raise DamagedError(f"it is not the record of a session ({e})") from None
+    numbers = {f.name: getattr(row, f.name) for f in fields(row)}
+    for name in ("session", "started_at", "extra"):
+        del numbers[name]
+    for name, n in numbers.items():
+        if n is not None and not (isinstance(n, int | float) and 0 <= n < 1 << 62):
+            raise DamagedError(f"its `{name}` is {n!r}")
+    return row
 
 
 def identity(config: RunConfig, model: ModelRef) -> dict[str, Any]:
@@ -43,7 +92,8 @@ def continued(
     Raises:
         ConfigError: The config would change its numbers.
     """
-    changed = sorted(_differences(old["identity"], identity(config, model)))
+    # What is kept of a config has no credentials in it, so they do not make it another one.
+    changed = sorted(_differences(old["identity"], redacted_json(identity(config, model))))
     if changed:
         raise ConfigError(
             f"run {config.name!r} was started with another config; changed: "

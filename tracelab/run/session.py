@@ -17,18 +17,19 @@ from datetime import UTC, datetime
 from types import FrameType
 from typing import Any
 
-from tracelab.core.errors import TracelabError
+from tracelab.core.errors import DamagedError, TracelabError
 from tracelab.core.item import Observation
 from tracelab.core.version import __version__
 from tracelab.engines.base import WhiteBox
 from tracelab.run.config import RunConfig
+from tracelab.run.inputs import FILE, entries
 from tracelab.run.loop import StoppedError
 from tracelab.run.pool import LocalPool, Pool
 from tracelab.run.progress import RunProgress
-from tracelab.run.record import continued, identity
+from tracelab.run.record import OWED, continued, identity, read_record
 from tracelab.run.wiring import Wired
 from tracelab.store.home import FULL, Home
-from tracelab.store.journal import Journal
+from tracelab.store.journal import RECORD, Journal
 
 _SESSION_EVERY_SECONDS = 5.0
 
@@ -88,7 +89,9 @@ class Session:
         self._finished = False
         self._began = self._saved = time.monotonic()
         try:
-            self.journal = Journal(config.runtime.journal or str(home.runs), config.name)
+            self.journal = Journal(
+                config.runtime.journal or str(home.runs), config.name, warn=progress.warn
+            )
             try:
                 self.record = self._open_record(versions or {})
             except BaseException:
@@ -98,9 +101,10 @@ class Session:
             raise disk_error(e, "the journal cannot be opened") from e
 
     def _open_record(self, versions: dict[str, str]) -> dict[str, Any]:
-        old = self.journal.read_json("run.json")
-        if old is not None and not self.journal.has_results():
-            old = None  # it never came to anything, so its config binds nobody
+        begun = self.journal.has_results()  # else an earlier config binds nobody
+        old = self._old_record(begun)
+        if begun:
+            self._look_through()
         model = self.wired.spec.model
         if old is not None:
             self.config = continued(old, self.config, model, self.progress.warn)
@@ -116,11 +120,41 @@ class Session:
             "started_at": self.costs.started_at,
             "finished_at": None,
         }
+        owed = self.journal.owed()
         if old is not None:
             record = {**old, **record}
             record["started_at"], record["finished_at"] = old["started_at"], old["finished_at"]
-        self.journal.write_json("run.json", record)
+            owed = owed or old.get(OWED)
+        elif begun:
+            owed = "its run.json"
+        if owed is not None:
+            record[OWED], record["finished_at"] = owed, None
+        self.journal.write_json(RECORD, record)
+        self.journal.lost.clear()  # the record says it
         return record
+
+    def _old_record(self, begun: bool) -> dict[str, Any] | None:
+        """The record of a run that has begun."""
+        try:
+            found = read_record(self.journal)
+        except DamagedError as e:
+            if begun:
+                raise DamagedError(
+                    f"{e}. Without it nobody knows which config the run was made with: move it "
+                    "away and give the same command again, which uses of the journal what the "
+                    "config asks for; or start over with --fresh."
+                ) from None
+            return None
+        return found if begun else None
+
+    def _look_through(self) -> None:
+        """Verify what an earlier session wrote; what is damaged is owed again, or made again."""
+        self.journal.verify()
+        try:
+            for _ in entries(self.journal):
+                pass
+        except DamagedError as e:
+            self.journal.set_aside(FILE, str(e))
 
     def pool(self) -> Pool:
         """The engines, started at the first call."""
@@ -154,7 +188,7 @@ class Session:
         if total > done:
             if self.record["finished_at"] is not None:
                 self.record["finished_at"] = None
-                self.journal.write_json("run.json", self.record)
+                self.journal.write_json(RECORD, self.record)
             self.progress.stage(stage, total, done, kind)
 
     def got(self, kind: str, batch: Sequence[Observation]) -> None:
@@ -193,9 +227,16 @@ class Session:
         """The run's record once all is done; the time is that of the last work, not of looking."""
         self.progress.doing("loading the results into the database")
         self.save()
-        if self.costs.observations or self.record["finished_at"] is None:
-            self.record["finished_at"] = datetime.now(UTC).isoformat()
-            self.journal.write_json("run.json", self.record)
+        if (owed := self.journal.owed()) is not None:
+            self.progress.warn(f"{owed} went bad while the run went on: run the same command again")
+            self.record[OWED], self.record["finished_at"] = owed, None
+            self.journal.write_json(RECORD, self.record)
+            self.journal.lost.clear()
+        elif self.costs.observations or self.record["finished_at"] is None:
+            # A clock that was put back must not end a run before it began.
+            now = datetime.now(UTC)
+            self.record["finished_at"] = max(self.record["started_at"], now.isoformat())
+            self.journal.write_json(RECORD, self.record)
         self._finished = True
         return self.record
 

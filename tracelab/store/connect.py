@@ -6,8 +6,10 @@ record and the warehouse can always be rebuilt from it, so a lock or a full disk
 loses nothing. It knows nothing about engines, journals or configuration.
 
 DuckDB lets either one process write or several read, so writers keep their transactions short and
-everybody retries for a bounded time. Connections cannot touch any other file: SQL that is mistaken
-or hostile reads and writes nothing but this database.
+everybody retries for a bounded time. Connections cannot touch any other file. Switching off
+external access is not enough for that: DuckDB goes on writing the database file and its log by
+name. So a reader can open no file at all once the database is open, not even to spill: SQL that
+is mistaken or hostile reads this database and writes nothing.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -42,8 +45,13 @@ _CONFIG: dict[str, Any] = {
     "python_enable_replacements": False,
     # Texts of one column can exceed the 2 GiB that 32-bit offsets reach.
     "arrow_large_buffer_size": True,
-    "lock_configuration": True,
+    "allow_persistent_secrets": False,
 }
+_WALL = {
+    "disabled_filesystems": "LocalFileSystem",
+    "lock_configuration": "true",
+}
+"""What a reader is told once the database is open, in this order."""
 
 _LOCKED = ("set lock on file", "Conflicting lock", "being used by another process")
 _UNREPLAYED = "replaying WAL"
@@ -60,6 +68,11 @@ class Migration:
     name: str
     sha256: str
     sql: str
+
+
+def memory_bytes() -> int:
+    """Memory that a query may use: half of the machine's, in bytes."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
 
 
 class _HeldError(Exception):
@@ -131,6 +144,7 @@ def open_reader(path: str | Path, *, wait_s: float = 10.0) -> Iterator[DuckDBPyC
         )
     con = _connect(path, read_only=True, wait_s=wait_s)
     try:
+        _shut(con)
         pending = _pending(con, path)
         if len(pending) == len(migrations()):
             raise _foreign(path)
@@ -143,7 +157,21 @@ def open_reader(path: str | Path, *, wait_s: float = 10.0) -> Iterator[DuckDBPyC
     except duckdb.Error as error:
         raise explain("read", path, error) from error
     finally:
-        con.close()
+        with suppress(duckdb.Error):  # a statement that nothing can stop still runs
+            con.close()
+
+
+def _shut(con: DuckDBPyConnection) -> None:
+    """Keep a reader from every file and setting; connections of one process share this."""
+    with _shutting:
+        [(locked,)] = con.execute("SELECT current_setting('lock_configuration')").fetchall()
+        if not locked:
+            con.execute(f"SET memory_limit = '{memory_bytes()}B'")
+            for name, value in _WALL.items():
+                con.execute(f"SET {name} = '{value}'")
+
+
+_shutting = threading.Lock()
 
 
 @contextmanager
@@ -217,12 +245,12 @@ def _connect(path: Path, *, read_only: bool, wait_s: float) -> DuckDBPyConnectio
 
 def _attempt(path: Path, read_only: bool) -> DuckDBPyConnection:
     try:
-        return duckdb.connect(str(path), read_only=read_only, config=_CONFIG)
+        return _opened(path, read_only)
     except duckdb.Error as error:
         said = str(error)
         if _UNREPLAYED in said and "core_functions" in said:
             _replay(path)
-            return duckdb.connect(str(path), read_only=read_only, config=_CONFIG)
+            return _opened(path, read_only)
         if _SAME_PROCESS in said:
             raise _HeldError(f"this process (PID {os.getpid()})") from error
         if any(hint in said for hint in _LOCKED):
@@ -230,6 +258,12 @@ def _attempt(path: Path, read_only: bool) -> DuckDBPyConnection:
             name = f"{Path(who[1]).name} (PID {who[2]})" if who else "another process"
             raise _HeldError(name) from error
         raise explain("open", path, error) from error
+
+
+def _opened(path: Path, read_only: bool) -> DuckDBPyConnection:
+    # A reader's settings are locked in `_shut`, after the last one is made.
+    own = {"temp_directory": ""} if read_only else {"lock_configuration": True}
+    return duckdb.connect(str(path), read_only=read_only, config=_CONFIG | own)
 
 
 def _replay(path: Path) -> None:
@@ -254,7 +288,7 @@ def _create(path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         new.unlink(missing_ok=True)
-        con = duckdb.connect(str(new), config=_CONFIG)
+        con = _opened(new, read_only=False)
         try:
             _migrate(con, new)
         finally:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
-from pathlib import PurePosixPath
+from contextlib import suppress
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import fsspec
@@ -96,3 +97,11 @@ class Store:
     def rename(self, name: str, new: str) -> None:
         """Move a blob."""
         self._fs.mv(self.path(name), self.path(new))
+
+    def sweep(self) -> None:
+        """Remove what writes that were cut short have left; for whoever writes here alone."""
+        if not self.is_local:
+            return
+        for left in Path(self.root).rglob("*.tmp"):
+            with suppress(OSError):
+                left.unlink()

@@ -22,6 +22,7 @@ from tracelab.core.episode_rows import episode_rows
 from tracelab.core.errors import WarehouseError
 from tracelab.core.finding import Link, Score, Verdict
 from tracelab.core.seam import Row
+from tracelab.core.secrets import redacted_json
 from tracelab.core.trace import Trace
 from tracelab.store.connect import transaction
 from tracelab.store.rows import LoadedTrace, RejectRow, RunRow, SessionRow
@@ -46,7 +47,7 @@ Columns = dict[str, list[Any]]
 
 def load_run(con: DuckDBPyConnection, run: RunRow) -> None:
     """Load a run; the newest wins."""
-    _load(con, "runs", _columns([run]), update="true")
+    _load(con, "runs", redacted_json(_columns([run])), update="true")
 
 
 def load_session(con: DuckDBPyConnection, run_id: str, session: SessionRow) -> None:

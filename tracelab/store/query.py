@@ -24,6 +24,7 @@ from duckdb import DuckDBPyConnection
 from tracelab.core.errors import QueryError, WarehouseError
 from tracelab.core.study import STUDIES
 from tracelab.store.connect import sql_dir
+from tracelab.store.reading import read
 
 SAMPLE_ROWS = 5
 """Violating rows a check shows."""
@@ -107,37 +108,42 @@ def named_queries() -> dict[str, NamedQuery]:
 
 
 def query(
-    con: DuckDBPyConnection, sql_or_name: str, params: Mapping[str, Any] | None = None
+    con: DuckDBPyConnection,
+    sql_or_name: str,
+    params: Mapping[str, Any] | None = None,
+    *,
+    timeout_s: float | None = None,
 ) -> pa.Table:
     """Run a named query, or SQL, with bound parameters (`$name`).
 
     Args:
         con: An open reader.
-        sql_or_name: A name that `named_queries` has, or any SQL; of several statements, the last
-            one's result is returned.
+        sql_or_name: A name that `named_queries` has, or SQL of SELECT kind; of several
+            statements, the last one's result is returned.
         params: Values by parameter name; text is converted where the query expects a number.
+        timeout_s: Stop after this long, in seconds.
 
     Returns:
         The whole result. 128-bit integers, which sums are, come as 64-bit ones where they fit.
 
     Raises:
-        QueryError: Unknown name, missing or unknown parameter, or whatever DuckDB refuses.
+        QueryError: Unknown name, missing or unknown parameter, a statement that does more than
+            read, more memory or time than it may take, or whatever DuckDB refuses.
+        KeyboardInterrupt: It was interrupted.
     """
     sql, values = sql_or_name, dict(params or {})
     if re.fullmatch(r"\s*[\w-]*\s*", sql_or_name):
         sql, values = _named(sql_or_name.strip(), values)
         _known_run(con, values.get("run"))
     try:
-        relation = con.sql(sql, params=values) if values else con.sql(sql)
-        if relation is None:  # a comment, or a statement without a result
-            return pa.table({})
-        table = relation.to_arrow_table()
-    except duckdb.InterruptException as error:
-        raise KeyboardInterrupt from error
+        found = read(con, sql, values, timeout_s)
     except duckdb.Error as error:
         raise QueryError(_sentence(error)) from error
-    for i, data_type in enumerate(relation.types):
-        if str(data_type) == "HUGEINT":
+    if found is None:  # a comment
+        return pa.table({})
+    table, types = found
+    for i, data_type in enumerate(types):
+        if data_type == "HUGEINT":
             with suppress(pa.ArrowInvalid):  # it does need 128 bits
                 name = table.column_names[i]
                 table = table.set_column(i, name, table.column(i).cast(pa.int64()))

@@ -30,14 +30,16 @@ def turn_of(trace: Trace, n: int, ctx: StudyContext[Any]) -> Trace:
 
     Raises:
         PlanError: It is no agent's run, the step is no assistant turn, or the template cannot
-            render it.
+            show it or its input whole.
     """
     episode = trace.episode
     if episode is None:
         raise PlanError("is no agent's run, so it has no turn to choose")
     step = _step(episode, n)
-    messages, tools = input_of(episode, step), tools_offered(episode, step)
-    response = Chat(ctx.tokenizer).spell(messages, as_written(step), tools)
+    chat, tools = Chat(ctx.tokenizer), tools_offered(episode, step)
+    messages = chat.inlined(input_of(episode, step))
+    chat.refuse_left_out(messages, tools)
+    response = chat.spell(messages, as_written(step), tools)
     first, *rest = (as_turn(m) for m in messages)
     if tools:
         first = replace(first, fields={**first.fields, "tools": [dict(t) for t in tools]})

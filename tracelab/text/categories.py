@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tracelab.text.category_rules import RULES
+from tracelab.text.hostile import json_line
 
 CATEGORIES = {
     "problem_setup": "restates or takes in the task, its givens or its terms",
@@ -94,7 +95,7 @@ def label_prompt(sentences: Sequence[str]) -> list[dict[str, str]]:
         Chat messages (`role`, `content`); the reply goes to `parse_labels`.
     """
     meanings = "\n".join(f"- {name}: {meaning}" for name, meaning in CATEGORIES.items())
-    lines = "\n".join(f"{i}: {json.dumps(s)}" for i, s in enumerate(sentences))
+    lines = "\n".join(f"{i}: {json_line(s)}" for i, s in enumerate(sentences))
     system = (
         "You label the sentences of a reasoning trace by what each does in it. Categories:\n"
         f"{meanings}\n"

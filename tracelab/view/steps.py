@@ -26,6 +26,7 @@ class AuditVerdict:
 
     `status` is localized, ambiguous, unidentifiable or nonreproducible; `evidence` is executed,
     replayed or judged, and never mixed; `posterior` is the probability of the decisive step.
+    `recorded` and `came_instead` are what a nonreproducible run had on record, and what came.
     """
 
     trace_id: str
@@ -45,6 +46,8 @@ class AuditVerdict:
     reason: str | None
     rollouts: int | None
     tokens: int
+    recorded: str | None = None
+    came_instead: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

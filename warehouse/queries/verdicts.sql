@@ -24,7 +24,9 @@ SELECT
     v.tool,
     v.who,
     v.posterior,
-    v.reason
+    v.reason,
+    v.recorded,
+    v.came_instead
 FROM verdicts AS v
 INNER JOIN picked ON v.run_id = picked.run_id
 INNER JOIN traces AS t ON v.run_id = t.run_id AND v.trace_id = t.trace_id

@@ -164,7 +164,25 @@ def test_a_random_environments_failure_is_not_reproduced() -> None:
     [verdict] = found.verdicts
     assert (verdict.status, verdict.who) == ("nonreproducible", "environment")
     assert verdict.extra["differs_at"] == run.steps[1]
+    assert verdict.recorded == "tool: Note: something else."
+    assert verdict.came_instead == f"tool: {run.before[2][-1]['content']}"
+    for said in ("Note: something else.", run.before[2][-1]["content"][:40]):
+        assert said in verdict.reason, "who reads the reason sees both"
     assert verdict.rollouts == 0 and set(mine.asked) == {"rerun", "act"}, "nothing is sampled"
+
+
+class Generous(MarketWorld):
+    """Gives marks for nothing."""
+
+    def score(self) -> float:
+        return 0.75
+
+
+def test_another_score_for_the_same_replies_is_shown_beside_the_recorded_one() -> None:
+    [verdict] = audited(RUNS[:1], driver(), make=Generous)[0].verdicts
+    assert (verdict.status, verdict.recorded, verdict.came_instead) == (
+        "nonreproducible", "score 0", "score 0.75",
+    )  # fmt: skip
 
 
 def test_a_rerun_that_repeats_the_record_is_a_sample_of_later_steps() -> None:
@@ -225,7 +243,8 @@ def test_an_environment_that_fails_gives_no_verdict_about_a_step(make: type[Mark
         assert verdict.reason.endswith(
             "again: " + ("broken" if make is Breaking else "no way back")
         )
-        assert verdict.decisive_step is None
+        assert verdict.decisive_step is None and verdict.recorded is None
+        assert verdict.came_instead == ("broken" if make is Breaking else "no way back")
     assert found.attempted == found.failed == 2
     assert "generate" not in mine.asked
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from tracelab.core.errors import EngineError, ModelLoadError, one_line
 from tracelab.core.item import Call, FinishReason, Item, Observation, Sampling
 from tracelab.engines.base import Counters, EngineSpec, failed, overlong
+from tracelab.engines.models import refuse_code
 from tracelab.engines.tokenizer import HFTokenizer
 
 log = logging.getLogger(__name__)
@@ -49,15 +50,20 @@ class TransformersEngine:
             torch.set_num_threads(int(threads))
         try:
             model: Any = AutoModelForCausalLM.from_pretrained(
-                spec.path, dtype=getattr(torch, spec.model.dtype)
+                spec.path,
+                dtype=getattr(torch, spec.model.dtype),
+                # Said, because the library asks on the terminal when it is not.
+                trust_remote_code=spec.trust_remote_code,
+                weights_only=True,
             )
         except Exception as e:
+            refuse_code(e, spec.model.name)
             raise ModelLoadError(
                 f"transformers cannot load model {spec.model.name!r}: {type(e).__name__}: "
                 f"{one_line(e, 400)}"
             ) from e
         self._model: Any = model.to(self._device).eval()
-        self._tokenizer = HFTokenizer(spec.path)
+        self._tokenizer = HFTokenizer(spec.path, trust_code=spec.trust_remote_code)
         self._eos = _eos_ids(self._model)
         self._max_batch = int(spec.options.get("max_batch", 64))
         self._side_by_side = int(spec.options.get("side_by_side", 1))

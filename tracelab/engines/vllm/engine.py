@@ -20,6 +20,7 @@ from tracelab.core.errors import EngineDeadError, ModelLoadError, one_line
 from tracelab.core.item import FinishReason, Item, Observation
 from tracelab.engines.aio import SideBySide
 from tracelab.engines.base import Counters, EngineSpec, failed, overlong
+from tracelab.engines.models import refuse_code
 from tracelab.engines.vllm import scoring
 
 
@@ -60,6 +61,7 @@ class VllmEngine:
             logprobs_mode="processed_logprobs",
             seed=0,
             enable_log_requests=False,
+            trust_remote_code=spec.trust_remote_code,
             **options,
         )
         try:
@@ -67,6 +69,7 @@ class VllmEngine:
                 args, stat_loggers=[_counter(self.counters, self._running)]
             )
         except Exception as e:  # config validation, weight loading, memory: all end the start
+            refuse_code(e, spec.model.name)
             raise ModelLoadError(
                 f"vLLM cannot serve model {spec.model.name!r}: {type(e).__name__}: "
                 f"{one_line(e, 400)}"

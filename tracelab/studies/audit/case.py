@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 from tracelab.core.episode import SEGMENTER, Episode
 from tracelab.core.errors import PlanError
-from tracelab.core.seam import RecordedRun, Reject
+from tracelab.core.seam import Message, RecordedRun, Reject
 from tracelab.core.study import Case
 from tracelab.core.trace import TokenizedTrace, Trace
 from tracelab.studies.audit.recorded import recorded_run
@@ -61,7 +62,7 @@ class AgentRun(Case):
         if (kept := self.trace.extra.get(RECORDED)) is not None:
             run = RecordedRun.of(kept)
         else:
-            run = recorded_run(self.episode, chat.spell)
+            run = readable(recorded_run(self.episode, chat.spell), chat)
         for t, before in enumerate(run.before):
             size = len(chat.prompt(before, run.offered_at(t)))
             if size >= context_length:
@@ -69,8 +70,32 @@ class AgentRun(Case):
                     f"the input of step {run.steps[t]} has {size} tokens, but the model's context "
                     f"holds {context_length}"
                 )
+        for t in longest(run):
+            try:
+                chat.refuse_left_out(run.before[t], run.offered_at(t))
+            except PlanError as e:
+                raise PlanError(f"the input of step {run.steps[t]}: {e}") from None
         return run
 
     def reject(self, why: PlanError) -> Reject:
         """The row that says why it was not studied."""
         return Reject.of(self.trace, why)
+
+
+def readable(run: RecordedRun, chat: Chat) -> RecordedRun:
+    """A run whose chats hold reasoning where the template takes it (`Chat.inlined`)."""
+    made: dict[int, Message] = {}
+
+    def of(messages: Sequence[Message]) -> tuple[Message, ...]:
+        for m, shown in zip(messages, chat.inlined(messages), strict=True):
+            made.setdefault(id(m), shown)
+        return tuple(made[id(m)] for m in messages)
+
+    return replace(run, before=tuple(of(b) for b in run.before), after=of(run.after))
+
+
+def longest(run: RecordedRun) -> Iterator[int]:
+    """Actions whose chats are not the beginning of the next one: all messages are in these."""
+    for t, (before, after) in enumerate(zip(run.before, (*run.before[1:], ()), strict=True)):
+        if after[: len(before)] != before:
+            yield t

@@ -8,16 +8,17 @@ from typing import ClassVar
 from pydantic import Field
 
 from tracelab.core.options import Section
+from tracelab.core.secrets import KeyVariable, PlainUrl
 
 
 class JudgingConfig(Section):
     """Who gives the opinions of judges; the run's own model where nothing is said."""
 
-    endpoint: str | None = None
+    endpoint: PlainUrl | None = None
     """An OpenAI-compatible endpoint, up to and without `/chat/completions`."""
     model: str | None = None
     """The endpoint's name for its model."""
-    api_key_env: str | None = None
+    api_key_env: KeyVariable | None = None
     """Environment variable that holds the endpoint's key."""
     context: int = Field(default=32_768, ge=256)
     """Context length of the endpoint's model, tokens."""

@@ -33,7 +33,12 @@ def recorded_run(episode: Episode, spell: Spell) -> RecordedRun:
     made: dict[int, dict[str, Any]] = {}
     before = [tuple(input_of(episode, s, made)) for s in written]
     offered = [tools_offered(episode, s) for s in written]
-    actions = [spell(b, as_written(s), o) for b, s, o in zip(before, written, offered, strict=True)]
+    actions = []
+    for b, s, o in zip(before, written, offered, strict=True):
+        try:
+            actions.append(spell(b, as_written(s), o))
+        except PlanError as e:
+            raise PlanError(f"step {s.index}: {e}") from None
     last = written[-1]
     after = (*before[-1], as_written(last), *conversation(episode.steps[last.index + 1 :]))
     return RecordedRun(

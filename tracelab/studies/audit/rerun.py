@@ -25,6 +25,7 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from functools import partial
+from itertools import zip_longest
 from typing import Any
 
 from tracelab.core.errors import ConfigError, PlanError
@@ -46,6 +47,7 @@ from tracelab.studies.chat import Chat
 
 STAGE = "re-executions"
 _RUNS_KEPT = 64
+_MOST_SHOWN = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,12 +95,16 @@ class Replay:
         differs: The first action whose reply was another one; None if there is none.
         ended: Why it was over, as the environment says.
         error: Why it could not be done; empty if it could.
+        recorded: What the record has where it differs: the reply, or the score.
+        came: What came instead of that.
     """
 
     same_score: bool = False
     differs: int | None = None
     ended: str = ""
     error: str = ""
+    recorded: str = ""
+    came: str = ""
 
     @classmethod
     def of(cls, o: Observation) -> Replay:
@@ -241,14 +247,17 @@ class Reruns:
         try:
             seed_environment(env, self._ctx.seed, f"control:{run.name}:{ordinal}")
             state = env.restore(run, 0)
-            first = None
+            first, recorded, came = None, "", ""
             for t, action in enumerate(run.actions):
                 if state.done:
-                    first = t if first is None else first
+                    if first is None:
+                        first, recorded = t, f"step {run.steps[t]} followed"
+                        came = f"it was over before ({state.ended or 'done'})"
                     break
                 state = env.step(action)
                 if first is None and not follows(state, run, t):
                     first = t
+                    recorded, came = parted(run.state_after(t), state.messages)
             score = env.score()
         except EnvironmentFailure as e:
             return asdict(Replay(error=str(e) or "the environment failed"))
@@ -257,7 +266,9 @@ class Reruns:
         if score is None and first is None:
             score = run.score  # a replay that cannot grade has nothing that contradicts it
         same = score is not None and math.isclose(score, run.score, abs_tol=1e-9)
-        return asdict(Replay(same, first, state.ended))
+        if not same and first is None:
+            recorded, came = f"score {run.score:g}", f"score {score:g}"
+        return asdict(Replay(same, first, state.ended, recorded=recorded, came=came))
 
     def _corrected(self, run: RecordedRun, action: int) -> list[str]:
         env = self._make()
@@ -277,6 +288,7 @@ class Reruns:
             live.error = (yield from _act(STAGE, key, 0, live.begin)) or live.error
             while not live.over:
                 try:
+                    self.chat.refuse_new_left_out(live.state.messages, live.tools)
                     prompt = self.chat.prompt(live.state.messages, live.tools)
                 except PlanError as e:
                     live.error = str(e)
@@ -439,6 +451,22 @@ def same_messages(a: Sequence[Message], b: Sequence[Message]) -> bool:
         [(m["role"], m.get("content")) for m in chat if m["role"] != "assistant"] for chat in (a, b)
     )
     return mine == theirs
+
+
+def parted(recorded: Sequence[Message], came: Sequence[Message]) -> tuple[str, str]:
+    """The first replies in which two chats differ, each as `role: text`; at most 2,000 characters.
+
+    Of chats in which all replies are the same, the lengths are what differs.
+    """
+    mine, theirs = ([_reply(m) for m in x if m["role"] != "assistant"] for x in (recorded, came))
+    for a, b in zip_longest(mine, theirs, fillvalue="no reply"):
+        if a != b:
+            return a[:_MOST_SHOWN], b[:_MOST_SHOWN]
+    return f"{len(mine)} replies", f"{len(theirs)} replies"
+
+
+def _reply(message: Message) -> str:
+    return f"{message['role']}: {message.get('content') or ''}"
 
 
 def seed_environment(environment: Environment, seed: int, key: str) -> None:

@@ -8,6 +8,7 @@ action holds `confidence` of the posterior; else `ambiguous`.
 
 from __future__ import annotations
 
+import json
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ from tracelab.studies.audit.step import Falls, RerunTally, argmax_rescue
 
 _LOW = 0.2
 """A chance of success up to which a task counts as one that this policy cannot solve."""
+_SHOWN = 70
+"""Characters of a reply that a reason quotes; the verdict has more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +38,8 @@ class Control:
         differs: The action whose reply differed first, most often; None if none did.
         ended: Why the last of them was over, as the environment says.
         error: Why the first that could not be done could not; empty if all could.
+        recorded: What the record has where one of those that differ does.
+        came: What came instead of that.
     """
 
     replays: int
@@ -44,6 +49,8 @@ class Control:
     failed: int = 0
     ended: str = ""
     error: str = ""
+    recorded: str = ""
+    came: str = ""
 
     @classmethod
     def of(cls, replays: Sequence[Replay]) -> Control:
@@ -52,6 +59,7 @@ class Control:
         broken = [r.error for r in replays if r.error]
         differs = [r.differs for r in done if r.differs is not None]
         most = max(set(differs), key=lambda t: (differs.count(t), -t)) if differs else None
+        other = [r for r in done if r.differs == most and not (r.same_score and most is None)]
         return cls(
             replays=len(done),
             reproduced=sum(r.same_score and r.differs is None for r in done),
@@ -60,6 +68,8 @@ class Control:
             failed=len(broken),
             ended=done[-1].ended if done else "",
             error=broken[0] if broken else "",
+            recorded=other[0].recorded if other else "",
+            came=other[0].came if other else "",
         )
 
     @property
@@ -253,14 +263,23 @@ def _not_reproduced(
     elif control.differs is None:
         reason = "the same actions got the same replies and another score"
     else:
-        reason = "the same actions got other replies"
-        extra["differs_at"] = where.steps[control.differs]
+        step = extra["differs_at"] = where.steps[control.differs]
+        reason = f"the same actions got other replies, first at step {step}"
+    if control.recorded or control.came:
+        reason += f": recorded {_short(control.recorded)}; now {_short(control.came)}"
     tool = None if control.differs is None else where.tools[control.differs]
     return Verdict(
         trace_id, method, evidence, "nonreproducible", tool=tool,
         who="environment" if control.replays else "unknown", reason=reason, tokens=tokens,
+        recorded=control.recorded or None, came_instead=control.came or control.error or None,
         extra=extra,
     )  # fmt: skip
+
+
+def _short(said: str) -> str:
+    words = " ".join(said.split())
+    return json.dumps(words if len(words) <= _SHOWN else words[: _SHOWN - 3] + "...",
+                      ensure_ascii=False)  # fmt: skip
 
 
 def candidates(

@@ -74,6 +74,7 @@ def case_of(trace: Trace, ctx: StudyContext[CiteOptions]) -> ContextCase:
     chat = Chat(ctx.tokenizer, trace.rendering)
     cut = Cut(o.unit, o.segmenter, o.max_sources, tuple(o.roles), o.exchanges)
     context = context_of(trace, cut)
+    chat.refuse_left_out([as_message(m) for m in context.messages], tools)
     prompt, placed = place_sources(lambda messages: chat.text(messages, tools), context)
     response, known = _written(trace, chat, prompt)
     prompt_ids, prompt_starts = ctx.tokenizer.place_prompt(prompt, trace.rendering)
@@ -140,8 +141,8 @@ def _at_step(trace: Trace, step: int | None, tokenizer: Tokenizer) -> Trace:
     if step not in written:
         raise PlanError(f"step {step} was not written by a model ({which})")
     at = episode.steps[step]
-    messages, tools = input_of(episode, at), tools_offered(episode, at)
-    chat, message = Chat(tokenizer), as_written(at)
+    chat, message, tools = Chat(tokenizer), as_written(at), tools_offered(episode, at)
+    messages = chat.inlined(input_of(episode, at))
     more: dict[str, Any] = {"run": trace.trace_id, "step": step, "agent": at.agent}
     try:
         response = chat.spell(messages, message, tools)

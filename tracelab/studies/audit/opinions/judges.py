@@ -19,7 +19,8 @@ from tracelab.core.episode import Episode
 from tracelab.core.flow import Ask, Flow
 from tracelab.core.item import Call, Observation
 from tracelab.studies.audit.opinions.parse import parse_answer, parse_choice
-from tracelab.studies.audit.opinions.text import Fitted, fit_log, plain
+from tracelab.studies.audit.opinions.text import Fitted, fit_log
+from tracelab.text.hostile import name_line, quoted
 
 OpinionStatus = Literal["ok", "unparsed", "failed", "overlong"]
 _TEMPLATE_TOKENS = 64  # that a chat template adds
@@ -35,7 +36,7 @@ _GUIDE = (
 )
 _FORM = (
     "End with exactly these three lines:\n"
-    "Agent: <one of: {agents}>\n"
+    "Agent: <the name of one of the agents listed above>\n"
     "Step: <one number from 0 to {last}>\n"
     "Reason: <one sentence>"
 )
@@ -135,8 +136,7 @@ Judge = Callable[[Episode, JudgeOptions], Flow[Opinion]]
 def all_at_once(episode: Episode, options: JudgeOptions, parts: str = "") -> Flow[Opinion]:
     """Show the whole log once and ask for agent and step."""
     n = len(episode.steps)
-    agents = episode.agents()
-    form = _FORM.format(agents=", ".join(agents), last=n - 1)
+    form = _FORM.format(last=n - 1)
     asked = _Asked(episode, options, "\n\n".join(p for p in (_GUIDE, parts, form) if p))
     fitted = asked.fit(0, n)
     if fitted is None:
@@ -144,10 +144,23 @@ def all_at_once(episode: Episode, options: JudgeOptions, parts: str = "") -> Flo
     reply = yield from asked.ask(fitted)
     if reply.text is None:
         return asked.failed(reply)
-    answer = parse_answer(reply.text, n, agents, truncated=reply.cut)
+    names = agents_by_name(episode)
+    answer = parse_answer(reply.text, n, tuple(names), truncated=reply.cut)
     asked.unparsed.update(answer.failures)
     status: OpinionStatus = "unparsed" if answer.step is None and answer.agent is None else "ok"
-    return asked.opinion(answer.step, answer.agent, answer.reason, status)
+    agent = None if answer.agent is None else names[answer.agent]
+    return asked.opinion(answer.step, agent, answer.reason, status)
+
+
+def agents_by_name(episode: Episode) -> dict[str, str]:
+    """Agents by the name that a reply has for them, where it is one agent's alone.
+
+    That is how the prompt shows them, without its quotation marks; and their own name.
+    """
+    agents = episode.agents()
+    shown = Counter(name_line(a)[1:-1] for a in agents)
+    found = {n: a for a in agents if shown[n := name_line(a)[1:-1]] == 1}
+    return found | {a: a for a in agents}
 
 
 def abduct_act_predict(episode: Episode, options: JudgeOptions) -> Flow[Opinion]:
@@ -166,8 +179,8 @@ def step_by_step(episode: Episode, options: JudgeOptions) -> Flow[Opinion]:
         if step.kind in ("user", "system"):
             continue
         asked.question = (
-            f"These are the steps so far. Does step {step.index}, by {step.agent}, hold the "
-            "mistake that decided the failure? Leave aside flaws that can still be put right.\n\n"
+            f"These are the steps so far. Does step {step.index} hold the mistake that "
+            " decided the failure? Leave aside flaws that can still be put right.\n\n"
             "End with exactly these two lines:\nReason: <one sentence>\nVerdict: <yes or no>"
         )
         fitted = asked.fit(0, step.index + 1)
@@ -250,8 +263,10 @@ class _Asked:
         self._notes: list[str] = []
         shown = options.show_reference and episode.reference is not None
         self._shown = shown
-        answer = f"Correct answer:\n{episode.reference}\n\n" if shown else ""
-        self._head = plain(f"Task:\n{episode.task or '(not recorded)'}\n\n{answer}")
+        task = quoted(episode.task) if episode.task else "(not recorded)"
+        answer = f"Correct answer:\n{quoted(episode.reference or '')}\n\n" if shown else ""
+        agents = ", ".join(map(name_line, episode.agents())) or "(not recorded)"
+        self._head = f"Task:\n{task}\n\n{answer}Agents, as JSON strings: {agents}\n\n"
 
     def fit(self, start: int, stop: int) -> Fitted | None:
         """The steps [start, stop) as text that leaves room for the rest of the prompt."""
@@ -270,7 +285,8 @@ class _Asked:
             f"The run failed. It has {n} steps, numbered from 0 to {n - 1}. In the log, every line "
             f"that a step wrote starts with '> '.\n\n{fitted.text}"
         )
-        asked = f"{self._head}{log}\n\n{plain(self.question)}"
+        # What stands after the log is ours alone: no name, task or answer of the run is in it.
+        asked = f"{self._head}{log}\n\n{self.question}"
         o = self._options
         call = Call("chat", {
             "who": o.who, "messages": [["system", _SYSTEM], ["user", asked]], "max_tokens": o.room,

@@ -1,19 +1,18 @@
 """A run's log as a judge reads it: numbered steps, hostile text fenced, made to fit a budget.
 
-Every line that a step wrote is quoted, so that no content can pose as a step or as the question.
-Pure.
+Every line that a step wrote is quoted, and every name is a JSON string, so that nothing of a run
+can pose as a step or as the question. Pure.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from tracelab.core.episode import Step
+from tracelab.text.hostile import name_line, quoted, unmarked
 
 _LEAST_CHARS = 40
-_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
 class Fitted(NamedTuple):
@@ -37,11 +36,11 @@ def fit_log(steps: Sequence[Step], budget: int, count: Callable[[str], int]) -> 
     Returns:
         The log, or None when it does not fit even with 40 characters a step.
     """
-    texts = [plain(step.text()) for step in steps]
+    texts = [unmarked(step.text()) for step in steps]
 
     def log(most: int) -> str:
         return "\n".join(
-            f"[step {s.index}] {_who(s)}\n{_quoted(_shortened(t, most))}"
+            f"[step {s.index}] {_who(s)}\n{quoted(_shortened(t, most))}"
             for s, t in zip(steps, texts, strict=True)
         )
 
@@ -59,16 +58,10 @@ def fit_log(steps: Sequence[Step], budget: int, count: Callable[[str], int]) -> 
     return Fitted(log(lo), f"{cut} of {len(texts)} steps were shortened to {lo} characters.")
 
 
-def plain(text: str) -> str:
-    """Text without control characters and lone surrogates, which no request could carry."""
-    return _CONTROL.sub("\ufffd", text)
-
-
 def _who(step: Step) -> str:
-    name = " ".join(plain(step.agent or step.kind).split())[:100]
+    name = name_line(step.agent or step.kind)
     if step.kind == "tool" and step.tool and step.tool != step.agent:
-        tool = " ".join(plain(step.tool).split())[:100]
-        return f"result of tool {tool}, called by {name}"
+        return f"result of tool {name_line(step.tool)}, called by {name}"
     return f"agent {name}" + (" (tool)" if step.kind == "tool" else "")
 
 
@@ -79,7 +72,3 @@ def _shortened(text: str, most: int) -> str:
     tail = most - head
     left_out = len(text) - most
     return f"{text[:head]} [... {left_out} characters left out ...] {text[len(text) - tail :]}"
-
-
-def _quoted(text: str) -> str:
-    return "\n".join(f"> {line}" for line in text.split("\n"))
