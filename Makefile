@@ -55,6 +55,25 @@ test: install ## the test suite, with real vLLM, Ray and DuckDB in it
 test-fast: install ## the tests without engines and long simulations, for the inner loop
 	@$(BIN)/python -m pytest $(PARALLEL) -q -m "not slow and not engine"
 
+# Seconds; CI runs 30 s with a fixed seed as a test. A crash becomes a file of tests/corpus.
+FUZZ_SECONDS ?= 300
+
+fuzz: install ## hostile inputs for everything that reads what others wrote, FUZZ_SECONDS long
+	@$(BIN)/python -m tests.fuzz --seconds $(FUZZ_SECONDS)
+
+# Engines are left out: CI's own environment pins them.
+test-lowest: ## the tests without engines, with the lowest versions that pyproject.toml allows
+	@test -x .venv-lowest/bin/python || $(PYTHON) -m venv .venv-lowest
+	@$(PYTHON) -m release.lowest > .venv-lowest/lowest.txt
+	@.venv-lowest/bin/python -m pip --disable-pip-version-check -q install --only-binary :all: \
+	  -r .venv-lowest/lowest.txt
+	@PYTHONPATH=. .venv-lowest/bin/python -m pytest -q -m "not slow and not engine" \
+	  tests/core tests/text tests/sources
+
+sbom: install ## dist/sbom.json: what is in the wheel and what it requires (CycloneDX)
+	@$(PIP) wheel --no-deps -w dist . && $(BIN)/python -m release.sbom dist/*.whl > dist/sbom.json
+	@echo dist/sbom.json
+
 lint: install ## ruff, formatting and the purity of the core
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports
 
@@ -71,6 +90,6 @@ card: install ## measure every promise of the bundled model through vLLM, 8 minu
 	@$(BIN)/python -m benchmarks card
 
 clean: ## remove what was built and installed here (not tracelab-home)
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-lowest build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-.PHONY: help install demo test test-fast lint types bench testbed card clean
+.PHONY: help install demo test test-fast test-lowest fuzz sbom lint types bench testbed card clean

@@ -35,11 +35,12 @@ HEAVY = ["torch", "vllm", "ray", "duckdb", "transformers", "pyarrow", "pandas", 
 MOST_MODULES = 15
 """More in one folder are a sign that a room is missing."""
 ALLOWED_FOLDERS = {
-    "core": 20,
+    "core": 22,
     "run": 20,
     "sources": 19,
     "studies/anchors": 21,
     "studies/cite": 18,
+    "view": 16,
 }
 ALLOWED_CYCLES: set[str] = set()
 ALLOWED_NAMES: set[str] = set()
@@ -151,3 +152,70 @@ def test_what_offends_no_longer_is_no_longer_allowed() -> None:
     assert {n for n, where in public_classes().items() if len(where) > 1} >= ALLOWED_NAMES
     sizes = folders()
     assert {f for f, most in ALLOWED_FOLDERS.items() if sizes[f] < most or most <= 15} == set()
+
+
+OUR_OWN_JSON = {
+    # What we wrote ourselves and nobody else writes; each with where it comes from.
+    "core/outside.py": "the door itself",
+    "core/item.py": "an observation of our journal",
+    "engines/chat.py": "a schema that a study made",
+    "engines/openai/engine.py": "a schema that a study made",
+    "grading/function.py": "the trace that the grader sends to its own helper",
+    "grading/helper.py": "requests of the grader, in its own child",
+    "grading/jail.py": "requests of the grader, in its own child; imports nothing of ours",
+    "run/ingest.py": "a config in our database",
+    "view/frames.py": "columns of our database",
+    "store/sealed.py": "files of our own, whose digests are checked first",
+    "view/keys.py": "a value that was written out a moment before",
+    "view/report/agents.py": "columns of our database",
+    "view/report/runs.py": "columns of our database",
+    "view/statements.py": "columns of our database",
+    "view/steps.py": "columns of our database",
+}
+"""Modules that may decode JSON without `core.outside.decode`, and why."""
+DECODERS = {
+    "json.loads", "json.load", "json.JSONDecoder", "pydantic_core.from_json", "model_validate_json",
+    "orjson.loads", "ujson.loads", "yaml.load", "pickle.loads", "pickle.load",
+}  # fmt: skip
+
+
+def decoders(source: str) -> set[str]:
+    """Which calls of a module decode JSON by themselves, whatever they were imported as."""
+    tree = ast.parse(source)
+    names: dict[str, str] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {a.asname or a.name: a.name for a in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {a.asname or a.name: f"{node.module}.{a.name}" for a in node.names}
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name) and names.get(node.id) in DECODERS:
+            found.add(names[node.id])
+        elif isinstance(node, ast.Attribute):
+            of = node.value
+            owner = names.get(of.id, of.id) if isinstance(of, ast.Name) else ""
+            full = f"{owner}.{node.attr}"
+            if full in DECODERS or node.attr in DECODERS:
+                found.add(full)
+            elif (
+                node.attr == "json" and isinstance(of, ast.Name) and of.id in ("reply", "response")
+            ):
+                found.add(f"{of.id}.json")  # httpx decodes by itself
+    return found
+
+
+def test_decoders_are_found_under_other_names() -> None:
+    assert decoders("import json as j\nj.loads(x)") == {"json.loads"}
+    assert decoders("from json import loads as read\nread(x)") == {"json.loads"}
+    assert decoders("reply.json()") == {"reply.json"}
+    assert decoders("import m\nm.M.model_validate_json(x)") == {".model_validate_json"}
+    assert decoders("import json\njson.dumps(x)") == set()
+
+
+def test_json_from_outside_comes_through_one_door() -> None:
+    """`tracelab.core.outside.decode` is called for all that others wrote."""
+    found = {str(p.relative_to(PACKAGE)): decoders(p.read_text()) for p in MODULES}
+    by_itself = {m for m, calls in found.items() if calls}
+    assert by_itself - set(OUR_OWN_JSON) == set(), "decode JSON from outside with core.outside"
+    assert set(OUR_OWN_JSON) - by_itself == set(), "no longer decodes: take it off the list"

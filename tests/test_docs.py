@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import json
+import random
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pytest
 
+from tests.studies.audit.audit_world import Driver, context
 from tests.view import world
+from tracelab.core.item import Item, Observation
 from tracelab.core.trace import Trace
+from tracelab.environments.user import UserEnvironment
 from tracelab.sources import SOURCES, read
 from tracelab.store.connect import open_reader, open_writer, sql_dir
 from tracelab.store.query import query
+from tracelab.studies.audit.case import AgentRun
+from tracelab.studies.audit.options import AuditOptions
+from tracelab.studies.audit.study import Audit
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -33,14 +42,18 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[duckdb.DuckDBPy
     """One of everything, and what the input of a bad action did."""
     path = world.small(tmp_path_factory.mktemp("docs") / "w.duckdb")
     with open_writer(path) as con:
-        world.insert(con, "units", world.units("run1", "span", ["Price of kale"]))
+        world.insert(con, "units", world.units("run1", "span", ["Price of kale", "?"]))
         span = {"trace_id": "run1", "unit_index": 0}
         world.insert(con, "spans", [{**span, "turn_index": 0, "start_char": 0, "end_char": 13}])
+        unused = {"trace_id": "run1", "unit_index": 1}
+        world.insert(con, "spans", [{**unused, "turn_index": 0, "start_char": 13, "end_char": 14}])
         target = {"trace_id": "run1", "target": "action"}
         said = {"text": "coder: Now halve it.", "logprob_full": -1.0, "logprob_empty": -5.0}
         world.insert(con, "targets", [{**target, **said, "position": 0, "label": "grounded"}])
         effect = {"method": "ablate", "metric": "effect", "value": 3.0, "lo": 2.0, "hi": 4.0}
         world.insert(con, "scores", [{**span, **target, **effect, "unit_kind": "span"}])
+        none = {**effect, "value": 0.0, "lo": -0.1, "hi": 0.1}
+        world.insert(con, "scores", [{**span, **target, **none, **unused, "unit_kind": "span"}])
     with open_reader(path) as con:
         yield con
 
@@ -118,6 +131,46 @@ def test_links_lead_somewhere(page: Path) -> None:
             if anchor:
                 heads = re.findall(r"^#+ (.+)$", there.read_text("utf-8"), re.MULTILINE)
                 assert anchor in {h.lower().replace(" ", "-").replace("`", "") for h in heads}
+
+
+def test_the_environment_of_the_page_audits_a_run(tmp_path: Path) -> None:
+    """The class as printed, on a log; the model orders the wrong thing half of the time."""
+    [code] = blocks("agents.md", "python")
+    assert len(code.splitlines()) <= 45
+    made: dict[str, Any] = {}
+    exec(compile(code, "agents.md", "exec"), made)
+    said = [hermes("price", item="tea"), hermes("add", item="tea", count=3), hermes("order")]
+    env = UserEnvironment(made["Shop"]())
+    state = env.reset({"task": "Order 2 tea.", "meta": {"order": {"tea": 2}}})
+    for action in said:
+        state = env.step(action)
+    assert state.done and env.score() == 0.0
+    assert [m["content"] for m in state.messages[2::2]] == ["4", '{"tea": 3}', "ordered"]
+    log = tmp_path / "runs.jsonl"
+    record = {"id": "r", "messages": state.messages, "success": False, "order": {"tea": 2}}
+    log.write_text(json.dumps(record) + "\n")
+    [trace] = read(log)
+    assert isinstance(trace, Trace)
+
+    def model(item: Item, replicate: int) -> Observation:
+        if item.kind == "score":
+            return Observation(item.key, replicate, finish_reason="error", error="none: no scores")
+        turn = "".join(map(chr, item.prefix_ids)).count("<|im_start|>tool")
+        text = said[turn]
+        if turn == 1 and random.Random(f"{item.key}/{replicate}").random() < 0.6:
+            text = hermes("add", item="tea", count=2)
+        return Observation(item.key, replicate, (1,) * 5, text, prefix_tokens=9)
+
+    ctx, _ = context(AuditOptions(environment="shop:Shop"), lambda: UserEnvironment(made["Shop"]()))
+    [verdict] = Driver(model).drive(Audit().run([AgentRun.of(trace)], ctx)).verdicts
+    assert (verdict.status, verdict.decisive_step) == ("localized", 3), verdict
+    assert verdict.correctable_step == 3
+
+
+def hermes(name: str, **arguments: object) -> str:
+    """A call as the model writes it, after `<think>`."""
+    call = json.dumps({"name": name, "arguments": arguments})
+    return f"I call a tool.\n</think>\n\n<tool_call>{call}</tool_call>"
 
 
 def test_every_promise_of_the_threat_model_has_its_test() -> None:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
 import pytest
+
+from release.lowest import lowest
+from release.sbom import bill
 
 ROOT = Path(__file__).parent.parent
 
@@ -74,3 +79,41 @@ def test_it_works_in_an_empty_folder(wheel: Path, tmp_path: Path) -> None:
         )
         assert out.returncode == 0, out.stderr
     assert out.stdout.split() == ["n", "2"]
+
+
+def test_nothing_of_it_runs_when_it_is_installed(wheel: Path) -> None:
+    """A pure wheel: files are copied, nothing is built, and no start of Python runs anything."""
+    assert wheel.name.endswith("-py3-none-any.whl")
+    assert not (ROOT / "setup.py").exists() and not (ROOT / "setup.cfg").exists()
+    with zipfile.ZipFile(wheel) as z:
+        names = z.namelist()
+        about = next(n for n in names if n.endswith(".dist-info/WHEEL"))
+        assert "Root-Is-Purelib: true" in z.read(about).decode()
+        scripts = next(n for n in names if n.endswith("entry_points.txt"))
+        groups = [x for x in z.read(scripts).decode().splitlines() if x.startswith("[")]
+    assert groups == ["[console_scripts]"]  # no plug-in of setuptools, pytest or pip
+    run_by_python = (".pth", "sitecustomize.py", "usercustomize.py", "setup.py", ".so", ".pyd")
+    assert [n for n in names if n.endswith(run_by_python) or ".data/" in n] == []
+
+
+def test_its_bill_of_materials_names_what_is_in_it_and_what_it_requires(wheel: Path) -> None:
+    made = bill(wheel)
+    assert (made["bomFormat"], made["specVersion"]) == ("CycloneDX", "1.6")
+    assert made == bill(wheel)
+    itself = made["metadata"]["component"]
+    assert itself["hashes"][0]["content"] == hashlib.sha256(wheel.read_bytes()).hexdigest()
+    by_name = {c["name"]: c for c in made["components"]}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    for text in project["dependencies"]:
+        name, _, low = text.partition(">=")
+        assert by_name[name]["properties"] == [{"name": "range", "value": f">={low}"}]
+    assert by_name["pydantic"]["version"] and by_name["pydantic-core"]["version"]
+    assert by_name["model"]["type"] == "machine-learning-model"
+    refs = {c["bom-ref"] for c in made["components"]} | {itself["bom-ref"]}
+    assert all(r in refs for d in made["dependencies"] for r in [d["ref"], *d["dependsOn"]])
+
+
+def test_lowest_versions_are_those_of_the_project() -> None:
+    found = lowest()
+    assert any(x.startswith("duckdb==") for x in found)
+    assert not any(x.startswith(("torch==", "ray==", "transformers==")) for x in found)

@@ -44,8 +44,8 @@ ROOMS = (0, 5_000, 40_000, 150_000, 600_000, 2 * MIB, 5 * MIB)
 
 @pytest.fixture
 def config(tmp_path: Path, script: Script, home: Path) -> Path:
-    source = write_jsonl(tmp_path / "t.jsonl", script, 2)
-    more = {"runtime": "batch_rollouts = 8", "anchors": "rollouts = 4"}
+    source = write_jsonl(tmp_path / "t.jsonl", script, 1)
+    more = {"runtime": "batch_rollouts = 8", "anchors": "rollouts = 3"}
     return write_config(tmp_path / "c.toml", source, **more)
 
 
@@ -110,6 +110,7 @@ def test_a_driver_that_is_killed_at_any_moment_loses_nothing(
 ) -> None:
     calls = zygote.command("run", config, "--quiet", kill_at=-1)["calls"]
     whole, observed = results(), durable(home)
+    assert calls > 1000 and observed
     draw, early = random.Random(13), 0
     for k in range(KILLS):
         shutil.rmtree(home)

@@ -94,6 +94,7 @@ def serve() -> None:
     # What a command imports when it is needed is imported before the first fork.
     import duckdb  # noqa: F401
     import pyarrow.parquet  # noqa: F401
+    import scipy.stats  # noqa: F401
 
     import tracelab.cli.sql
     import tracelab.cli.study
@@ -102,6 +103,12 @@ def serve() -> None:
     import tracelab.run.rebuild
     import tracelab.view.integrity
     import tracelab.view.keys  # noqa: F401
+    from tracelab.core.study import STUDIES
+    from tracelab.engines.registry import ENGINES
+    from tracelab.sources import SOURCES
+
+    for registry in (STUDIES, ENGINES, SOURCES):
+        assert [*registry], "looking at a registry imports its members"
 
     for line in sys.stdin:
         asked = json.loads(line)

@@ -265,7 +265,7 @@ def test_rebuild_names_what_it_cannot_do(config: Path, home: Path) -> None:
     run(config, "--wait", "0")
     refused = invoke("rebuild", "nosuch")
     assert refused.exit_code == 2
-    assert "it has study" in refused.stderr
+    assert "there are: study" in refused.stderr
     record = home / "runs" / "study" / "run.json"
     record.write_bytes(sealed({**opened(record.read_bytes())[0], "finished_at": None}))
     refused = invoke("rebuild", "study")

@@ -158,7 +158,7 @@ def test_threads_share_one_client_and_closing_ends_their_waiting() -> None:
     with judge_server(answer) as server, ThreadPoolExecutor(3) as threads:
         post = BlockingPost(f"{server.url}/chat/completions", concurrency=3)
         replies = list(threads.map(post.post, [{"n": i} for i in range(3)]))
-        assert [b"hi" in r for r in replies] == [True] * 3
+        assert [(b"hi" in r, sent) for r, sent in replies] == [(True, 1)] * 3
         late = threads.submit(post.post, {"n": 3})  # the barrier wants two more
         while together.n_waiting == 0:
             time.sleep(0.001)

@@ -135,8 +135,8 @@ def cached(reply: Any) -> Any:
 
 
 HOSTILE: dict[str, tuple[Callable[[Any], Any], str]] = {
-    "nan": (last(math.nan), "not_a_number"),
-    "inf": (last(-math.inf), "not_a_number"),
+    "nan": (last(math.nan), "malformed"),  # NaN is not JSON
+    "inf": (last(-math.inf), "malformed"),
     "null": (last(None), "missing"),
     "text": (last("-1"), "malformed"),
     "bool": (last(True), "malformed"),

@@ -18,7 +18,7 @@ from tracelab.core.trace import Trace
 from tracelab.environments import ENVIRONMENTS, make_environment
 from tracelab.environments.base import EnvironmentKind, Grade, as_score, as_state
 from tracelab.environments.command import ProcessEnvironment
-from tracelab.environments.replay import ReplayEnvironment, canonical, parse_calls
+from tracelab.environments.replay import ReplayEnvironment, canonical, keys_of
 from tracelab.environments.testbed import MarketWorld
 from tracelab.environments.user import UserEnvironment
 from tracelab.run.regression import export, load
@@ -138,7 +138,7 @@ def test_the_environments_correction_is_right() -> None:
     ],
 )  # fmt: skip
 def test_calls_are_read_in_one_form(said: str, calls: list[tuple[str, str]]) -> None:
-    assert parse_calls(said) == calls
+    assert keys_of(said) == calls
     assert canonical({"b": 1, "a": [1, "x"]}) == canonical('{"a": [1, "x"], "b": 1}')
 
 

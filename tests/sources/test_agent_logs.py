@@ -117,7 +117,7 @@ def test_a_thousand_steps(tmp_path: Path) -> None:
         (b'{"messages": [', "Not valid JSON"),
         (b"[]", "not a JSON object"),
         (b"[" * 5000 + b"]" * 5000, "Nested more than"),
-        (b'{"n": ' + b"9" * 5000 + b"}", "too many digits"),
+        (b'{"n": ' + b"9" * 5000 + b"}", "`messages` is missing"),  # the number becomes null
         (json.dumps(chat()).encode(), "Duplicate of line 1"),
     ],
 )

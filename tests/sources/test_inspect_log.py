@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -67,11 +68,14 @@ def write_eval(path: Path, *samples: Any, zstd: bool = False) -> Path:
             archive.writestr(name, data)
     if zstd:  # stored entries that say they are method 93: what a writer with zstandard makes
         raw = bytearray(path.read_bytes())
-        for mark, at in ((b"PK\x03\x04", 8), (b"PK\x01\x02", 10)):
-            place = raw.find(mark)
-            while place >= 0:
-                raw[place + at : place + at + 2] = (93).to_bytes(2, "little")
-                place = raw.find(mark, place + 4)
+        plain = [v if isinstance(v, bytes) else json.dumps(v).encode() for v in files.values()]
+        for mark, method, crc, size in ((b"PK\x03\x04", 8, 14, 22), (b"PK\x01\x02", 10, 16, 24)):
+            place = -1
+            for data in plain:
+                place = raw.index(mark, place + 1)
+                raw[place + method : place + method + 2] = (93).to_bytes(2, "little")
+                raw[place + crc : place + crc + 4] = zlib.crc32(data).to_bytes(4, "little")
+                raw[place + size : place + size + 4] = len(data).to_bytes(4, "little")
         path.write_bytes(raw)
     return path
 

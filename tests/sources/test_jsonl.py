@@ -13,10 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tracelab.core.errors import ConfigError, ImportFormatError
+from tracelab.core.outside import INNER_DEPTH as MAX_DEPTH
 from tracelab.core.seam import Reject
 from tracelab.core.trace import Trace, Turn
 from tracelab.sources import read
-from tracelab.sources.jsonl import MAX_DEPTH, read_jsonl
+from tracelab.sources.jsonl import read_jsonl
 
 GOOD = {"prompt": "What is 2 + 2?", "response": "2 + 2 is 4."}
 
@@ -85,16 +86,16 @@ def test_messages(tmp_path: Path) -> None:
 BAD: list[tuple[bytes, str, str | None]] = [
     (b'{"prompt": "A?", "respon', "Not valid JSON: Unterminated string starting at", None),
     (b'{"prompt": "A?"} x', "Not valid JSON: Extra data (column 18).", None),
-    (b'{"prompt": "\xff?"}', "Not valid UTF-8 (byte 13 of the line).", None),
+    (b'{"prompt": "\xff?"}', "Not valid UTF-8 (byte 13 of the text).", None),
     (b'["A?", "B."]', "The line is a list, not a JSON object.", None),
     (b"null", "The line is null, not a JSON object.", None),
     (b"3", "The line is a number, not a JSON object.", None),
     (line(score=float("nan")).strip(), "NaN is not JSON.", None),
     (line(score=float("-inf")).strip(), "-Infinity is not JSON.", None),
     (b'{"score": 1e999}', "The number 1e999 is too large.", None),
-    (b'{"score": ' + b"9" * 5000 + b"}", "The record holds an integer with too many digits.", None),
-    (b'{"a": ' * 70 + b"1" + b"}" * 70, "The record is nested more than 64 levels deep.", None),
-    (b"[" * 100_000, "The record is nested more than 64 levels deep.", None),
+    (b'{"score": ' + b"9" * 5000 + b"}", "Holds an integer with too many digits.", None),
+    (b'{"a": ' * 70 + b"1" + b"}" * 70, "Nested more than 64 levels deep.", None),
+    (b"[" * 100_000, "Nested more than 64 levels deep.", None),
     (line(response="\ud800").strip(), "`response` holds a lone surrogate", "response"),
     (line(meta={"k": ["\udfff"]}).strip(), "`meta` holds a lone surrogate", "meta"),
     (line(response="").strip(), "`response` is empty.", "response"),

@@ -90,10 +90,10 @@ def test_figures_are_optional(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("files", "at", "line", "reason", "field"),
     [
-        ({"base_solution": "{\n'x"}, "base_solution", 2, "is not valid JSON", None),
+        ({"base_solution": "{\n'x"}, "base_solution", 2, "Not valid JSON", None),
         ({"base_solution": "[]"}, "base_solution", 0, "is not a JSON object.", None),
-        ({"base_solution": '{"x": NaN}'}, "base_solution", 0, "holds NaN", None),
-        ({"base_solution": "[" * 10**5}, "base_solution", 0, "nested too deep.", None),
+        ({"base_solution": '{"x": NaN}'}, "base_solution", 0, "NaN is not JSON", None),
+        ({"base_solution": "[" * 10**5}, "base_solution", 0, "Nested more than", None),
         ({"base_solution": '["\\ud800"]'}, "base_solution", 0, "lone surrogate", None),
         ({"base_solution": {**BASE, "prompt": 1}}, "base_solution", 0, "not a string", "prompt"),
         ({"base_solution": {**BASE, "prompt": " "}}, "base_solution", 0, "is empty", "prompt"),

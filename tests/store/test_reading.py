@@ -295,6 +295,15 @@ def test_what_only_reads_is_answered(home: Home) -> None:
                 query(con, "SELECT $a", wrong)
 
 
+@pytest.mark.parametrize("rows", [10, 5_000_000])
+def test_what_fails_early_or_late_is_one_sentence(home: Home, rows: int) -> None:
+    sql = f"SELECT CASE WHEN range = {rows - 1} THEN 'x' ELSE '1' END::INT FROM range({rows})"
+    with open_reader(home.database) as con:
+        with pytest.raises(QueryError, match="Could not convert string 'x'") as refused:
+            query(con, sql)
+        assert "\n" not in str(refused.value) and "LINE" not in str(refused.value)
+
+
 def test_table_functions_are_of_the_list_only(home: Home) -> None:
     """Also those that a later DuckDB brings: what is not known to be harmless is refused."""
     with open_reader(home.database) as con:

@@ -157,14 +157,14 @@ def test_a_long_rollout_keeps_both_ends(tmp_path: Path) -> None:
 def test_names_of_runs_and_traces_are_resolved(reader: duckdb.DuckDBPyConnection) -> None:
     assert [t.name for t in select(reader).traces][0] == "kale"  # the largest effect first
     assert len(select(reader, ["study"]).traces) == 4
-    for name in ("kale", "aaaa000000000000", "aaaa00"):
+    for name in ("kale", "aaaa000000000000", "aaaa00", "aa"):
         assert [t.trace_id for t in select(reader, [name]).traces] == ["aaaa000000000000"]
     both = select(reader, ["run1", "kale", "run1"])
     assert [t.name for t in both.traces] == ["the errand", "kale"]
     assert both.runs == ("study",)
     few = select(reader, max_traces=1)
     assert (len(few.traces), few.left_out) == (1, 3)
-    for name in ("nosuch", "aaaa0"):  # too short to stand for an id
+    for name in ("nosuch", "aaaa1"):
         with pytest.raises(QueryError, match="no run and no trace"):
             select(reader, [name])
 
@@ -182,7 +182,7 @@ def test_a_trace_of_two_runs_has_two_addresses(tmp_path: Path) -> None:
     with open_reader(tmp_path / "w.duckdb") as con:
         chosen = select(con, ["study", "two"])
         assert len({t.slug for t in chosen.traces}) == 4
-        with pytest.raises(QueryError, match="several traces"):
+        with pytest.raises(QueryError, match="several traces' ids"):
             select(con, ["aaaaaaaa"])
         html = build(con, chosen)
     assert f'href="#two%3A{"a" * 16}/0"' in html

@@ -93,7 +93,10 @@ def test_contexts_and_agents_are_shown(place: str) -> None:
     [
         (["nosuch"], "there is no trace 'nosuch'"),
         (["kale", "--run", "other"], "there is no run 'other'"),
-        (["kale", "--method", "force"], "no effects by 'force'; it has resample, resample-pooled"),
+        (
+            ["kale", "--method", "force"],
+            "'force'; there are: resample, resample-pooled",
+        ),
     ],
 )
 def test_what_is_not_there_is_one_sentence(place: str, args: list[str], says: str) -> None:

@@ -141,10 +141,9 @@ ORDER BY trace_name, trace_id, position
 
 _SCORES = """
 SELECT
-    t.name AS trace, s.unit_kind, s.unit_index, s.method, s.metric, s.target, s.value, s.lo, s.hi,
-    s.n, s.status
+    s.trace_name AS trace, s.unit_kind, s.unit_index, s.method, s.metric, s.target, s.value, s.lo,
+    s.hi, s.n, s.status
 FROM unit_scores AS s
-INNER JOIN traces AS t ON s.run_id = t.run_id AND s.trace_id = t.trace_id
 WHERE s.run_id = $run
 ORDER BY ALL
 """

@@ -9,8 +9,8 @@ from tracelab.store.home import Home
 
 
 @click.command()
-@click.option("--run", help="Id or name of the run [default: the latest one with contexts].")
-@click.option("--trace", help="Id or name of the trace [default: all].")
+@click.option("--run", help="Run [default: the latest that finished with contexts].")
+@click.option("--trace", help="Trace [default: all].")
 @click.option("--label", type=click.Choice(["grounded", "diffuse", "parametric", "ungrounded",
                                             "insufficient"]), help="Only these.")  # fmt: skip
 @click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True)

@@ -28,7 +28,8 @@ def label(
 ) -> None:  # fmt: skip
     """Let a language model say what each sentence of RUN does, instead of the rules.
 
-    Categories are those of the Thought Anchors paper. A sentence without a valid label keeps the
+    RUN is an id, the beginning of one, or a name. Categories are those of the Thought Anchors
+    paper. A sentence without a valid label keeps the
     rules'; the exit code is 3 when that happened to more than one in twenty.
 
     \b

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from tracelab.cli.support import guarded, home_option
+from tracelab.cli.support import guarded, home_option, tell
 from tracelab.store.home import Home
 
 
@@ -25,8 +25,8 @@ def report(
 ) -> None:
     """Write one HTML file that shows runs or traces: no network, nothing to install.
 
-    RUN and TRACE are ids or names; of a trace id, its first six characters will do. Without any,
-    the latest run. Prints the file's path.
+    RUN and TRACE are ids, beginnings of ids, or names. Without any, the latest run that finished
+    with results. Prints the file's path.
 
     \b
     Examples:
@@ -39,7 +39,7 @@ def report(
 
     place = Home.at(home)
     with open_reader(place.database) as con:
-        selected = select(con, selection, max_traces=max_traces)
+        selected = select(con, selection, max_traces=max_traces, say=tell)
         html = build(con, selected, now=datetime.now(UTC))
     path = out or default_path(place.path / "reports", selected)
     write(html, path)
@@ -53,14 +53,14 @@ def report(
 
 @click.command()
 @click.argument("trace")
-@click.option("--run", help="Id or name of the run [default: the latest one that has the trace].")
+@click.option("--run", help="Run [default: the latest that finished with results of it].")
 @click.option("--method", help="Estimator to show [default: resample-pooled, if there is one].")
 @home_option
 @guarded
 def show(trace: str, run: str | None, method: str | None, home: str | None) -> None:
     """Print one trace, every sentence tinted by its effect, with intervals.
 
-    TRACE is an id, the first six characters of one, or a name. Piped, or with NO_COLOR set, the
+    TRACE, like --run, is an id, the beginning of one, or a name. Piped, or with NO_COLOR set, the
     lines are plain: one a sentence.
 
     \b
@@ -74,4 +74,4 @@ def show(trace: str, run: str | None, method: str | None, home: str | None) -> N
 
     console = Console(markup=False, emoji=False, highlight=False)
     with open_reader(Home.at(home).database) as con:
-        show_trace(con, trace, run, method, console)
+        show_trace(con, trace, run, method, console, say=tell)

@@ -9,13 +9,15 @@ from typing import cast
 import click
 import pyarrow as pa
 
-from tracelab.cli.support import parse_params
+from tracelab.cli.support import parse_params, tell
 from tracelab.core.errors import ConfigError
 from tracelab.store.connect import open_reader
 from tracelab.store.export import Format as FileFormat
 from tracelab.store.export import export, snapshot
+from tracelab.store.find import instead, shown
 from tracelab.store.home import Home
-from tracelab.store.query import check, named_queries, query, schema, schema_markdown
+from tracelab.store.named import named_queries
+from tracelab.store.query import ask, check, schema, schema_markdown
 from tracelab.text.clean import clean
 from tracelab.view.output import Format, default_format, print_arrow
 from tracelab.view.tables.described import print_schema
@@ -44,7 +46,7 @@ def run_query(
         if not sql.strip():
             raise ConfigError("there is no SQL on stdin")
     with open_reader(home.database) as con:
-        table = query(con, sql, parse_params(params), timeout_s=timeout_s)
+        table = ask(con, sql, parse_params(params), tell, timeout_s=timeout_s)
     print_arrow(table, chosen)
 
 
@@ -52,20 +54,23 @@ def show_schema(tables: tuple[str, ...], home: Home) -> None:
     """Print the schema."""
     with open_reader(home.database) as con:
         found = schema(con)
-    if unknown := sorted(set(tables) - {t.name for t in found}):
-        known = ", ".join(t.name for t in found)
-        raise ConfigError(f"there is no table or view {unknown[0]!r}; there are {known}")
-    shown = [t for t in found if not tables or t.name in tables]
+    names = [t.name for t in found]
+    if unknown := sorted(set(tables) - {*names}):
+        near = instead(unknown[0], names)
+        raise ConfigError(f"there is no table or view {shown(unknown[0])}{near}")
+    wanted = [t for t in found if not tables or t.name in tables]
     if sys.stdout.isatty():
-        print_schema(shown)
+        print_schema(wanted)
     else:
-        click.echo(schema_markdown(shown))
+        click.echo(schema_markdown(wanted))
 
 
 def run_checks(form: str | None, home: Home) -> int:
     """Run every check; returns the exit code."""
+    from tracelab.store.costs import check_costs
+
     with open_reader(home.database) as con:
-        results = check(con)
+        results = sorted([*check(con), check_costs(con, home)], key=lambda r: r.name)
     rows = pa.table(
         {
             "check": [r.name for r in results],

@@ -146,7 +146,7 @@ def do(config: RunConfig, home: Home, options: dict[str, Any], *, shown: bool) -
         from tracelab.run.forecast import forecast
         from tracelab.view.forecast import show_forecast
 
-        if form not in (None, "json"):
+        if form not in (None, "json", "table"):
             raise click.UsageError(f"a forecast is shown as a table or with --json, not --{form}")
         show_forecast(forecast(config, home, **again), as_json=form == "json")
         return 0

@@ -73,6 +73,13 @@ def complain(text: str) -> None:
     click.echo(f"tracelab: {clean(redacted(text))}", err=True)
 
 
+def tell(text: str) -> None:
+    """What a reader of the output must know besides, to stderr, cleaned like `complain`."""
+    from tracelab.text.clean import clean
+
+    click.echo(clean(text), err=True)
+
+
 class Names(click.Choice[str]):
     """One of some names that are looked up when they are needed, not when a command is defined."""
 
@@ -123,6 +130,6 @@ def parse_params(params: tuple[str, ...]) -> dict[str, str]:
     """
     pairs = [p.partition("=") for p in params]
     for name, eq, _ in pairs:
-        if not eq:
-            raise ConfigError(f"--param {name!r}: write NAME=VALUE")
+        if not eq or not name:
+            raise ConfigError(f"--param {name + eq!r}: write NAME=VALUE")
     return {name: value for name, _, value in pairs}

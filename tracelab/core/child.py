@@ -1,7 +1,7 @@
 """A child process that answers JSON lines; late, it is killed with all that it started.
 
 One value a line in, one value a line out. Whatever goes wrong ends the process, so that a late
-answer never meets the next question; the next question starts another. Standard library only.
+answer never meets the next question; the next question starts another.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ import time
 import weakref
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+from tracelab.core.outside import decode
 
 _PART = 65536
 _MOST_BYTES = 64 << 20
@@ -76,7 +78,8 @@ class Child:
         Raises:
             TimeoutError: Not within `timeout_s` seconds.
             EOFError: The process ended.
-            ValueError: The answer is longer than `most_bytes`, or no JSON.
+            ValueError: The answer is longer than `most_bytes`, or (`OutsideError`) no JSON that
+                `outside.decode` takes.
             OSError: The process cannot be started or written to.
         """
         line = json.dumps(request, default=list).encode() + b"\n"
@@ -130,10 +133,7 @@ class Child:
             parts.append(part)
             size += len(part)
         line, _, self._buffer = b"".join(parts).partition(b"\n")
-        try:
-            return json.loads(line)
-        except RecursionError:
-            raise ValueError("the answer is nested too deep") from None
+        return decode(line)
 
 
 def _wait(poll: select.poll, deadline: float) -> None:

@@ -11,9 +11,10 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, dataclass, field, fields
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal
 
 from tracelab.core.hashing import content_hash
+from tracelab.core.outside import OutsideError, decode
 from tracelab.core.unit import Unit
 
 StepKind = Literal["llm", "tool", "user", "system"]
@@ -43,15 +44,10 @@ class Arguments:
         if not isinstance(value, str):
             return cls(json.dumps(value, ensure_ascii=False), value)
         try:
-            return cls(value, json.loads(value, parse_constant=_refuse))
-        except json.JSONDecodeError as e:
-            return cls(value, None, f"not valid JSON: {e.msg} (character {e.pos})")
-        except (ValueError, RecursionError):
-            return cls(value, None, "not valid JSON: NaN, a number too long, or nested too deep")
-
-
-def _refuse(name: str) -> NoReturn:
-    raise ValueError(name)
+            return cls(value, decode(value))
+        except OutsideError as e:
+            why = e.reason.removeprefix("Not valid JSON: ").rstrip(".")
+            return cls(value, None, f"not valid JSON: {why}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -184,6 +184,16 @@ class EndpointError(Exception):
         self.attempts = 1
 
 
+def at_endpoint(
+    requests: int, prompt_tokens: int | None, output_tokens: int | None, seconds: float
+) -> dict[str, Any]:
+    """What an answer that an endpoint gave says of its costs; `tracelab.store.spent` reads it."""
+    return {
+        "requests": requests, "prompt_tokens": prompt_tokens, "output_tokens": output_tokens,
+        "seconds": round(seconds, 3),
+    }  # fmt: skip
+
+
 class Endpoint(Protocol):
     """One URL that takes and gives JSON. Thread-safe."""
 
@@ -192,8 +202,8 @@ class Endpoint(Protocol):
         """Requests that failed and were made again, by kind."""
         ...
 
-    def post(self, body: Mapping[str, Any]) -> bytes:
-        """The body of the reply.
+    def post(self, body: Mapping[str, Any]) -> tuple[bytes, int]:
+        """The body of the reply, and the requests that it took.
 
         Raises:
             EndpointError: There is none.

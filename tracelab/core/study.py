@@ -155,6 +155,16 @@ class Forecasting(Protocol):
         """
         ...
 
+    def foreseen(self, traces: int, prompt_tokens: int, ctx: StudyContext[Any]) -> Stage:
+        """What may be asked about responses that are not written yet, at most.
+
+        Args:
+            traces: Most of them that are studied.
+            prompt_tokens: Of their prompts together.
+            ctx: As for `Study.run`.
+        """
+        ...
+
     def limit(self, cases: Sequence[Any], ctx: StudyContext[Any]) -> int | None:
         """Most tokens that it may still generate; None where nothing limits it.
 

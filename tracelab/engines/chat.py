@@ -13,10 +13,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
+from tracelab.core.outside import OutsideError, decode
 from tracelab.core.seam import EndpointError
 from tracelab.core.trace import Role
 from tracelab.engines.http import JsonPost
@@ -45,6 +47,7 @@ class ChatReply:
         output_tokens: As for `prompt_tokens`.
         error: `kind: sentence` when `text` is None.
         attempts: Requests that were sent.
+        seconds: What they took, waits between them included.
     """
 
     text: str | None
@@ -53,6 +56,7 @@ class ChatReply:
     output_tokens: int | None = None
     error: str | None = None
     attempts: int = 1
+    seconds: float = field(default=0.0, compare=False)
 
 
 @dataclass(slots=True)
@@ -172,7 +176,9 @@ class HttpChat:
         reply = ChatReply(None)
         try:
             async with self._gate:
+                began = time.monotonic()
                 reply = await self._asked(request)
+                reply = replace(reply, seconds=time.monotonic() - began)
         finally:
             self.budget.settle(prompt, request.max_tokens, reply)
         return reply
@@ -210,10 +216,12 @@ class HttpChat:
 
 def _reply(content: bytes, attempts: int) -> ChatReply:
     try:
-        data = json.loads(content)
+        data = decode(content)
         choice = data["choices"][0]
         text = choice["message"]["content"]
-    except (ValueError, LookupError, TypeError, RecursionError):
+    except OutsideError as e:
+        raise EndpointError("malformed", f"not a completion: {e}") from None
+    except (LookupError, TypeError):
         raise EndpointError("malformed", "not a completion") from None
     if text is None:
         text = ""

@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
+from tracelab.core.outside import OutsideError, decode
 from tracelab.core.seam import EndpointError
 from tracelab.core.secrets import any_known, hidden_bytes, hidden_json
 
@@ -152,10 +153,10 @@ def _without_secrets(content: bytes) -> bytes:
     content = hidden_bytes(content)
     if b"\\" in content and any_known():
         try:
-            found = json.loads(content)
+            found = decode(content)
             if (safe := hidden_json(found)) != found:
                 return json.dumps(safe).encode()
-        except (ValueError, RecursionError):
+        except OutsideError:
             pass  # whoever reads it says what is wrong with it
     return content
 
@@ -180,14 +181,14 @@ class BlockingPost:
         self._lock = threading.Lock()
         self._session: _Session | None = None
 
-    def post(self, body: Mapping[str, Any]) -> bytes:
+    def post(self, body: Mapping[str, Any]) -> tuple[bytes, int]:
         """See `Endpoint.post`."""
         with self._lock:
             if self._session is None:
                 self._session = _Session(JsonPost(*self._settings, retried=self.retried))
             future = self._session.submit(body)
         try:
-            return future.result()[0]
+            return future.result()
         except CancelledError:
             raise EndpointError("connection", "closed while waiting") from None
 
@@ -235,7 +236,7 @@ def retry_after(header: str | None) -> float | None:
     """Seconds of a Retry-After header, a number or a date; None for anything else."""
     try:
         text = (header or "").strip()[:64]
-        return float(int(text)) if text.isdigit() else _until(text)
+        return float(text) if text.isascii() and text.isdigit() else _until(text)
     except (ValueError, TypeError, OverflowError):
         return None
 

@@ -7,7 +7,6 @@ done for other weights under the same path is never reused.
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from typing import Any
 
 from tracelab.core.errors import ModelLoadError, one_line
 from tracelab.core.item import ModelRef
+from tracelab.core.outside import decode
 
 TESTBED = "testbed"
 _WHOLE_FILE_BYTES = 64 << 20
@@ -73,7 +73,7 @@ def find_model(
 def _read_config(path: Path, name: str) -> dict[str, Any]:
     file = path / "config.json"
     try:
-        config = json.loads(file.read_text(encoding="utf-8"))
+        config = decode(file.read_bytes())
     except FileNotFoundError:
         raise ModelLoadError(f"model {name!r}: the directory has no config.json") from None
     except (OSError, ValueError) as e:

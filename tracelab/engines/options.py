@@ -32,6 +32,10 @@ class ServerConfig(Section):
     """First wait before asking again; doubles; `Retry-After` is obeyed."""
     concurrency: int = Field(default=32, ge=1)
     """Requests in flight."""
+    input_price: float = Field(default=0.0, ge=0)
+    """Price of a million prompt tokens."""
+    output_price: float = Field(default=0.0, ge=0)
+    """Price of a million tokens written."""
 
 
 class EngineConfig(Section):

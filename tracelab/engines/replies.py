@@ -7,13 +7,13 @@ that nobody asked for is dropped, for there is nothing to put it under.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
 from tracelab.core.errors import one_line
 from tracelab.core.item import AnyItem, Item, Observation
+from tracelab.core.outside import decode
 
 KIND = "reply"
 """What the errors of answers that cannot be answers start with."""
@@ -77,7 +77,7 @@ def _fault(o: Observation, item: AnyItem, vocabulary: int | None) -> str | None:
     if (why := _counts(o) or _tokens(o.token_ids, vocabulary)) is not None:
         return why
     if not isinstance(item, Item):
-        json.loads(o.text)
+        decode(o.text)
         return None
     if item.sampling is not None:
         most, n = item.sampling.max_tokens, len(o.token_ids)

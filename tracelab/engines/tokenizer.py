@@ -6,7 +6,6 @@ token starts are derived from the ids themselves, never from re-tokenised pieces
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -14,9 +13,10 @@ from typing import Any
 
 from tracelab.core.errors import ModelLoadError, PlanError, one_line
 from tracelab.core.messages import as_message
-from tracelab.core.shown import refuse_left_out
+from tracelab.core.outside import OutsideError, decode
 from tracelab.core.trace import Rendering, TokenizedTrace, Trace, Turn
 from tracelab.engines.models import refuse_code
+from tracelab.studies.shown import refuse_left_out
 
 OPEN_THINK = "<think>"
 _PLAIN_CLASS = "PreTrainedTokenizerFast"
@@ -61,10 +61,10 @@ class HFTokenizer:
     def vocabulary(self) -> int:
         """See `Tokenizer.vocabulary`: a model's output is often padded beyond its tokens."""
         try:
-            config = json.loads((Path(self._path) / "config.json").read_text(encoding="utf-8"))
+            config = decode((Path(self._path) / "config.json").read_bytes())
             nested = config.get("text_config", {}).get("vocab_size", 0)
             size = max(int(config.get("vocab_size", 0)), int(nested))
-        except (OSError, ValueError, AttributeError, TypeError):
+        except (OSError, OutsideError, ValueError, AttributeError, TypeError):
             size = 0  # a hub id, or a folder that has a tokenizer and no model
         return max(size, max(self._tok.get_vocab().values(), default=-1) + 1)
 
@@ -253,7 +253,7 @@ def _tokenizer_class(path: str) -> Any:
     load the same, after importing torch and every model for many seconds.
     """
     try:
-        config = json.loads((Path(path) / "tokenizer_config.json").read_text(encoding="utf-8"))
+        config = decode((Path(path) / "tokenizer_config.json").read_bytes())
         plain = (
             config["tokenizer_class"] == _PLAIN_CLASS and (Path(path) / "tokenizer.json").exists()
         )

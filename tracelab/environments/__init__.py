@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from tracelab.core.errors import ConfigError
 from tracelab.core.seam import MakeEnvironment
-from tracelab.environments.base import Grade
+from tracelab.environments.base import EnvironmentKind, Grade
 from tracelab.environments.registry import ENVIRONMENTS
 
-__all__ = ["ENVIRONMENTS", "make_environment"]
+__all__ = ["ENVIRONMENTS", "known_environment", "make_environment"]
 
 
 def make_environment(spec: str, grade: Grade, *, timeout_s: float = 60.0) -> MakeEnvironment:
@@ -22,10 +22,19 @@ def make_environment(spec: str, grade: Grade, *, timeout_s: float = 60.0) -> Mak
     Raises:
         ConfigError: There is no such environment.
     """
+    return known_environment(spec).prepare(spec, grade, timeout_s)
+
+
+def known_environment(spec: str) -> type[EnvironmentKind]:
+    """The kind that a name is of.
+
+    Raises:
+        ConfigError: It is of none.
+    """
     kind = next((k for k in ENVIRONMENTS.values() if k.matches(spec)), None)
     if kind is None:
         known = [k.usage for k in ENVIRONMENTS.values()]
         raise ConfigError(
             f"audit.environment = {spec!r}: use {', '.join(known[:-1])} or {known[-1]}"
         )
-    return kind.prepare(spec, grade, timeout_s)
+    return kind

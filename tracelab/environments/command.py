@@ -1,12 +1,14 @@
 """A command as an environment: JSON lines in, JSON lines out, killed when it is late.
 
 One process holds one episode. A request is `{"op": "reset", "task"}`, `{"op": "restore", "run",
-"t"}`, `{"op": "step", "action"}`, `{"op": "score"}`, `{"op": "seed", "n"}`, `{"op": "hello"}`, each
-with an `"id"`, an integer that its answer must repeat: a line too many would otherwise be taken
-for the answer to the next request. The answer to `hello` is `{"id", "side_effects": bool}`, that to
-`score` `{"id", "score": number or null}`, that to `seed` `{"id"}`, to any other a state:
-`{"id", "messages": [...], "done": bool, "ended": ""}`. An answer `{"id", "error": "..."}` fails the
-re-execution; so does one that is late, too long, no JSON, or without the id that was asked: the
+"t"}`, `{"op": "step", "action", "calls", "text"}` (the exact text; its tool calls, `{"name",
+"arguments", "text"}` each; what is said besides), `{"op": "score"}`, `{"op": "seed", "n"}`,
+`{"op": "hello"}`, each with an `"id"`, an integer that its answer must repeat: a line too many
+would otherwise be taken for the answer to the next request. The answer to `hello` is `{"id",
+"side_effects": bool}`, that to `score` `{"id", "score": number or null}`, that to `seed` `{"id"}`,
+to any other a state: `{"id", "messages": [...], "done": bool, "ended": ""}`. An answer `{"id",
+"error": "..."}` fails the re-execution; so does one that is late, too long, no JSON, or without the
+id that was asked: the
 process is then ended, with all that it started, and the next re-execution begins another.
 """
 
@@ -21,6 +23,7 @@ from typing import Any
 from tracelab.core.child import Child
 from tracelab.core.errors import ConfigError
 from tracelab.core.seam import EnvironmentFailure, MakeEnvironment, RecordedRun, State
+from tracelab.environments.action import Action
 from tracelab.environments.base import EnvironmentKind, Grade, as_score, as_state
 from tracelab.environments.registry import ENVIRONMENTS, GENERIC
 
@@ -64,7 +67,11 @@ class ProcessEnvironment:
 
     def step(self, action: str) -> State:
         """See `Environment.step`."""
-        return as_state(self._ask({"op": "step", "action": action}))
+        read = Action(action)
+        calls = [asdict(c) for c in read.calls]
+        return as_state(
+            self._ask({"op": "step", "action": action, "calls": calls, "text": read.text})
+        )
 
     def score(self) -> float | None:
         """See `Environment.score`."""
@@ -84,8 +91,8 @@ class ProcessEnvironment:
             ) from None
         except EOFError:
             raise EnvironmentFailure("the environment's process ended") from None
-        except ValueError:
-            raise EnvironmentFailure("the environment's answer is no line of JSON") from None
+        except ValueError as e:
+            raise EnvironmentFailure(f"the environment's answer is no line of JSON ({e})") from None
         except OSError as e:
             raise EnvironmentFailure(f"the environment cannot be run ({e.strerror})") from None
         if not isinstance(reply, dict):

@@ -10,49 +10,34 @@ what they could change. Knows no engine and executes nothing.
 from __future__ import annotations
 
 import json
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tracelab.core.errors import ConfigError
+from tracelab.core.outside import INNER_DEPTH, OutsideError, decode
 from tracelab.core.seam import MakeEnvironment, Message, RecordedRun, State
+from tracelab.environments.action import Action
 from tracelab.environments.base import EnvironmentKind, Grade
 from tracelab.environments.registry import ENVIRONMENTS
 
 Key = tuple[str, str]
 
-_CALL = re.compile(r"<tool_call>\s*(.*?)\s*</tool_call>", re.DOTALL)
-_THOUGHT = re.compile(r".*</think>", re.DOTALL)
 
-
-def parse_calls(action: str) -> list[Key]:
+def keys_of(action: str) -> list[Key]:
     """The tool calls in what a model wrote: (tool, canonical arguments), in order.
 
-    Read are `<tool_call>` blocks with `{"name", "arguments"}` (Hermes, Qwen), or with a name and
-    words, as the testbed's model writes them. Arguments that are JSON are put in one form: sorted
-    keys, no spaces.
+    Arguments that are JSON are put in one form: sorted keys, no spaces.
     """
-    found = []
-    for body in _CALL.findall(_THOUGHT.sub("", action) or action):
-        try:
-            value = json.loads(body)
-        except (ValueError, RecursionError):
-            value = None
-        if isinstance(value, dict) and isinstance(value.get("name"), str):
-            found.append((value["name"], canonical(value.get("arguments", {}))))
-        else:
-            name, _, rest = body.partition(" ")
-            found.append((name, " ".join(rest.split())))
-    return found
+    return [(c.name, canonical(c.arguments)) for c in Action(action).calls]
 
 
 def canonical(arguments: object) -> str:
     """One text for equal arguments."""
     if isinstance(arguments, str):
         try:
-            arguments = json.loads(arguments)
-        except (ValueError, RecursionError):
+            arguments = decode(arguments, depth=INNER_DEPTH)
+        except OutsideError:
             return " ".join(str(arguments).split())
     return json.dumps(arguments, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
@@ -62,7 +47,7 @@ def recorded_results(run: RecordedRun) -> dict[Key, list[Message]]:
     found: dict[Key, list[Message]] = {}
     for t, action in enumerate(run.actions):
         replies = [m for m in _answered(run, t) if m["role"] == "tool"]
-        for key, reply in zip(parse_calls(action), replies, strict=False):
+        for key, reply in zip(keys_of(action), replies, strict=False):
             found.setdefault(key, []).append(reply)
     return found
 
@@ -103,7 +88,7 @@ class ReplayEnvironment:
         self._run, self._t = run, t
         self._on_record = True
         self._results = recorded_results(run)
-        self._seen = Counter(key for a in run.actions[:t] for key in parse_calls(a))
+        self._seen = Counter(key for a in run.actions[:t] for key in keys_of(a))
         self._messages = list(run.before[t])
         self._answer, self._ended = None, False
         return State(tuple(self._messages))
@@ -112,7 +97,7 @@ class ReplayEnvironment:
         """See `Environment.step`."""
         run, t = self._run, self._t
         self._t += 1
-        calls = parse_calls(action)
+        calls = keys_of(action)
         same = t < len(run.actions) and action == run.actions[t]
         self._on_record = self._on_record and same
         if self._on_record and t + 1 < len(run.actions):
@@ -133,12 +118,12 @@ class ReplayEnvironment:
     def _final(self, action: str, t: int) -> State:
         run = self._run
         early = t < len(run.actions) - 1
-        answered = early and not parse_calls(run.actions[t])
+        answered = early and not keys_of(run.actions[t])
         if answered or (not self._on_record and not one_chat(run)):
             # Somebody answered a plain message, or another model took over; to another message
             # they might say else.
             return State(tuple(self._messages), True, "censored")
-        self._answer, self._ended = _THOUGHT.sub("", action), True
+        self._answer, self._ended = action.rpartition("</think>")[2], True
         return State(tuple(self._messages), True, "answer")
 
     def _reply(self, key: Key) -> Message | None:

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+from tracelab.core.outside import DEPTH, decode
 from tracelab.core.seam import EnvironmentFailure, RecordedRun
 from tracelab.environments.user import UserEnvironment, load_class
 
@@ -42,7 +43,7 @@ def main() -> None:
     os.dup2(2, 1)
     environment = UserEnvironment(load_class(sys.argv[1])())
     for line in sys.stdin.buffer:
-        request = json.loads(line)
+        request = decode(line, depth=2 * DEPTH)
         try:
             reply = answer(environment, request)
         except EnvironmentFailure as e:

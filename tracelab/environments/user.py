@@ -1,7 +1,8 @@
 """User code as an environment: `module:Class`, run in this process.
 
-Its methods are those of `Environment`; they may return lists of messages or plain objects. What
-they raise fails the one re-execution. Code that may hang belongs behind
+Its methods are those of `Environment`; they may return lists of messages or plain objects. What it
+is given to do is an `Action`: the exact text, which can be asked for its calls. What its methods
+raise fails the one re-execution. Code that may hang belongs behind
 `python -m tracelab.environments.serve module:Class`, as a command (`command.py`).
 """
 
@@ -12,10 +13,12 @@ import importlib
 import os
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from tracelab.core.errors import ConfigError, one_line
 from tracelab.core.seam import EnvironmentFailure, MakeEnvironment, RecordedRun, State
+from tracelab.environments.action import Action
 from tracelab.environments.base import EnvironmentKind, Grade, as_score, as_state
 from tracelab.environments.registry import ENVIRONMENTS, GENERIC
 
@@ -42,11 +45,12 @@ class UserEnvironment:
 
     def restore(self, run: RecordedRun, t: int) -> State:
         """See `Environment.restore`."""
-        return as_state(self._call("restore", run, t))
+        read = replace(run, actions=tuple(map(Action, run.actions)))
+        return as_state(self._call("restore", read, t))
 
     def step(self, action: str) -> State:
-        """See `Environment.step`."""
-        return as_state(self._call("step", action))
+        """See `Environment.step`; the user's code gets an `Action`."""
+        return as_state(self._call("step", Action(action)))
 
     def score(self) -> float | None:
         """See `Environment.score`."""

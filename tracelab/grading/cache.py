@@ -23,6 +23,10 @@ class OutcomeCache(Protocol):
         """Record a value unless there is one; the one that is recorded."""
         ...
 
+    def lost(self, key: str, why: str, cost: dict[str, Any]) -> None:
+        """Record that nothing could be had, and what that cost; it is asked again."""
+        ...
+
 
 class MemoryOutcomes:
     """For this process only."""
@@ -40,3 +44,6 @@ class MemoryOutcomes:
         if len(self._held) >= _LIMIT:
             self._held.clear()
         return self._held.setdefault(key, value)
+
+    def lost(self, key: str, why: str, cost: dict[str, Any]) -> None:
+        """See `OutcomeCache.lost`."""

@@ -11,7 +11,8 @@ r"""Rollouts into outcomes: find the answer, name its category, decide whether i
   math-verify in a killable process (`tracelab.grading.equality`). Some kinds decide the reward
   themselves (`tracelab.grading.rule`).
 - No answer is `unanswered`, reward 0, also when the rollout was cut off (its `finish_reason` is
-  stored elsewhere). A grader that fails or takes too long gives `ungraded`: unknown is not wrong.
+  stored elsewhere). A grader that fails, in whatever way, or takes too long gives `ungraded`:
+  unknown is not wrong, and one text never stops the run.
 
 Nothing in a response is ever evaluated in this process. Thread-safe.
 """
@@ -22,6 +23,7 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Literal, Self
 
+from tracelab.core.errors import TracelabError
 from tracelab.core.item import UNANSWERED, FinishReason, Outcome
 from tracelab.core.seam import Connect, GradeRequest, RewardKind
 from tracelab.core.trace import Trace
@@ -114,9 +116,14 @@ class Grader:
         """Return a trace's own answer: the recorded one, else what this grader finds in it."""
         if trace.answer is not None:
             return trace.answer
-        if isinstance(self._rule, WaitingRule):
-            return self._rule.own_answer(trace)
-        return self.extract(trace.response)
+        try:
+            if isinstance(self._rule, WaitingRule):
+                return self._rule.own_answer(trace)
+            return self.extract(trace.response)
+        except (TracelabError, OSError):
+            raise
+        except Exception:  # an answer that cannot be found out is none
+            return None
 
     def extract(self, response: str) -> str | None:
         """Return the answer as written, or None; always None for kinds that decide by themselves.
@@ -174,6 +181,18 @@ class Grader:
         """
         if finish_reason == "error":
             return _ungraded("The engine did not finish this rollout.")
+        try:
+            return self._graded(response, reference, own_answer, trace)
+        except (TracelabError, OSError):  # what is wrong with the machine is not about one text
+            raise
+        except Exception as e:  # one text that grading stumbles over must not stop the others
+            said = " ".join(str(e)[:400].split())[:200]
+            kind = type(e).__name__
+            return _ungraded(f"Grading failed: {f'{kind}: {said}' if said else kind}.")
+
+    def _graded(
+        self, response: str, reference: str | None, own_answer: str | None, trace: Trace | None
+    ) -> Outcome:
         rule = self._rule
         if isinstance(rule, WaitingRule):
             given = rule.grade(response, reference, trace)

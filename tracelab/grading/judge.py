@@ -16,8 +16,8 @@ counted by kind in `failures`:
 
 from __future__ import annotations
 
-import json
 import threading
+import time
 from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -26,7 +26,8 @@ from tracelab.core.api_key import api_key
 from tracelab.core.errors import ConfigError, GradingError
 from tracelab.core.hashing import content_hash
 from tracelab.core.item import UNANSWERED, Outcome
-from tracelab.core.seam import EndpointError, RewardKind
+from tracelab.core.outside import decode
+from tracelab.core.seam import EndpointError, RewardKind, at_endpoint
 from tracelab.core.trace import Trace
 from tracelab.grading.judge_prompt import judge_messages, judgement_schema, parse_judgement
 from tracelab.grading.registry import OUTCOMES
@@ -145,18 +146,42 @@ class JudgeRule(WaitingRule):
         key = content_hash(["judge-v1", self._base_url, body], size=16)
         known = self._cache.get(key)
         if known is None or not isinstance(known.get("reply"), str):
-            known = self._cache.put(key, {"reply": _text(self._endpoint.post(body))})
+            known = self._cache.put(key, self._asked(key, body))
         return str(known["reply"])
+
+    def _asked(self, key: str, body: dict[str, Any]) -> dict[str, Any]:
+        """A reply, and what it cost; what a failure cost is kept too."""
+        began, sent, read, wrote = time.monotonic(), 0, None, None
+        try:
+            content, sent = self._endpoint.post(body)
+            read, wrote = _usage(content)
+            text = _text(content)
+        except EndpointError as e:
+            cost = at_endpoint(sent or e.attempts, read, wrote, time.monotonic() - began)
+            self._cache.lost(key, str(e), cost)
+            raise
+        return {"reply": text, **at_endpoint(sent, read, wrote, time.monotonic() - began)}
 
     def _failed(self, kind: str) -> None:
         with self._lock:
             self._failures[kind] += 1
 
 
+def _usage(content: bytes) -> tuple[int | None, int | None]:
+    """Tokens of the prompt and of the reply, where the endpoint tells."""
+    try:
+        usage = decode(content)["usage"]
+        read, wrote = usage.get("prompt_tokens"), usage.get("completion_tokens")
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return None, None
+    read, wrote = (n if type(n) is int and 0 <= n < 1 << 40 else None for n in (read, wrote))
+    return read, wrote
+
+
 def _text(content: bytes) -> str:
     try:
-        text = json.loads(content)["choices"][0]["message"]["content"]
-    except (ValueError, LookupError, TypeError, RecursionError):
+        text = decode(content)["choices"][0]["message"]["content"]
+    except (ValueError, LookupError, TypeError):
         raise EndpointError("malformed", "it did not send a completion") from None
     if not isinstance(text, str):
         raise EndpointError("malformed", "the completion has no text")

@@ -72,6 +72,10 @@ class JudgeConfig(Section):
     """Attempts per response: after 429, 5xx, timeouts and lost connections it asks again."""
     backoff_s: float = Field(default=1.0, gt=0, le=60)
     """First wait between attempts; doubles with jitter, up to 60 s; `Retry-After` is obeyed."""
+    input_price: float = Field(default=0.0, ge=0)
+    """Price of a million prompt tokens."""
+    output_price: float = Field(default=0.0, ge=0)
+    """Price of a million reply tokens."""
 
     @model_validator(mode="after")
     def _check_labels(self) -> Self:

@@ -40,6 +40,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from tracelab.core.outside import OutsideError, decode
+
 _JAIL = Path(__file__).with_name("jail.py")
 _LONGEST_REPLY = 1 << 16  # bytes; an honest reply has a few hundred
 _ANSWER = re.compile(r"pass|fail|error:\w{1,60}")
@@ -179,7 +181,7 @@ def _verdict(reply: bytes, nonce: str, in_time: bool, exit_code: int) -> CodeRes
 
 def _objects(reply: bytes) -> Any:
     for line in reply.split(b"\n"):
-        with suppress(ValueError, RecursionError):
-            found = json.loads(line)
+        with suppress(OutsideError):
+            found = decode(line)
             if isinstance(found, dict):
                 yield found

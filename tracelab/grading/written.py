@@ -3,6 +3,7 @@ r"""Answers as they are written in the text: boxed, matched, a number, a letter,
 from __future__ import annotations
 
 import re
+from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from tracelab.grading.registry import OUTCOMES
@@ -12,7 +13,8 @@ from tracelab.text.answers import canonical, extract_boxed, surely_number
 if TYPE_CHECKING:
     from tracelab.grading.options import GradingConfig
 
-_ANSWER_PHRASE = r"(?i:answer|choice|option)\b[^\n]{0,20}?(?:\b(?i:is|be)\b|:|=)[\s*$\\({]*"
+_ANSWER_PHRASE = r"(?i:answer|choice|option)\b[^\n]{0,20}?(?:\b(?i:is|be)\b|:|=)[\s*$\\({]*+"
+_BLANK = r"[^\S\n]"  # of one line: a run of line breaks would be read again from each of them
 _NUMBER = re.compile(r"[-+\u2212]?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?")
 
 
@@ -61,7 +63,9 @@ class Choice(TextRule):
         super().__init__(config, setup)
         letters = config.choices
         self._phrase = re.compile(rf"{_ANSWER_PHRASE}([{letters}])(?![\w'’])")
-        self._line = re.compile(rf"^[\s*#>($\\]*([{letters}])[\s*.)$\\]*$", re.MULTILINE)
+        self._line = re.compile(
+            rf"^(?:{_BLANK}|[*#>($\\])*+([{letters}])(?:{_BLANK}|[*.)$\\])*+$", re.MULTILINE
+        )
 
     def find(self, text: str) -> str | None:
         """See `TextRule.find`."""
@@ -98,7 +102,7 @@ class LastNumber(TextRule):
         a, b = surely_number(answer), surely_number(target)
         if a is None or b is None:
             return False
-        return abs(a - b) <= abs(b) * self.config.tolerance
+        return abs(a - b) <= abs(b) * Fraction(self.config.tolerance)  # beyond floats too
 
 
 @OUTCOMES.register("exact", order=50)

@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import queue
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 from typing import cast
 
 from tracelab.core.errors import PlanError, one_line
 from tracelab.core.flow import Ask, Flow
 from tracelab.core.item import AnyItem, Call, Item, ModelRef, Observation, Sampling
-from tracelab.core.seam import EnvironmentFailure, Tokenizer
+from tracelab.core.seam import EnvironmentFailure, Tokenizer, at_endpoint
 from tracelab.core.trace import Role, Turn
 from tracelab.engines import aio
 from tracelab.engines.base import WhiteBox
@@ -180,7 +182,7 @@ class Chatting:
     async def _ask(self, call: Call, replicate: int) -> Observation:
         try:
             reply = await self._client.ask(request_of(call))
-            return _answer(call, replicate, reply)
+            return _paid(_answer(call, replicate, reply), reply)
         except Exception as e:  # a fault of ours must not leave the loop waiting
             why = f"engine: {type(e).__name__}: {one_line(e)}"
             return _failed(call.at(replicate, 1), why)[0]
@@ -211,6 +213,14 @@ def _answer(call: Call, replicate: int, reply: ChatReply) -> Observation:
             "output_tokens": reply.output_tokens,
         },
     )
+
+
+def _paid(o: Observation, reply: ChatReply) -> Observation:
+    """The answer of an endpoint with what it cost, also where there is none."""
+    cost = at_endpoint(reply.attempts, reply.prompt_tokens, reply.output_tokens, reply.seconds)
+    if o.error is None:
+        return Observation.of(o.key, o.replicate, {**o.value, **cost})
+    return replace(o, text=json.dumps(cost)) if reply.attempts else o
 
 
 class LocalChat:

@@ -61,6 +61,9 @@ class SourceConfig(Section):
     """Testbed only: one of the three phrasings (P(right plan) differs); default: all."""
     rendering: Literal["auto", "chat", "raw"] = "auto"
     """How prompts become tokens; `auto` is what the record says, else chat."""
+    off_policy: Literal["warn", "meant"] = "warn"
+    """Traces that another model made than the one that measures them: `warn`, or they are `meant`
+    (`traces.off_policy` says which they are)."""
 
 
 class RuntimeConfig(Section):
@@ -100,7 +103,7 @@ class RunConfig(Section):
     source: str = Field(min_length=1)
     """`testbed`, or a file or folder; several are separated by line breaks."""
     model: str = Field(min_length=1)
-    """`testbed`, a model directory, or a hub id."""
+    """`testbed`, a model directory, or a hub id; `none` where no model is asked for anything."""
     seed: int = Field(default=0, ge=0)
     """Seeds every sample."""
     source_options: SourceConfig = SourceConfig()
@@ -128,6 +131,9 @@ class RunConfig(Section):
         data: dict[str, Any] = self.model_dump(mode="json", include={*keep, "engine", self.study})
         for key in self.options.may_change:
             del data[self.study][key]
+        data["source_options"].pop("off_policy")
+        for price in ("input_price", "output_price"):
+            data["grading"].get("judge", {}).pop(price, None)
         engine, trusted = data["engine"], ("trust_remote_code",)
         kept = ("kind", "dtype", "max_model_len", *(k for k in trusted if engine[k]))
         data["engine"] = {k: engine[k] for k in kept}

@@ -9,6 +9,7 @@ there are.
 from __future__ import annotations
 
 import contextlib
+import os
 import uuid
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -30,10 +31,11 @@ from tracelab.core.trace import Trace
 from tracelab.engines import similarity
 from tracelab.engines.chat import Budget
 from tracelab.engines.http import BlockingPost
+from tracelab.engines.made_by import warning
 from tracelab.environments import make_environment
 from tracelab.grading.grader import Grader
 from tracelab.run.answering import Acting, Chatting, LocalChat, Looking
-from tracelab.run.config import RunConfig
+from tracelab.run.config import RunConfig, parse_config
 from tracelab.run.inputs import (
     Inputs,
     Preparing,
@@ -48,8 +50,9 @@ from tracelab.run.loader import Loader
 from tracelab.run.loop import Answering, Loop, Nested, StoppedError, Unwatched
 from tracelab.run.progress import RunProgress
 from tracelab.run.record import OWED, session_row
-from tracelab.run.session import Session, disk_error
+from tracelab.run.session import Session, disk_error, prices_of
 from tracelab.run.wiring import (
+    NO_MODEL,
     Wired,
     local_pool,
     quiet_transformers,
@@ -60,6 +63,7 @@ from tracelab.run.wiring import (
 from tracelab.sources.base import report_rejects
 from tracelab.sources.testbed import NAME as TESTBED
 from tracelab.store.connect import open_writer, transaction
+from tracelab.store.costs import settled
 from tracelab.store.grades import JournalOutcomes
 from tracelab.store.home import Home
 from tracelab.store.journal import RECORD, Journal
@@ -173,10 +177,11 @@ def execute(session: Session, wait_s: float) -> Summary:
         try:
             done = work.loop(session).drive(work.whole(loader.traces))
         except OSError as e:
-            leave(loader, record, "failed")
+            leave(loader, record, "failed", session.journal)
             raise disk_error(e, "the journal cannot be written") from e
         except TracelabError as e:
-            leave(loader, record, "interrupted" if isinstance(e, StoppedError) else "failed")
+            status = "interrupted" if isinstance(e, StoppedError) else "failed"
+            leave(loader, record, status, session.journal)
             raise
         if loader.dropped:
             loader = _offered_again(work, session, loader)
@@ -263,7 +268,7 @@ class Work:
             prepared: Told the inputs before they are studied.
         """
         config = self.config
-        preparing = Preparing(self.study, self.ctx, self._journal, load)
+        preparing = self._preparing(load)
         if config.source == TESTBED and self.study.testbed == "agents":
             source = Source((yield from self._play()))
         else:
@@ -272,6 +277,9 @@ class Work:
         inputs = yield from preparing.prepare(source, attempts=options.attempts, keep=options.keep)
         prepared(inputs)
         refuse_empty(inputs, config.source)
+        if preparing.others and options.off_policy == "warn":
+            n, of = len(preparing.others), len(inputs.cases)
+            self._progress.warn(warning(preparing.others, n, of, self.ctx.model.name))
         report_rejects(inputs.rejects, self._progress.warn)
         findings: Findings = yield from self.study.run(inputs.cases, self.ctx)
         report_rejects(findings.rejects, self._progress.warn)
@@ -279,9 +287,18 @@ class Work:
 
     def restored(self, load: Callable[[Sequence[LoadedTrace]], None]) -> Flow[Done]:
         """The study of what `cases.jsonl` has."""
-        inputs = Preparing(self.study, self.ctx, self._journal, load).restore()
+        inputs = self._preparing(load).restore()
         findings: Findings = yield from self.study.run(inputs.cases, self.ctx)
         return inputs, findings
+
+    def _preparing(self, load: Callable[[Sequence[LoadedTrace]], None]) -> Preparing:
+        measures = getattr(self.study, "measures", lambda options: True)
+        names = [self.ctx.model.name]
+        if (served := self.config.engine.server.model) is not None:
+            names.append(served)
+        names = [os.path.abspath(n) if n.startswith((".", "~")) else n for n in names]
+        known = names if measures(self.config.options) else None
+        return Preparing(self.study, self.ctx, self._journal, load, known)
 
     def loop(self, watcher: Session | Unwatched, *, ask: bool = True) -> Loop:
         """What drives it; without `ask`, the journal must know everything."""
@@ -369,6 +386,7 @@ def finish(
     status = "complete_with_errors" if findings.failed or rejects else "complete"
     if record["finished_at"] is None:
         status = "interrupted"
+    settled(journal, prices_of(parse_config(record["config"], RECORD)))
     sessions = _sessions(journal)
 
     def load(con: DuckDBPyConnection) -> None:
@@ -414,11 +432,17 @@ def _sessions(journal: Journal) -> list[SessionRow]:
     return found
 
 
-def leave(loader: Loader, record: dict[str, Any], status: str) -> None:
+def leave(loader: Loader, record: dict[str, Any], status: str, journal: Journal) -> None:
     """Load what there is of a run that ends early, if the database is free; the journal has it."""
-    with contextlib.suppress(WarehouseError):
+
+    def load(con: DuckDBPyConnection) -> None:
+        load_run(con, run_row(record, status))
+        for session in _sessions(journal):
+            load_session(con, record["run_id"], session)
+
+    with contextlib.suppress(WarehouseError, OSError):
         loader.flush(_LEAVE_WAIT_SECONDS)
-        loader.write(_LEAVE_WAIT_SECONDS, lambda con: load_run(con, run_row(record, status)))
+        loader.write(_LEAVE_WAIT_SECONDS, load)
 
 
 def run_row(record: dict[str, Any], status: str) -> RunRow:
@@ -437,7 +461,7 @@ def run_row(record: dict[str, Any], status: str) -> RunRow:
         status=status,
         started_at=datetime.fromisoformat(record["started_at"]),
         finished_at=None if finished is None else datetime.fromisoformat(finished),
-        model=record["model"],
+        model=None if record["model"] == NO_MODEL else record["model"],
         model_revision=record["identity"]["model_revision"],
         dtype=config["engine"]["dtype"],
         versions=record["versions"],

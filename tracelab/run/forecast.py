@@ -49,6 +49,7 @@ class Forecast:
         tokens_per_second: Rate of earlier runs of this model and engine here, if any.
         rejects: Inputs that cannot be studied.
         limit: Most generated tokens of all stages together, from a budget.
+        foreseen: Whether the last stage is all that may be asked about those answers.
     """
 
     run_id: str
@@ -57,6 +58,7 @@ class Forecast:
     tokens_per_second: float | None = None
     rejects: list[Reject] = field(default_factory=list)
     limit: int | None = None
+    foreseen: bool = False
 
     @property
     def generated(self) -> tuple[int, int]:
@@ -138,10 +140,17 @@ def forecast(
                 unasked = [r for r in inputs.rejects if _UNASKED not in r.reason]
                 found.rejects = unasked
                 outlook = getattr(work.study, "outlook", None)
-                if outlook is not None and not found.nothing_left:
+                if outlook is not None and not found.nothing_left and inputs.cases:
                     found.stages += outlook(inputs.cases, work.ctx, counter.rollouts)
-                if (limit := getattr(work.study, "limit", None)) is not None:
+                limit = getattr(work.study, "limit", None)
+                if limit is not None and not counter.unanswered:
                     found.limit = limit(inputs.cases, work.ctx)
+            foreseen = getattr(work.study, "foreseen", None)
+            if counter.unanswered and foreseen is not None:
+                o, prompts = config.source_options, counter.base_prompts
+                kept = 2 if o.keep == "both" and o.attempts > 1 else 1
+                found.foreseen = True
+                found.stages.append(foreseen(counter.unanswered * kept, prompts * kept, work.ctx))
     found.tokens_per_second = _rate(config.engine.kind, wired.spec.model.name, home)
     return found
 
@@ -165,7 +174,7 @@ class _Counter:
         self._context, self._batch = context, config.runtime.batch_rollouts
         self._sums: dict[str, _Sum] = {}
         self._counted: set[tuple[str, int]] = set()
-        self.unanswered = self.rollouts = 0
+        self.unanswered = self.rollouts = self.base_prompts = 0
         self._inputs: Any = None
 
     def stages(self) -> list[Stage]:
@@ -215,6 +224,7 @@ class _Counter:
             base = isinstance(item, Item) and item.intervention == BASE
             self._count(ask.stage, item, replicates, expected.get(key))
             self.unanswered += base
+            self.base_prompts += len(item.prefix_ids) if isinstance(item, Item) and base else 0
             does = item.payload if isinstance(item, Call) else None
             if isinstance(does, Execution) and does.assumed is not None:
                 tasks.hear([Observation.of(key, r, does.assumed) for r in sorted(replicates)])
@@ -231,7 +241,12 @@ class _Counter:
         for part in parts(item, fresh):
             if isinstance(part, Call):
                 n, does = part.replicates, part.payload
-                if not isinstance(does, Execution):
+                if part.kind == "chat":
+                    total.requests += n
+                    total.prompt += n * _chat_tokens(part)
+                    total.low += n
+                    total.high += n * int(part.content["max_tokens"])
+                elif not isinstance(does, Execution):
                     total.requests += n
                 elif does.requests:
                     total.requests += n * does.requests
@@ -257,6 +272,12 @@ class _Counter:
                 low = max(1, min(int(expected * SHORTEST), room))
                 total.low += low * n
                 total.high += min(int(expected * LONGEST) + _SLACK_TOKENS, room) * n
+
+
+def _chat_tokens(call: Call) -> int:
+    """About as many tokens as a chat's messages have: one for 3 bytes of UTF-8."""
+    said = (text for _, text in call.content["messages"])
+    return sum(len(text.encode("utf-8", "replace")) // 3 + 1 for text in said)
 
 
 def _failures(item: AnyItem, replicates: set[int]) -> Sequence[Observation]:

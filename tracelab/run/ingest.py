@@ -13,6 +13,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
+import duckdb
 from duckdb import DuckDBPyConnection
 
 from tracelab.core.episode import SEGMENTER as STEPS
@@ -25,7 +26,7 @@ from tracelab.core.version import __version__
 from tracelab.run.config import RUN_NAME
 from tracelab.run.inputs import loaded
 from tracelab.sources import read
-from tracelab.sources.base import report_rejects
+from tracelab.sources.base import refused, report_rejects
 from tracelab.store.connect import open_writer, transaction
 from tracelab.store.home import Home
 from tracelab.store.load import load_rejects, load_run, load_traces
@@ -35,6 +36,11 @@ from tracelab.text.segment import segment
 
 STUDY = "ingest"
 _BATCH_CHARS = 2_000_000  # of text that is held before it is written; opening costs a fifth second
+_UNIT_CHARS = 100  # what a unit takes in memory besides its text
+_NOT_TAKEN = (
+    ValueError, TypeError, OverflowError, RecursionError, NotImplementedError,
+    duckdb.DataError, duckdb.IntegrityError, duckdb.InvalidInputException,
+)  # fmt: skip
 _NO_LIMIT = 1 << 60
 
 
@@ -76,6 +82,7 @@ def ingest_paths(
         before = _content(con, name)
     cases: list[Case] = []
     rejects: list[Reject] = []
+    untaken: list[Reject] = []
     files: set[str] = set()
     total = held = 0
     for found in records:
@@ -86,15 +93,18 @@ def ingest_paths(
             continue
         cases.append(case)
         total += 1
-        held += sum(len(u.text) for u in case.units)
+        held += sum(len(u.text) + _UNIT_CHARS for u in case.units)
         if held >= _BATCH_CHARS:
-            with open_writer(home.database, wait_s=wait_s) as con, transaction(con):
+            with open_writer(home.database, wait_s=wait_s) as con:
                 load_run(con, replace(row, status="running"))
-                load_traces(con, name, [loaded(c) for c in cases])
+                untaken += _load(con, name, cases)
             cases.clear()
             held = 0
+    with open_writer(home.database, wait_s=wait_s) as con:
+        untaken += _load(con, name, cases)
+    rejects += untaken
+    total -= len(untaken)
     with open_writer(home.database, wait_s=wait_s) as con, transaction(con):
-        load_traces(con, name, [loaded(c) for c in cases])
         rows = [RejectRow(r.file, r.line, r.reason, r.excerpt) for r in rejects]
         load_rejects(con, name, rows, instead_of=sorted(files))
         after = _content(con, name)
@@ -113,6 +123,19 @@ def ingest_paths(
     return len(rejects) / (total + len(rejects))
 
 
+def _load(con: DuckDBPyConnection, name: str, cases: Sequence[Case]) -> list[Reject]:
+    """Load traces; of a batch that the database does not take, those that it takes alone."""
+    try:
+        with transaction(con):
+            load_traces(con, name, [loaded(c) for c in cases])
+        return []
+    except _NOT_TAKEN as e:
+        if len(cases) == 1:
+            trace = cases[0].trace
+            return [refused(e, trace.source, trace.line, trace.name, "The database refuses it")]
+        return [reject for case in cases for reject in _load(con, name, [case])]
+
+
 def _case(trace: Trace, segmenter: str) -> Case | Reject:
     try:
         # No model, so no tokens: units have characters only.
@@ -122,6 +145,8 @@ def _case(trace: Trace, segmenter: str) -> Case | Reject:
         return begin(tokens, segmenter, max_units=_NO_LIMIT, context_length=_NO_LIMIT)
     except PlanError as e:
         return Reject.of(trace, e)
+    except Exception as e:  # whatever is odd about one trace, the others are not
+        return refused(e, trace.source, trace.line, trace.name)
 
 
 def _begun(con: DuckDBPyConnection, name: str, segmenter: str) -> RunRow:

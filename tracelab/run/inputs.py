@@ -17,8 +17,10 @@ from tracelab.core.flow import Flow
 from tracelab.core.seam import Reject
 from tracelab.core.study import Case, StudyContext
 from tracelab.core.trace import TokenizedTrace, Trace
+from tracelab.engines.made_by import off_policy
 from tracelab.run.config import RunConfig
 from tracelab.sources import read
+from tracelab.sources.base import refused
 from tracelab.sources.context_testbed import contexts
 from tracelab.sources.testbed import NAME as TESTBED
 from tracelab.sources.testbed import Questions
@@ -27,6 +29,7 @@ from tracelab.store.rows import LoadedTrace
 from tracelab.studies.respond import Keep, respond
 
 FILE = "cases.jsonl"
+_ABOUT_ONE = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 
 Ids = Sequence[int]
 
@@ -163,12 +166,16 @@ class Preparing:
         ctx: What the study is given.
         journal: Where the cases are written down.
         load: Takes every trace that is studied, for the database.
+        measured_by: The names of the model that measures; None where none does.
+        others: Filled with the models that made traces and are not that one, one a trace.
     """
 
     study: Any
     ctx: StudyContext[Any]
     journal: Journal
     load: Callable[[Sequence[LoadedTrace]], None]
+    measured_by: Sequence[str] | None = None
+    others: list[str] = field(default_factory=list)
     _rejects: list[Reject] = field(default_factory=list)
     _held: list[Case] = field(default_factory=list)
     _spooled: int = 0
@@ -246,9 +253,16 @@ class Preparing:
             if complain:
                 self._refuse(trace, e)
             return
+        except _ABOUT_ONE as e:  # whatever is odd about one trace, the others are not
+            if complain:
+                self._rejects.append(refused(e, trace.source, trace.line, place=trace.name))
+            return
         self._seen.add(trace.trace_id)
+        off = None if self.measured_by is None else off_policy(trace.model, self.measured_by)
+        if off:
+            self.others.append(str(trace.model))
         for case in cases:
-            self.load([loaded(case)])
+            self.load([loaded(case, off)])
             if trace.episode is None:
                 self._held.append(case)
             else:
@@ -293,9 +307,9 @@ class _Spooled(Sequence[Case]):
         raise IndexError(index)
 
 
-def loaded(case: Case) -> LoadedTrace:
+def loaded(case: Case, off_policy: bool | None = None) -> LoadedTrace:
     """A case as rows of `traces`, `turns` and `units`."""
-    return LoadedTrace(case.tokens, case.units, case.segmenter, case.categories)
+    return LoadedTrace(case.tokens, case.units, case.segmenter, case.categories, off_policy)
 
 
 def refuse_empty(inputs: Inputs, source: str) -> None:

@@ -20,6 +20,7 @@ from tracelab.core.item import Call, Observation
 from tracelab.run.judges import JudgeSetup, asked
 from tracelab.run.loop import Loop, MissingError, Unwatched
 from tracelab.store.connect import open_reader, open_writer, transaction
+from tracelab.store.find import find_run
 from tracelab.store.home import Home
 from tracelab.store.journal import Journal, Peek
 from tracelab.text.categories import LABELS_SCHEMA, label_prompt, parse_labels
@@ -77,10 +78,14 @@ def label_run(
 ) -> tuple[list[Labelled], str]:
     """Label every sentence of a run; returns what was said, and by whom.
 
+    The run goes by its id, the beginning of one, or its name.
+
     Raises:
-        ConfigError: There is no such run, or no model.
+        QueryError: There is no such run.
+        ConfigError: It has no sentences, or there is no model.
     """
     with open_reader(home.database) as con:
+        run = find_run(con, run)
         traces = _sentences(con, run)
     if not traces:
         raise ConfigError(f"run {run!r} has no sentences; `tracelab query runs` lists the runs")

@@ -24,6 +24,7 @@ from tracelab.run.record import OWED, read_record
 from tracelab.run.session import disk_error
 from tracelab.run.wiring import wire_recorded
 from tracelab.store.connect import open_writer, transaction
+from tracelab.store.find import whole_run
 from tracelab.store.home import Home
 from tracelab.store.journal import OBSERVATIONS, RECORD, Journal
 from tracelab.store.load import load_run
@@ -41,18 +42,16 @@ def rebuild_runs(home: Home, runs: Sequence[str], say: Say) -> list[Summary]:
 
     Args:
         home: Where the journals are.
-        runs: Names; none means all that are finished.
+        runs: Ids, or beginnings of ids; none means all that are finished.
         say: Told what each came to, and what is damaged.
 
     Raises:
-        ConfigError: There is no such run, or it is not finished.
+        QueryError: There is no such run.
+        ConfigError: It is not finished.
         TracelabError: A run could not be loaded whole; all others were.
     """
     here = sorted({p.parent.name for n in (RECORD, OBSERVATIONS) for p in home.runs.glob(f"*/{n}")})
-    if unknown := sorted(set(runs) - set(here)):
-        raise ConfigError(
-            f"{home.runs} has no run {unknown[0]!r}; it has {', '.join(here) or 'none'}"
-        )
+    runs = [whole_run(name, here) for name in runs]
     home.require_writable()
     done: list[Summary] = []
     wrong: dict[str, TracelabError] = {}
@@ -153,7 +152,7 @@ class _Rebuild:
                 done = work.loop(Unwatched(), ask=False).drive(work.restored(loader.traces))
             except MissingError as e:
                 if not there:
-                    leave(loader, record, "interrupted")
+                    leave(loader, record, "interrupted", journal)
                 raise self._incomplete(
                     record, journal, "observations that are not in its journal", str(e)
                 ) from None

@@ -59,7 +59,8 @@ def session_row(session: Mapping[str, Any]) -> SessionRow:
         DamagedError: It is not that; the message says why.
     """
     try:
-        row = SessionRow(**{**session, "started_at": datetime.fromisoformat(session["started_at"])})
+        rest = {k: v for k, v in session.items() if k not in ("started_at", "closed")}
+        row = SessionRow(started_at=datetime.fromisoformat(session["started_at"]), **rest)
     except (KeyError, TypeError, ValueError) as e:
         raise DamagedError(f"it is not the record of a session ({e})") from None
     numbers = {f.name: getattr(row, f.name) for f in fields(row)}

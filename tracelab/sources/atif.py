@@ -16,9 +16,8 @@ from tracelab.core.episode import Arguments, Episode, Step, StepKind, ToolCall
 from tracelab.core.messages import reasoning_of, text_of, text_or_none
 from tracelab.core.seam import Reject
 from tracelab.core.trace import Trace
-from tracelab.sources.agent_json import BadRecordError, count_or_none
-from tracelab.sources.agent_log import StepList, read_documents
-from tracelab.sources.base import Seen, SourceFormat
+from tracelab.sources.agent_log import StepList, count_or_none, read_documents
+from tracelab.sources.base import BadRecordError, Seen, SourceFormat
 from tracelab.sources.openai_chat import outcome_of
 from tracelab.sources.registry import SOURCES
 from tracelab.sources.sniff import DOCUMENTS, LINES, Head
@@ -77,23 +76,22 @@ def _append(out: StepList, data: dict[str, Any], notes: list[str], level: int) -
     name = text_or_none(agent.get("name")) or "agent"
     definitions = agent.get("tool_definitions")
     tools = out.store.put(definitions) if definitions else None
-    embedded = [s for s in _list(data.get("subagent_trajectories")) if isinstance(s, dict)]
+    embedded = _Embedded(_list(data.get("subagent_trajectories")))
     ids: list[Any] = []
     for i, item in enumerate(steps):
-        kind = _KINDS.get(item.get("source")) if isinstance(item, dict) else None
+        kind = _KINDS.get(str(item.get("source"))) if isinstance(item, dict) else None
         if kind is None:
             raise BadRecordError(f"`steps[{i}]` is not a step with a known source.", "steps")
         ids.append(item.get("step_id"))
         _add(out, item, kind, name, tools)
         for result in _list(_dict(item.get("observation")).get("results")):
             _add_result(out, result, kind)
-            for sub in _referred(result, embedded):
-                embedded.remove(sub)
+            for sub in embedded.referred(result):
                 _append_sub(out, sub, notes, level)
         out.unanswered()
     if ids != list(range(1, len(ids) + 1)):
         notes.append("The step ids are not 1, 2, ...; steps are taken in the order of the file.")
-    for sub in embedded:
+    for sub in embedded.left():
         notes.append("An embedded subagent that no result refers to stands at the end.")
         _append_sub(out, sub, notes, level)
 
@@ -150,14 +148,30 @@ def _add_result(out: StepList, result: Any, kind: StepKind) -> None:
         out.result(call_id, text, flags)
 
 
-def _referred(result: Any, embedded: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Embedded trajectories that a result names; each is named by one id or the other."""
-    refs = _list(_dict(result).get("subagent_trajectory_ref"))
-    keys = ("trajectory_id", "session_id")
-    wanted = {(k, r[k]) for r in refs if isinstance(r, dict) for k in keys
-              if isinstance(r.get(k), str)}  # fmt: skip
-    return [s for s in embedded if any((k, s.get(k)) in wanted for k in keys
-                                       if isinstance(s.get(k), str))]  # fmt: skip
+class _Embedded:
+    """Embedded trajectories, each taken once: by the first result that names it, or at the end."""
+
+    def __init__(self, given: list[Any]) -> None:
+        self._all = {i: sub for i, sub in enumerate(given) if isinstance(sub, dict)}
+        self._places: dict[tuple[str, str], list[int]] = {}
+        for i, sub in self._all.items():
+            for key in _names(sub):
+                self._places.setdefault(key, []).append(i)
+
+    def referred(self, result: Any) -> list[dict[str, Any]]:
+        """Those that a result names; each is named by one id or the other."""
+        refs = _list(_dict(result).get("subagent_trajectory_ref"))
+        keys = [key for r in refs if isinstance(r, dict) for key in _names(r)]
+        wanted = sorted({i for key in keys for i in self._places.pop(key, ())})
+        return [self._all.pop(i) for i in wanted if i in self._all]
+
+    def left(self) -> list[dict[str, Any]]:
+        """Those that no result named."""
+        return list(self._all.values())
+
+
+def _names(data: dict[str, Any]) -> list[tuple[str, str]]:
+    return [(k, data[k]) for k in ("trajectory_id", "session_id") if isinstance(data.get(k), str)]
 
 
 def _dict(value: Any) -> dict[str, Any]:

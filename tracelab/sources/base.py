@@ -25,11 +25,68 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
+from tracelab.core.errors import ImportFormatError, PlanError, one_line
+from tracelab.core.outside import OutsideError
 from tracelab.core.seam import Reject
 from tracelab.core.trace import Trace
 from tracelab.sources.sniff import Head
 
 EXCERPT_CHARS = 200
+_MOST_SAID = 80
+
+
+class BadRecordError(Exception):
+    """A record cannot be used; the message is the reject's reason."""
+
+    def __init__(self, reason: str, field: str | None = None) -> None:
+        """Keep the reason and the field at fault."""
+        super().__init__(reason)
+        self.reason, self.field = reason, field
+
+
+def caught(
+    make: Callable[[], Trace | Reject],
+    file: str,
+    line: int = 0,
+    start: bytes | str = "",
+    place: str = "",
+) -> Trace | Reject:
+    """The net around one record: what comes of reading it, or a reject whatever goes wrong.
+
+    A reader that stumbles over a record nobody thought of must not take the others with it.
+
+    Args:
+        make: Reads the record.
+        file: The file, as it was named.
+        line: Its line, 0 where it stands on none.
+        start: Its beginning.
+        place: Where in the file it is, before the reason.
+    """
+    try:
+        return make()
+    except Exception as e:
+        return refused(e, file, line, start, place)
+
+
+def refused(
+    error: Exception, file: str, line: int = 0, start: bytes | str = "", place: str = ""
+) -> Reject:
+    """The reject that an exception makes of a record; its reason names the kind of exception."""
+    field = None
+    if isinstance(error, BadRecordError | OutsideError):
+        reason, field = error.reason, error.field
+    elif isinstance(error, PlanError | ImportFormatError):
+        reason = str(error)
+    elif isinstance(error, MemoryError):
+        reason = "It needs more memory than there is (MemoryError)."
+    elif isinstance(error, RecursionError):
+        reason = "It is nested too deep (RecursionError)."
+    else:
+        said = _plain(one_line(error, _MOST_SAID))
+        kind = type(error).__name__
+        why = kind if said == kind else f"{kind}: {said}"
+        reason = f"It is not what a record of this format is like ({why})."
+    return Reject(file, line, f"{place}: {reason}" if place else reason, excerpt(start), field)
 
 
 @dataclass(slots=True)
@@ -104,4 +161,9 @@ def excerpt(raw: bytes | str) -> str:
     """Return the beginning of a record, safe to store and print."""
     if isinstance(raw, bytes):
         raw = raw[: 4 * EXCERPT_CHARS].decode("utf-8", "replace")
-    return raw[:EXCERPT_CHARS].encode("utf-8", "replace").decode("utf-8")
+    return _plain(raw[:EXCERPT_CHARS])
+
+
+def _plain(text: str) -> str:
+    """Without lone surrogates, which no database takes."""
+    return text.encode("utf-8", "replace").decode("utf-8")

@@ -11,16 +11,16 @@ where one is at fault, the field; what the trace knows of its context is describ
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from tracelab.core.errors import ImportFormatError, PlanError
 from tracelab.core.messages import as_turn
+from tracelab.core.outside import OutsideError, decode
 from tracelab.core.seam import Reject
 from tracelab.core.trace import Trace, Turn
-from tracelab.sources.base import Seen, SourceFormat, excerpt
+from tracelab.sources.base import Seen, SourceFormat, caught
 from tracelab.sources.jsonl import parse_object
 from tracelab.sources.lines import MAX_LINE_BYTES, first_bytes, read_lines
 from tracelab.sources.registry import GENERIC, SOURCES
@@ -60,7 +60,8 @@ def read_contexts(path: Path, seen: Seen | None = None) -> Iterator[Trace | Reje
 
 def _line(data: bytes, problem: str | None, path: Path, number: int, seen: Seen) -> Trace | Reject:
     """One line as a trace, or why not."""
-    try:
+
+    def made() -> Trace:
         if problem:
             raise PlanError(problem)
         value, why = parse_object(data)
@@ -70,8 +71,8 @@ def _line(data: bytes, problem: str | None, path: Path, number: int, seen: Seen)
         if duplicate := seen.duplicate_of(trace, str(path), number, None):
             raise PlanError(f"{duplicate.rstrip('.')}; put several targets into one record")
         return trace
-    except PlanError as e:
-        return Reject(str(path), number, str(e), excerpt(data))
+
+    return caught(made, str(path), number, data)
 
 
 def trace_of(
@@ -223,11 +224,10 @@ def read_one(text: str) -> Trace:
     if not line:
         raise ImportFormatError("empty; expected a JSON object with `context` and `query`")
     try:
-        json.loads(line)
-    except ValueError:
-        line = next((part for part in line.splitlines() if part.strip()), "")
-    except RecursionError:
-        pass  # refused below, with its reason
+        decode(line)
+    except OutsideError as e:
+        if e.reason.startswith("Not valid JSON"):  # else refused below, with its reason
+            line = next((part for part in line.splitlines() if part.strip()), "")
     found = _line(line.encode("utf-8", "surrogatepass"), None, Path("-"), 1, Seen())
     if isinstance(found, Reject):
         raise ImportFormatError(found.reason)

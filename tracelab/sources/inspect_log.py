@@ -15,11 +15,11 @@ from typing import Any, NamedTuple
 
 from tracelab.core.episode import Arguments, Episode, Step, ToolCall
 from tracelab.core.messages import calls_of, reasoning_of, text_of, text_or_none
+from tracelab.core.outside import decode, finite
 from tracelab.core.seam import Reject
 from tracelab.core.trace import Trace
-from tracelab.sources.agent_json import BadRecordError, count_or_none, parse_json
-from tracelab.sources.agent_log import StepList, finish
-from tracelab.sources.base import Seen, SourceFormat, excerpt
+from tracelab.sources.agent_log import StepList, count_or_none, finish
+from tracelab.sources.base import BadRecordError, Seen, SourceFormat, caught, excerpt
 from tracelab.sources.inspect_zip import inspect_samples
 from tracelab.sources.openai_chat import chat_steps
 from tracelab.sources.registry import SOURCES
@@ -27,7 +27,10 @@ from tracelab.sources.sniff import DOCUMENTS, LINES, Head
 
 _ATTACHMENT = re.compile(r"attachment://([0-9a-f]{32})")
 _ZIP = b"PK\x03\x04"
+MAX_ADDED, ADDED_RATIO = 16 << 20, 4
+MAX_REFERRED = 200_000
 _LETTERS = {"C": 1.0, "I": 0.0, "P": 0.5, "N": 0.0}
+_MISSING = "A model input refers to messages that the log does not hold."
 _POOLS = ("messages", "input", "events", "events_data", "attachments", "output", "store", "scores")
 
 
@@ -40,30 +43,57 @@ def read_inspect(path: Path, seen: Seen | None = None) -> Iterator[Trace | Rejec
     seen = Seen() if seen is None else seen
     header: dict[str, Any] = {}
     for name, data, problem in inspect_samples(path, header):
-        try:
-            if problem:
-                raise BadRecordError(problem)
-            sample = parse_json(data) if isinstance(data, bytes) else data
-            episode = _episode(sample, header, path, name)
-        except BadRecordError as e:
-            start = excerpt(data) if isinstance(data, bytes) else ""
-            yield Reject(str(path), 0, f"{name}: {e.reason}", start, e.field)
-        else:
-            yield finish(episode, seen, f"sample {name}")
+        start = data if isinstance(data, bytes) else b""
+        if problem:
+            yield Reject(str(path), 0, f"{name}: {problem}", excerpt(start))
+            continue
+
+        def made(name: str = name, data: Any = data) -> Trace | Reject:
+            sample = decode(data, repair=True) if isinstance(data, bytes) else data
+            size = len(data) if isinstance(data, bytes) else path.stat().st_size
+            episode = _episode(sample, header, path, name, _Room(size))
+            return finish(episode, seen, f"sample {name}")
+
+        yield caught(made, str(path), 0, start, place=name)
 
 
-def _episode(sample: Any, header: dict[str, Any], path: Path, place: str) -> Episode:
+class _Room:
+    """How much references may add: to a sample, what they stand for is written out each time."""
+
+    def __init__(self, size: int) -> None:
+        self.characters = MAX_ADDED + ADDED_RATIO * size
+        self.messages = MAX_REFERRED + size // 16
+
+    def add(self, text: str) -> str:
+        self.characters -= len(text)
+        if self.characters < 0:
+            raise BadRecordError(
+                f"Attachments make it longer by more than {MAX_ADDED >> 20} MiB and "
+                f"{ADDED_RATIO} times its size."
+            )
+        return text
+
+    def refer(self, messages: list[Any]) -> list[Any]:
+        self.messages -= len(messages)
+        if self.messages < 0:
+            raise BadRecordError(
+                f"Model inputs refer to more than {MAX_REFERRED} messages and one for 16 bytes."
+            )
+        return messages
+
+
+def _episode(sample: Any, header: dict[str, Any], path: Path, place: str, room: _Room) -> Episode:
     if not isinstance(sample, dict):
         raise BadRecordError("The sample is not a JSON object.")
     attachments = sample.get("attachments")
     if isinstance(attachments, dict) and attachments:
-        sample = _attach({k: v for k, v in sample.items() if k != "attachments"}, attachments)
+        sample = _attach({k: v for k, v in sample.items() if k != "attachments"}, attachments, room)
     spec = header.get("eval")
     spec = spec if isinstance(spec, dict) else {}
     notes: list[str] = []
     events = [e for e in _list(sample.get("events")) if isinstance(e, dict)]
     if any(e.get("event") == "model" for e in events):
-        out = _from_events(events, _pool(sample), notes)
+        out = _from_events(events, _pool(sample), notes, room)
     else:
         out = chat_steps(_list(sample.get("messages")))
         notes.append("The sample has no model events; its steps are its messages.")
@@ -103,7 +133,9 @@ class _Span(NamedTuple):
     agent: str | None
 
 
-def _from_events(events: list[dict[str, Any]], pool: list[Any], notes: list[str]) -> StepList:
+def _from_events(
+    events: list[dict[str, Any]], pool: list[Any], notes: list[str], room: _Room
+) -> StepList:
     out, said = StepList(), set[str]()
     spans: dict[str, _Span] = {}
     for event in events:
@@ -112,7 +144,7 @@ def _from_events(events: list[dict[str, Any]], pool: list[Any], notes: list[str]
             agent = event.get("name") if event.get("type") == "agent" else None
             spans[event["id"]] = _Span(text_or_none(event.get("parent_id")), text_or_none(agent))
         elif kind == "model":
-            _add_model(out, event, pool, _agent(event.get("span_id"), spans), said, notes)
+            _add_model(out, event, pool, _agent(event.get("span_id"), spans), said, notes, room)
         elif kind == "tool":
             text, flags = text_of(event.get("result"))
             if isinstance(error := event.get("error"), dict):
@@ -126,14 +158,17 @@ def _from_events(events: list[dict[str, Any]], pool: list[Any], notes: list[str]
 
 def _add_model(
     out: StepList, event: dict[str, Any], pool: list[Any], agent: str | None,
-    said: set[str], notes: list[str],
+    said: set[str], notes: list[str], room: _Room,
 ) -> None:  # fmt: skip
-    given = _list(event.get("input"))
+    given, referred = _list(event.get("input")), list[Any]()
     for ref in _list(event.get("input_refs")) if not given else []:
         if isinstance(ref, list) and len(ref) == 2 and all(isinstance(i, int) for i in ref):
             if not 0 <= ref[0] <= ref[1] <= len(pool):
-                notes.append("A model input refers to messages that the log does not hold.")
-            given = given + pool[max(ref[0], 0) : ref[1]]
+                if _MISSING not in notes:
+                    notes.append(_MISSING)
+            first, end = max(ref[0], 0), min(ref[1], len(pool))
+            referred += room.refer(pool[first:end])
+    given = given or referred
     for message in given:
         if not isinstance(message, dict):
             continue
@@ -200,14 +235,14 @@ def _pool(sample: dict[str, Any]) -> list[Any]:
     return _list(data.get("messages")) if isinstance(data, dict) else []
 
 
-def _attach(value: Any, attachments: dict[str, Any]) -> Any:
+def _attach(value: Any, attachments: dict[str, Any], room: _Room) -> Any:
     """Put attachments back where they are referred to."""
     if isinstance(value, str):
-        return _ATTACHMENT.sub(lambda m: str(attachments.get(m[1], m[0])), value)
+        return _ATTACHMENT.sub(lambda m: room.add(str(attachments.get(m[1], m[0]))), value)
     if isinstance(value, list):
-        return [_attach(v, attachments) for v in value]
+        return [_attach(v, attachments, room) for v in value]
     if isinstance(value, dict):
-        return {k: _attach(v, attachments) for k, v in value.items()}
+        return {k: _attach(v, attachments, room) for k, v in value.items()}
     return value
 
 
@@ -220,7 +255,7 @@ def _outcome(scores: Any) -> tuple[bool | None, float | None, str | None]:
     if isinstance(value, str):
         reward = _LETTERS.get(value)
     else:
-        reward = float(value) if isinstance(value, int | float) else None
+        reward = float(value) if isinstance(value, bool) else finite(value)
     success = bool(reward) if reward in (0.0, 1.0) else None
     return success, reward, text_or_none(first.get("answer"))
 

@@ -7,24 +7,20 @@ becomes a trace or a reject that names the line and, where one is at fault, the 
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, StrictBool, StrictFloat, StrictInt, StrictStr
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, StrictStr
 from pydantic import ValidationError as PydanticError
 
+from tracelab.core.outside import INNER_DEPTH, OutsideError, decode
 from tracelab.core.seam import Reject
 from tracelab.core.trace import Role, Trace, Turn
-from tracelab.sources.base import Seen, SourceFormat, excerpt
+from tracelab.sources.base import BadRecordError, Seen, SourceFormat, caught, refused
 from tracelab.sources.lines import MAX_LINE_BYTES, FileLine, read_lines
 from tracelab.sources.registry import GENERIC, SOURCES
 from tracelab.sources.sniff import LINES, Head
-
-MAX_DEPTH = 64
-"""Deepest nesting of a record: deeper ones would break whoever writes them out again."""
 
 Scalar = StrictStr | StrictInt | StrictFloat
 _KINDS = {dict: "an object", list: "a list", str: "a string", bool: "a boolean"}
@@ -43,7 +39,7 @@ class Message(BaseModel):
     model_config = ConfigDict(extra="allow")
 
     role: Role
-    content: StrictStr | list[Part]
+    content: StrictStr | Annotated[list[Part], Field(fail_fast=True)]
     name: StrictStr | None = None
 
     def turn(self) -> Turn:
@@ -60,20 +56,14 @@ class JsonlRecord(BaseModel):
 
     id: StrictStr | StrictInt | None = None
     prompt: StrictStr | None = None
-    messages: list[Message] | None = None
+    # The first error is what a reject says: a line can hold millions.
+    messages: Annotated[list[Message], Field(fail_fast=True)] | None = None
     response: StrictStr | None = None
     answer: Scalar | None = None
     reference: Scalar | None = None
     model: StrictStr | None = None
     success: StrictBool | None = None
     rendering: Literal["chat", "raw"] = "chat"
-
-
-class _BadRecordError(Exception):
-    def __init__(self, reason: str, field: str | None = None) -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.field = field
 
 
 def read_jsonl(
@@ -89,14 +79,14 @@ def read_jsonl(
     seen = Seen() if seen is None else seen
     file = str(path)
     for line in read_lines(path, limit):
-        try:
+
+        def made(line: FileLine = line) -> Trace:
             trace, record_id = _trace(line, path)
             if duplicate := seen.duplicate_of(trace, file, line.number, record_id):
-                raise _BadRecordError(duplicate)
-        except _BadRecordError as e:
-            yield Reject(file, line.number, e.reason, excerpt(line.data), e.field)
-        else:
-            yield trace
+                raise BadRecordError(duplicate)
+            return trace
+
+        yield caught(made, file, line.number, line.data)
 
 
 def read_questions(
@@ -118,10 +108,10 @@ def read_questions(
             turns, extra = _turns(record, asking=True)
             name = str(record.id) if record.id not in (None, "") else f"{path.name}:{line.number}"
             if name in names:
-                raise _BadRecordError(f"Duplicate of line {names[name]}: the same id {name!r}.")
+                raise BadRecordError(f"Duplicate of line {names[name]}: the same id {name!r}.")
             names[name] = line.number
-        except _BadRecordError as e:
-            yield Reject(str(path), line.number, e.reason, excerpt(line.data), e.field)
+        except Exception as e:
+            yield refused(e, str(path), line.number, line.data)
             continue
         rest = {**(record.model_extra or {}), **extra}
         yield Trace(
@@ -137,7 +127,7 @@ def read_questions(
 
 def _record(line: FileLine) -> JsonlRecord:
     if line.problem:
-        raise _BadRecordError(line.problem)
+        raise BadRecordError(line.problem)
     data = _parse(line.data)
     try:
         return JsonlRecord.model_validate(data)
@@ -173,83 +163,31 @@ def _text(value: str | int | float | None) -> str | None:
     return text if text.strip() else None
 
 
-def _refuse_constant(name: str) -> NoReturn:
-    raise _BadRecordError(f"{name} is not JSON.")
-
-
-def _finite(digits: str) -> float:
-    value = float(digits)
-    if not math.isfinite(value):
-        raise _BadRecordError(f"The number {digits[:40]} is too large.")
-    return value
-
-
 def _parse(data: bytes) -> dict[str, Any]:
-    try:
-        text = data.decode("utf-8")
-    except UnicodeDecodeError as e:
-        raise _BadRecordError(f"Not valid UTF-8 (byte {e.start + 1} of the line).") from None
-    try:
-        value = json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
-    except json.JSONDecodeError as e:
-        raise _BadRecordError(f"Not valid JSON: {e.msg} (column {e.colno}).") from None
-    except RecursionError:
-        raise _BadRecordError(f"The record is nested more than {MAX_DEPTH} levels deep.") from None
-    except ValueError:
-        raise _BadRecordError("The record holds an integer with too many digits.") from None
+    value = decode(data, depth=INNER_DEPTH)
     if not isinstance(value, dict):
-        raise _BadRecordError(f"The line is {_kind(value)}, not a JSON object.")
-    if _deeper_than(value, MAX_DEPTH):
-        raise _BadRecordError(f"The record is nested more than {MAX_DEPTH} levels deep.")
-    if b"\\u" in data:
-        for key, part in value.items():
-            _refuse_surrogates(key, part)
+        raise BadRecordError(f"The line is {_kind(value)}, not a JSON object.")
     return value
-
-
-def _refuse_surrogates(key: str, value: object) -> None:
-    """Half of a surrogate pair is valid JSON but not a character: no file or database takes it."""
-    try:
-        json.dumps([key, value], ensure_ascii=False).encode("utf-8")
-    except UnicodeEncodeError:
-        name = key.encode("utf-8", "replace").decode("utf-8")
-        raise _BadRecordError(
-            f"`{name}` holds a lone surrogate, which is not a character.", name
-        ) from None
 
 
 def parse_object(data: bytes) -> tuple[dict[str, Any] | None, str | None]:
     """A line as a JSON object, or None and why it is none."""
     try:
         return _parse(data), None
-    except _BadRecordError as e:
+    except (BadRecordError, OutsideError) as e:
         return None, e.reason
-
-
-def _deeper_than(value: object, limit: int) -> bool:
-    level: list[object] = [value]
-    for _ in range(limit):
-        level = [
-            child
-            for item in level
-            for child in (item.values() if isinstance(item, dict) else item)  # type: ignore[attr-defined]
-            if isinstance(child, dict | list)
-        ]
-        if not level:
-            return False
-    return True
 
 
 def _turns(record: JsonlRecord, *, asking: bool = False) -> tuple[tuple[Turn, ...], dict[str, Any]]:
     """Return the turns, response last unless `asking`, and what the messages said beyond them."""
     extra: dict[str, Any] = {}
     if record.prompt is not None and record.messages is not None:
-        raise _BadRecordError("The record has both `prompt` and `messages`; keep one.", "messages")
+        raise BadRecordError("The record has both `prompt` and `messages`; keep one.", "messages")
     if record.messages is None:
         if record.prompt is None:
-            raise _BadRecordError("The record has neither `prompt` nor `messages`.", "prompt")
+            raise BadRecordError("The record has neither `prompt` nor `messages`.", "prompt")
         if not record.prompt.strip():
-            raise _BadRecordError("`prompt` is empty.", "prompt")
+            raise BadRecordError("`prompt` is empty.", "prompt")
         before = [Turn("user", record.prompt)]
         response = record.response
     else:
@@ -259,7 +197,7 @@ def _turns(record: JsonlRecord, *, asking: bool = False) -> tuple[tuple[Turn, ..
             if fields := {k: v for k, v in (message.model_extra or {}).items() if v}:
                 if "tool_calls" in fields or "function_call" in fields:
                     where = f"messages[{i}]"
-                    raise _BadRecordError(
+                    raise BadRecordError(
                         f"`{where}` has tool calls, which plain JSONL cannot hold.", where
                     )
                 extra.setdefault("message_fields", {})[str(i)] = fields
@@ -267,28 +205,28 @@ def _turns(record: JsonlRecord, *, asking: bool = False) -> tuple[tuple[Turn, ..
             last = before.pop().text
             if response is not None and response != last:
                 reason = "`messages` already ends with another response than `response`."
-                raise _BadRecordError(reason, "response")
+                raise BadRecordError(reason, "response")
             response = last
         if not before:
-            raise _BadRecordError("`messages` holds no prompt.", "messages")
+            raise BadRecordError("`messages` holds no prompt.", "messages")
         if not any(t.text.strip() for t in before):
-            raise _BadRecordError("The prompt in `messages` is empty.", "messages")
+            raise BadRecordError("The prompt in `messages` is empty.", "messages")
     if response is None and asking:
         return tuple(before), extra
     if response is None:
-        raise _BadRecordError(
+        raise BadRecordError(
             "`response` is missing (for questions that the model is to answer first, set "
             "source_options.format to questions).",
             "response",
         )
     if asking:
-        raise _BadRecordError("A question has no response.", "response")
+        raise BadRecordError("A question has no response.", "response")
     if not response.strip():
-        raise _BadRecordError("`response` is empty.", "response")
+        raise BadRecordError("`response` is empty.", "response")
     return (*before, Turn("assistant", response)), extra
 
 
-def _explain(error: PydanticError) -> _BadRecordError:
+def _explain(error: PydanticError) -> BadRecordError:
     """Turn the first validation error into one sentence that names the field."""
     # Pydantic adds the names of union members to a path; those are not fields.
     errors = [
@@ -301,11 +239,11 @@ def _explain(error: PydanticError) -> _BadRecordError:
     node: object = first["input"]
     field = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in path).lstrip(".")
     if first["type"] == "missing":
-        return _BadRecordError(f"`{field}` is missing.", field)
+        return BadRecordError(f"`{field}` is missing.", field)
     name = str(path[-1]) if path else field
     wanted = _WANTED.get(name, "an object" if isinstance(path[-1], int) else "valid")
     shown = f"`{node[:40]}`" if isinstance(node, str) else _kind(node)
-    return _BadRecordError(f"`{field}` must be {wanted}, not {shown}.", field)
+    return BadRecordError(f"`{field}` must be {wanted}, not {shown}.", field)
 
 
 _FIELDS = {*JsonlRecord.model_fields, *Message.model_fields, *Part.model_fields}

@@ -5,19 +5,15 @@ Knows nothing about what a line means.
 
 from __future__ import annotations
 
-import gzip
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from io import BufferedReader
 from pathlib import Path
-from typing import cast
 
-from tracelab.core.errors import ImportFormatError
+from tracelab.core.errors import ImportFormatError, one_line
+from tracelab.sources.unpack import BROKEN, UnpackError, open_bytes
 
 MAX_LINE_BYTES = 64 << 20
 _CHUNK = 1 << 20
-_GZIP = b"\x1f\x8b"
 _UTF8_BOM = b"\xef\xbb\xbf"
 _UTF16_BOMS = (b"\xff\xfe", b"\xfe\xff")
 
@@ -31,28 +27,11 @@ class FileLine:
     problem: str | None = None
 
 
-def open_bytes(path: Path) -> BufferedReader:
-    """Open a file, unpacking gzip by content rather than by name.
-
-    Raises:
-        ImportFormatError: It cannot be opened.
-    """
-    try:
-        raw = path.open("rb")
-    except OSError as e:
-        raise ImportFormatError(f"{path} cannot be read ({e.strerror}).") from None
-    if raw.read(2) == _GZIP:
-        raw.close()
-        return cast(BufferedReader, gzip.open(path, "rb"))  # the same reading methods
-    raw.seek(0)
-    return raw
-
-
 def first_bytes(path: Path) -> bytes:
     """Return what the file starts with after white space; empty when it holds nothing else.
 
     Raises:
-        ImportFormatError: It cannot be opened, unpacked, or is UTF-16.
+        ImportFormatError: It cannot be opened or unpacked, or is UTF-16.
     """
     try:
         with open_bytes(path) as file:
@@ -64,8 +43,10 @@ def first_bytes(path: Path) -> bytes:
             while not start and (more := file.read1(_CHUNK)):
                 start = more.lstrip()
             return start
-    except (EOFError, zlib.error) as e:
-        raise ImportFormatError(f"{path} is not a complete gzip file ({e}).") from None
+    except BROKEN as e:
+        raise ImportFormatError(f"{path} is not a complete gzip file ({one_line(e)}).") from None
+    except UnpackError as e:
+        raise ImportFormatError(f"{path} {e}.") from None
     except OSError as e:
         raise ImportFormatError(f"{path} cannot be read ({e.strerror or e}).") from None
 
@@ -90,8 +71,11 @@ def read_lines(path: Path, limit: int = MAX_LINE_BYTES) -> Iterator[FileLine]:
                     data = data[:_CHUNK]
                     while (more := file.readline(_CHUNK)) and not more.endswith(b"\n"):
                         pass
-            except (EOFError, zlib.error, gzip.BadGzipFile) as e:
-                yield FileLine(number, b"", f"The gzip stream breaks here ({e}).")
+            except BROKEN as e:
+                yield FileLine(number, b"", f"The gzip stream breaks here ({one_line(e)}).")
+                return
+            except UnpackError as e:
+                yield FileLine(number, b"", f"The file {e}; it is read up to here.")
                 return
             except OSError as e:
                 yield FileLine(number, b"", f"The file cannot be read further ({e.strerror or e}).")

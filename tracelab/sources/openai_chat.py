@@ -14,11 +14,11 @@ from typing import Any
 
 from tracelab.core.episode import Episode, Step, StepKind
 from tracelab.core.messages import calls_of, reasoning_of, text_of, text_or_none
+from tracelab.core.outside import finite
 from tracelab.core.seam import Reject
 from tracelab.core.trace import Trace
-from tracelab.sources.agent_json import BadRecordError, count_or_none
-from tracelab.sources.agent_log import StepList, read_documents
-from tracelab.sources.base import Seen, SourceFormat
+from tracelab.sources.agent_log import StepList, count_or_none, read_documents
+from tracelab.sources.base import BadRecordError, Seen, SourceFormat
 from tracelab.sources.registry import GENERIC, SOURCES
 from tracelab.sources.sniff import DOCUMENTS, LINES, Head
 
@@ -126,9 +126,7 @@ def chat_steps(messages: list[Any], tools: Any = None) -> StepList:
 def outcome_of(data: dict[str, Any]) -> tuple[bool | None, float | None]:
     """Success flag and numeric score of a record; a score of 1 or 0 also says success."""
     success = data.get("success")
-    raw = data.get("reward", data.get("score"))
-    number = isinstance(raw, int | float) and not isinstance(raw, bool) and abs(raw) < 1e300
-    reward = float(raw) if number else None  # type: ignore[arg-type]
+    reward = finite(data.get("reward", data.get("score")))
     if isinstance(success, bool):
         return success, reward
     return (bool(reward) if reward in (0.0, 1.0) else None), reward

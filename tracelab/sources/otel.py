@@ -10,17 +10,19 @@ spans of one file are held until it is read to its end, because a trace has no l
 from __future__ import annotations
 
 import json
+from collections import ChainMap, Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from tracelab.core.episode import Arguments, Episode, Step
+from tracelab.core.hashing import content_hash
 from tracelab.core.messages import text_of, text_or_none
+from tracelab.core.outside import decode, finite
 from tracelab.core.seam import Reject
 from tracelab.core.trace import Trace
-from tracelab.sources.agent_json import BadRecordError, count_or_none, parse_json
-from tracelab.sources.agent_log import StepList, documents, finish
-from tracelab.sources.base import Seen, SourceFormat, excerpt
+from tracelab.sources.agent_log import StepList, count_or_none, documents, finish
+from tracelab.sources.base import Seen, SourceFormat, caught, excerpt, refused
 from tracelab.sources.otel_messages import (
     SpanCall,
     input_messages,
@@ -51,29 +53,40 @@ _LABELS = {"pass": True, "passed": True, "correct": True, "success": True,
 def read_otel(path: Path, seen: Seen | None = None) -> Iterator[Trace | Reject]:
     """Yield the trace of each trace id of a file, and a reject for each unusable document."""
     seen = Seen() if seen is None else seen
-    file, runs, refused = str(path), dict[str, list[OTelSpan]](), False
+    file, runs, refused_any = str(path), dict[str, list[OTelSpan]](), False
     for number, data, problem in documents(path, lines=not path.name.lower().endswith(".json")):
+        if problem:
+            refused_any = True
+            yield Reject(file, number, problem, excerpt(data))
+            continue
+        bad: Counter[str] = Counter()  # a document may hold millions that are bad alike
         try:
-            if problem:
-                raise BadRecordError(problem)
-            for span in spans_of(parse_json(data), number):
+            for span in spans_of(decode(data, repair=True), number):
                 if isinstance(span, str):
-                    refused = True
-                    yield Reject(file, number, span, excerpt(data))
+                    bad[span] += 1
                 else:
                     runs.setdefault(span.trace_id, []).append(span)
-        except BadRecordError as e:
-            refused = True
-            yield Reject(file, number, e.reason, excerpt(data), e.field)
-    if not runs and not refused:
+        except Exception as e:
+            refused_any = True
+            yield refused(e, file, number, data)
+        for reason, times in bad.items():
+            refused_any = True
+            more = "" if times == 1 else f" ({times} like it.)"
+            yield Reject(file, number, f"{reason}{more}", excerpt(data))
+    if not runs and not refused_any:
         yield Reject(file, 0, f"{path.name} holds no spans.", "")
     for trace_id in list(runs):
-        episode = _episode(trace_id, runs.pop(trace_id), path)
-        if episode.steps:
-            yield finish(episode, seen, f"trace {trace_id}")
-        else:
+        spans = runs.pop(trace_id)
+
+        def made(trace_id: str = trace_id, spans: list[OTelSpan] = spans) -> Trace | Reject:
+            episode = _episode(trace_id, spans, path)
+            if episode.steps:
+                return finish(episode, seen, f"trace {trace_id}")
             reason = f"Trace {trace_id} has no span of a model call or a tool."
-            yield Reject(file, episode.line, reason, "")
+            return Reject(file, episode.line, reason, "")
+
+        place = f"Trace {trace_id[:80]}"
+        yield caught(made, file, spans[0].line, place=place)
 
 
 def _episode(trace_id: str, spans: list[OTelSpan], path: Path) -> Episode:
@@ -84,6 +97,7 @@ def _episode(trace_id: str, spans: list[OTelSpan], path: Path) -> Episode:
     kinds = [kind_of(s) for s in spans]
     executed = {_call_id(s) for s, kind in zip(spans, kinds, strict=True) if kind == "tool"}
     out, said, ids, task = StepList(), set[str](), set[str](), ""
+    agents: dict[str, str | None] = {}
     for span, kind in zip(spans, kinds, strict=True):
         flags: tuple[str, ...] = () if span.error is None else ("error",)
         if span.parent_id is not None and span.parent_id not in by_id:
@@ -91,7 +105,7 @@ def _episode(trace_id: str, spans: list[OTelSpan], path: Path) -> Episode:
         if span.span_id in ids:
             flags = (*flags, "duplicate_id")
         ids.add(span.span_id)
-        agent = _agent(span, by_id)
+        agent = _agent(span, by_id, agents)
         if kind == "llm":
             given = input_messages(span)
             _hear(out, given, said, executed)
@@ -103,7 +117,8 @@ def _episode(trace_id: str, spans: list[OTelSpan], path: Path) -> Episode:
     out.unanswered()
     roots = [s for s in spans if s.parent_id not in by_id]
     first = roots[0] if roots else spans[0]
-    merged = {**first.resource, **first.attributes}
+    # A resource is shared by many runs, so it is looked into, never copied.
+    merged = ChainMap(first.attributes, first.resource)
     conversation = merged.get("gen_ai.conversation.id", merged.get("session.id"))
     success, reward = _outcome(spans)
     asked = merged.get("input.value")
@@ -135,14 +150,16 @@ def _episode(trace_id: str, spans: list[OTelSpan], path: Path) -> Episode:
 def _distinct(spans: list[OTelSpan], notes: list[str]) -> list[OTelSpan]:
     """Without spans that were exported twice; different spans under one id are all kept."""
     kept: dict[str, list[OTelSpan]] = {}
-    repeated = 0
     for span in spans:
-        same = kept.setdefault(span.span_id, [])
-        if any(s.name == span.name and s.start == span.start and s.end == span.end
-               and s.attributes == span.attributes for s in same):  # fmt: skip
-            repeated += 1
-        else:
-            same.append(span)
+        kept.setdefault(span.span_id, []).append(span)
+    repeated = 0
+    for span_id, same in kept.items():
+        if len(same) > 1:
+            contents: dict[str, OTelSpan] = {}
+            for s in same:
+                contents.setdefault(content_hash([s.name, s.start, s.end, s.attributes]), s)
+            repeated += len(same) - len(contents)
+            kept[span_id] = list(contents.values())
     if repeated:
         notes.append(f"{repeated} spans were exported more than once.")
     if len(clashes := [i for i, s in kept.items() if len(s) > 1]):
@@ -227,18 +244,31 @@ def _call_id(span: OTelSpan) -> str | None:
     return text_or_none(a.get("gen_ai.tool.call.id", a.get("tool_call.id", a.get("tool.id"))))
 
 
-def _agent(span: OTelSpan, by_id: dict[str, OTelSpan]) -> str | None:
-    """Its own agent, or the nearest ancestor's; parents may be missing or run in circles."""
-    visited: set[str] = set()
+def _agent(span: OTelSpan, by_id: dict[str, OTelSpan], known: dict[str, str | None]) -> str | None:
+    """Its own agent, or the nearest ancestor's; parents may be missing or run in circles.
+
+    What was found for the spans on the way is kept in `known`.
+    """
+    way: dict[str, None] = {}
+    found: str | None = None
     node: OTelSpan | None = span
-    while node is not None and node.span_id not in visited:
-        visited.add(node.span_id)
+    while node is not None:
         if name := text_or_none(_first(node, _AGENT)):
-            return name
+            found = name
+            break
         if node.attributes.get("openinference.span.kind") == "AGENT" and node.name:
-            return node.name
+            found = node.name
+            break
+        if by_id.get(node.span_id) is node and node.span_id in known:
+            found = known[node.span_id]
+            break
+        if node.span_id in way:  # a circle
+            break
+        if by_id.get(node.span_id) is node:
+            way[node.span_id] = None
         node = by_id.get(node.parent_id) if node.parent_id else None
-    return None
+    known |= dict.fromkeys(way, found)
+    return found
 
 
 def _first(span: OTelSpan, names: tuple[str, ...]) -> Any:
@@ -255,8 +285,7 @@ def _outcome(spans: list[OTelSpan]) -> tuple[bool | None, float | None]:
     ]
     if not found:
         return None, None
-    value = found[-1].get("gen_ai.evaluation.score.value")
-    reward = float(value) if isinstance(value, int | float) else None
+    reward = finite(found[-1].get("gen_ai.evaluation.score.value"))
     label = found[-1].get("gen_ai.evaluation.score.label")
     success = _LABELS.get(label.lower()) if isinstance(label, str) else None
     return success, reward

@@ -20,7 +20,7 @@ _KINDS = {"LLM": "llm", "TOOL": "tool", "RETRIEVER": "tool"}
 def kind_of(span: OTelSpan) -> Literal["llm", "tool"] | None:
     """Whether a span is a model call or a tool's work; None for containers and the rest."""
     a = span.attributes
-    operation = a.get("gen_ai.operation.name")
+    operation = text_or_none(a.get("gen_ai.operation.name"))
     if operation in _LLM:
         return "llm"
     if operation == "execute_tool":

@@ -5,15 +5,16 @@ Knows nothing about agents: `otel` gives the spans their meaning.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from tracelab.sources.agent_json import BadRecordError
+from tracelab.core.outside import OutsideError, decode, whole
+from tracelab.sources.base import BadRecordError
 
 _MAX_INDEX = 100_000
+_FREE_NAMES, _NAMES_RATIO = 20_000, 16  # characters of flattened names, and for each of the nested
 
 
 @dataclass(slots=True)
@@ -82,6 +83,7 @@ def _span(data: Any, resource: dict[str, Any], line: int) -> OTelSpan | str:
     trace_id, span_id = first("traceId", "trace_id"), first("spanId", "span_id")
     if not isinstance(trace_id, str) or not isinstance(span_id, str) or not trace_id or not span_id:
         return "A span has no trace id or no span id."
+    parent = first("parentSpanId", "parent_span_id", "parent_id")
     status = data.get("status")
     message = status.get("message") if isinstance(status, dict) else data.get("status_message")
     code = status.get("code") if isinstance(status, dict) else data.get("status_code")
@@ -90,7 +92,7 @@ def _span(data: Any, resource: dict[str, Any], line: int) -> OTelSpan | str:
     return OTelSpan(
         trace_id=trace_id,
         span_id=span_id,
-        parent_id=first("parentSpanId", "parent_span_id", "parent_id") or None,
+        parent_id=parent if isinstance(parent, str) and parent else None,
         name=str(data.get("name") or ""),
         start=_time(first("startTimeUnixNano", "start_time_unix_nano", "start_time")),
         end=_time(first("endTimeUnixNano", "end_time_unix_nano", "end_time")),
@@ -108,39 +110,59 @@ def _span(data: Any, resource: dict[str, Any], line: int) -> OTelSpan | str:
 
 def _time(value: Any) -> int:
     """Nanoseconds of a Unix time or an ISO 8601 one; 0 for anything else."""
-    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 21:
-        return int(value)
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value
+    if (number := whole(value, 20)) is not None:
+        return number
     try:
         moment = datetime.fromisoformat(value)
-    except (TypeError, ValueError):
+        moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+        seconds = int(moment.replace(microsecond=0).timestamp())
+    except (TypeError, ValueError, OverflowError):
         return 0
-    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    whole = int(moment.replace(microsecond=0).timestamp())
-    return whole * 1_000_000_000 + moment.microsecond * 1000
+    return seconds * 1_000_000_000 + moment.microsecond * 1000
 
 
 def attributes(raw: Any) -> dict[str, Any]:
     """Attributes as a plain object, from OTLP's key/value list or from an object."""
     if isinstance(raw, dict):
-        return _flat(raw) if any(isinstance(v, dict) for v in raw.values()) else dict(raw)
-    out: dict[str, Any] = {}
+        if not any(isinstance(v, dict) for v in raw.values()):
+            return dict(raw)
+        out: dict[str, Any] = {}
+        _flatten(raw, "", out, [_FREE_NAMES + _NAMES_RATIO * _names(raw)])
+        return out
+    out = {}
     for item in raw if isinstance(raw, list) else []:
         if isinstance(item, dict) and isinstance(item.get("key"), str):
             out[item["key"]] = _value(item.get("value"))
     return out
 
 
-def _flat(nested: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Dotted keys of nested objects (Phoenix nests what OTLP flattens)."""
-    out: dict[str, Any] = {}
+def _flatten(nested: dict[str, Any], prefix: str, out: dict[str, Any], left: list[int]) -> None:
+    """Dotted keys of nested objects (Phoenix nests what OTLP flattens).
+
+    Every leaf repeats the names above it, so a long name over many leaves would be a bomb: `left`
+    is how many characters the names may still have.
+    """
     for key, value in nested.items():
         if isinstance(value, dict):
-            out |= _flat(value, f"{prefix}{key}.")
-        else:
-            out[prefix + str(key)] = value
-    return out
+            _flatten(value, f"{prefix}{key}.", out, left)
+            continue
+        name = prefix + str(key)
+        left[0] -= len(name)
+        if left[0] < 0:
+            raise BadRecordError("Nested attributes have names that are too long for their number.")
+        out[name] = value
+
+
+def _names(nested: dict[str, Any]) -> int:
+    """Characters of all keys at any depth."""
+    size, todo = 0, [nested]
+    while todo:
+        item = todo.pop()
+        for key, value in item.items():
+            size += len(key) + 1
+            if isinstance(value, dict):
+                todo.append(value)
+    return size
 
 
 def _value(raw: Any) -> Any:
@@ -148,10 +170,8 @@ def _value(raw: Any) -> Any:
         return raw
     for key, value in raw.items():
         if key == "intValue":
-            try:
-                return int(value)
-            except (TypeError, ValueError):
-                return value
+            number = whole(value, 20)
+            return value if number is None else number
         if key == "arrayValue":
             values = value.get("values") if isinstance(value, dict) else None
             return [_value(v) for v in values] if isinstance(values, list) else []
@@ -164,9 +184,9 @@ def _value(raw: Any) -> Any:
 
 def listed(flat: dict[str, Any], prefix: str) -> list[Any]:
     """The list that flattened keys `prefix.N.…` spell, in order of N; a real list as it is."""
-    whole = flat.get(prefix)
-    if isinstance(whole, list):
-        return [_flat(item) if isinstance(item, dict) else item for item in whole]
+    given = flat.get(prefix)
+    if isinstance(given, list):
+        return [attributes(item) if isinstance(item, dict) else item for item in given]
     items: dict[int, dict[str, Any]] = {}
     start = prefix + "."
     for key, value in flat.items():
@@ -182,7 +202,7 @@ def as_json(value: Any) -> Any:
     """A value that may be written as JSON text; text that is not JSON stays text."""
     if isinstance(value, str) and value[:1] in "[{":
         try:
-            return json.loads(value)
-        except (ValueError, RecursionError):
+            return decode(value, repair=True)
+        except OutsideError:
             return value
     return value

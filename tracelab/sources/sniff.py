@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import re
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tracelab.sources.lines import open_bytes
+from tracelab.core.outside import OutsideError, decode
+from tracelab.sources.unpack import BROKEN, UnpackError, open_bytes
 
 LINES = (".jsonl", ".ndjson", ".jsonl.gz", ".ndjson.gz")
 """Names of files of one record a line."""
@@ -85,7 +84,7 @@ def damaged(path: Path) -> str | None:
 
 def _head(path: Path) -> bytes:
     start = b""
-    with contextlib.suppress(EOFError, OSError, zlib.error), open_bytes(path) as file:
+    with contextlib.suppress(*BROKEN, UnpackError, OSError), open_bytes(path) as file:
         # read1: what comes before the place where a gzip stream breaks can be used.
         while len(start) < _HEAD and (more := file.read1(_HEAD)):
             start += more
@@ -95,7 +94,7 @@ def _head(path: Path) -> bytes:
 def _parsed(pieces: list[bytes]) -> tuple[Any] | None:
     for piece in pieces:
         try:
-            return (json.loads(piece.decode("utf-8", "replace")),)
-        except (ValueError, RecursionError):
+            return (decode(piece, repair=True),)
+        except OutsideError:
             continue
     return None

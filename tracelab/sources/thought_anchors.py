@@ -9,15 +9,18 @@ Those figures become null, and a note says so.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from tracelab.core.errors import ImportFormatError
+from tracelab.core.outside import INNER_DEPTH, OutsideError, decode
 from tracelab.core.seam import Reject
 from tracelab.core.trace import Trace, Turn
-from tracelab.sources.base import Seen, SourceFormat, excerpt
+from tracelab.sources.agent_log import MAX_FILE_BYTES
+from tracelab.sources.base import Seen, SourceFormat, caught, excerpt
 from tracelab.sources.registry import SOURCES
+from tracelab.sources.unpack import UnpackError, read_whole
 
 BASE = "base_solution.json"
 _SUFFIX = "_base_solution"
@@ -53,16 +56,18 @@ def read_thought_anchors(path: Path, seen: Seen | None = None) -> Iterator[Trace
     """Yield the trace of each problem folder at or below `path`, or why there is none."""
     seen = Seen() if seen is None else seen
     for folder in problem_folders(path):
-        try:
-            trace = _trace(folder)
-        except _UnreadableError as e:
-            yield e.reject
-            continue
         file = str(folder / BASE)
-        if duplicate := seen.duplicate_of(trace, file, 0, None):
-            yield Reject(file, 0, duplicate, excerpt(trace.response))
-        else:
-            yield trace
+
+        def made(folder: Path = folder, file: str = file) -> Trace | Reject:
+            try:
+                trace = _trace(folder)
+            except _UnreadableError as e:
+                return e.reject
+            if duplicate := seen.duplicate_of(trace, file, 0, None):
+                return Reject(file, 0, duplicate, excerpt(trace.response))
+            return trace
+
+        yield caught(made, file)
 
 
 def _trace(folder: Path) -> Trace:
@@ -136,25 +141,15 @@ def _bad(file: Path, field: str, what: str) -> _UnreadableError:
 
 def _load(file: Path) -> Any:
     try:
-        data = file.read_bytes()
-        text = data.decode("utf-8-sig")
-        value = json.loads(text)
-        json.dumps(value, ensure_ascii=False, allow_nan=False).encode("utf-8")
-    except FileNotFoundError:
-        raise _UnreadableError(file, 0, f"{file.name} is missing.") from None
-    except OSError as e:
-        raise _UnreadableError(file, 0, f"{file.name} cannot be read ({e.strerror}).") from None
-    except UnicodeDecodeError as e:
-        raise _UnreadableError(
-            file, 0, f"{file.name} is not valid UTF-8 (byte {e.start})."
-        ) from None
-    except json.JSONDecodeError as e:
-        raise _UnreadableError(file, e.lineno, f"{file.name} is not valid JSON: {e.msg}.") from None
-    except UnicodeEncodeError:
-        raise _UnreadableError(file, 0, f"{file.name} holds a lone surrogate.") from None
-    except (ValueError, RecursionError):
-        raise _UnreadableError(file, 0, f"{file.name} holds NaN, or is nested too deep.") from None
-    return value
+        return decode(read_whole(file, MAX_FILE_BYTES), depth=INNER_DEPTH)
+    except ImportFormatError as e:
+        gone = f"{file.name} is missing." if not file.exists() else str(e)
+        raise _UnreadableError(file, 0, gone) from None
+    except UnpackError as e:
+        raise _UnreadableError(file, 0, f"{file.name} {e}.") from None
+    except OutsideError as e:
+        line = e.line if e.line is not None else 0
+        raise _UnreadableError(file, line, f"{file.name}: {e.reason}") from None
 
 
 def _object(file: Path) -> dict[str, Any]:

@@ -17,9 +17,8 @@ from tracelab.core.episode import Episode, Label, Step, StepKind, fold_role
 from tracelab.core.messages import text_of, text_or_none
 from tracelab.core.seam import Reject
 from tracelab.core.trace import Trace
-from tracelab.sources.agent_json import BadRecordError
 from tracelab.sources.agent_log import read_documents
-from tracelab.sources.base import Seen, SourceFormat
+from tracelab.sources.base import BadRecordError, Seen, SourceFormat
 from tracelab.sources.registry import SOURCES
 from tracelab.sources.sniff import DOCUMENTS, LINES, Head
 

@@ -53,10 +53,18 @@ _WALL = {
 }
 """What a reader is told once the database is open, in this order."""
 
+PORTABLE_SINCE = "v1.2.0"
+"""The oldest DuckDB that opens what `new_portable` makes."""
+
 _LOCKED = ("set lock on file", "Conflicting lock", "being used by another process")
 _UNREPLAYED = "replaying WAL"
 _SAME_PROCESS = "different configuration than existing connections"
-_DAMAGED = ("not a valid DuckDB", "Corrupt", "not read enough bytes", "replaying WAL", "checksum")
+DAMAGED = (
+    "not a valid DuckDB", "Corrupt", "not read enough bytes", "replaying WAL", "checksum",
+    "Loading external extensions is disabled",  # a file of SQLite, which an extension would read
+)  # fmt: skip
+"""What DuckDB says of a file that is not what it wrote."""
+
 _FULL = ("No space left", "File too large", "quota exceeded", "Out of disk")
 
 
@@ -121,6 +129,32 @@ def open_writer(path: str | Path, *, wait_s: float = 30.0) -> Iterator[DuckDBPyC
         raise explain("write", path, error) from error
     finally:
         con.close()
+
+
+@contextmanager
+def new_portable(path: str | Path) -> Iterator[DuckDBPyConnection]:
+    """A new, empty warehouse in a file that older DuckDBs open too: `PORTABLE_SINCE` and later.
+
+    Args:
+        path: The file, which must not exist.
+
+    Raises:
+        WarehouseError: It cannot be written.
+    """
+    path = Path(path)
+    quoted = str(path).replace("'", "''")
+    try:
+        # Which DuckDBs can read a file is settled when it is made, and only ATTACH can say it.
+        with duckdb.connect() as con:
+            con.execute(f"ATTACH '{quoted}' AS portable (STORAGE_VERSION '{PORTABLE_SINCE}')")
+            con.execute("USE portable")
+            _migrate(con, path)
+            yield con
+            con.execute("CHECKPOINT")
+    except duckdb.Error as error:
+        raise explain("write", path, error) from error
+    finally:
+        _viewed.pop(path, None)
 
 
 @contextmanager
@@ -207,7 +241,7 @@ def explain(verb: str, path: Path, error: duckdb.Error | OSError) -> WarehouseEr
             f"{path} was written by another version of DuckDB than the installed "
             f"{duckdb.__version__}, which cannot read it: upgrade tracelab, or name another --home"
         )
-    if any(hint in said for hint in _DAMAGED):
+    if any(hint in said for hint in DAMAGED):
         return WarehouseError(
             f"{path} is not a DuckDB database, or is damaged: move it away, and `tracelab rebuild` "
             "makes it again from the journals"

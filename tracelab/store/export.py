@@ -18,7 +18,7 @@ import pyarrow.csv
 import pyarrow.parquet
 from duckdb import DuckDBPyConnection
 
-from tracelab.store.connect import explain, open_writer, transaction
+from tracelab.store.connect import explain, new_portable, transaction
 from tracelab.store.query import schema
 
 Format = Literal["parquet", "csv", "arrow"]
@@ -80,6 +80,8 @@ def _write(con: DuckDBPyConnection, table: str, file: Path, format: Format) -> i
 def snapshot(con: DuckDBPyConnection, path: str | Path) -> dict[str, int]:
     """Write a copy of the warehouse that nobody holds: one DuckDB file with all tables and views.
 
+    DuckDB 1.2 and later opens it.
+
     Args:
         con: An open reader of the warehouse.
         path: The new file; one that is there is replaced.
@@ -94,7 +96,7 @@ def snapshot(con: DuckDBPyConnection, path: str | Path) -> dict[str, int]:
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     copied = {}
     try:
-        with open_writer(partial) as new, transaction(new):
+        with new_portable(partial) as new, transaction(new):
             new.execute("DELETE FROM schema_migrations")
             for table in [t.name for t in schema(con) if t.kind == "table"]:
                 reader = con.sql(f'FROM "{table}"').to_arrow_reader(_BATCH_ROWS)

@@ -6,11 +6,13 @@ what was said first stays, for later sessions and rebuilds too.
 
 from __future__ import annotations
 
+import json
 import threading
 from typing import Any
 
 from tracelab.core.item import Observation
 from tracelab.store.journal import Journal
+from tracelab.store.spent import GRADES
 
 
 class JournalOutcomes:
@@ -31,12 +33,21 @@ class JournalOutcomes:
         with self._lock:
             if (known := self._find(key)) is not None:
                 return known
-            self._journal.append([Observation.of(f"grade/{key}", 0, value)])
+            self._journal.append([Observation.of(GRADES + key, 0, value)])
             return value
 
+    def lost(self, key: str, why: str, cost: dict[str, Any]) -> None:
+        """Record a failure: a later success stands in its place, and what it cost stays."""
+        failed = Observation(
+            GRADES + key, 0, finish_reason="error", error=why, text=json.dumps(cost)
+        )
+        with self._lock:
+            self._journal.append([failed])
+
     def _find(self, key: str) -> dict[str, Any] | None:
-        for batch in self._journal.recorded({f"grade/{key}": (0,)}):
+        for batch in self._journal.recorded({GRADES + key: (0,)}):
             for o in batch:
-                found: dict[str, Any] = o.value
-                return found
+                if o.error is None:
+                    found: dict[str, Any] = o.value
+                    return found
         return None

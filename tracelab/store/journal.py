@@ -48,6 +48,7 @@ from tracelab.store.sealed import (
     sealed_lines,
     verify_lines,
 )
+from tracelab.store.spent import Total
 
 log = logging.getLogger(__name__)
 
@@ -119,6 +120,10 @@ class Journal:
         self._sizes: dict[str, int] = {}
         self._listed: dict[str, int] | None = None
         self._unread = True
+        self.durable = Total()
+        """What the observations have cost that this process made durable."""
+        self.watch: Callable[[], None] = lambda: None
+        """Called before and after parts are written."""
 
     def write_json(self, name: str, value: Mapping[str, Any]) -> None:
         """Write a small JSON document, with its checksum."""
@@ -173,6 +178,11 @@ class Journal:
     def _damage(self, name: str, why: Exception) -> DamagedError:
         return DamagedError(f"{self.store.path(name)} is damaged: {one_line(why)}")
 
+    @property
+    def pending(self) -> int:
+        """Observations that are not durable yet."""
+        return len(self._rows)
+
     def append(self, observations: Sequence[Observation]) -> None:
         """Add observations; they are durable after the next `flush`, which is automatic."""
         self._rows += observations
@@ -187,6 +197,7 @@ class Journal:
         self._flushed = time.monotonic()
         if not self._rows:
             return
+        self.watch()
         table = pa.Table.from_pylist([_row(o) for o in self._rows], schema=_SCHEMA)
         buffer = io.BytesIO()
         pq.write_table(table, buffer, compression="zstd")
@@ -194,8 +205,10 @@ class Journal:
         name = f"{OBSERVATIONS}/part-{uuid.uuid4().hex}-{digest(data)}.parquet"
         self.store.write(name, data)
         self._add(name, [o.key for o in self._rows], [o.replicate for o in self._rows])
+        self.durable.add(Total.of(self._rows))
         self._rows = []
         self._waiting = {}
+        self.watch()
 
     def observations(self) -> Iterator[list[Observation]]:
         """Every durable observation, a part at a time; parts that are damaged are set aside."""
@@ -317,6 +330,18 @@ class Journal:
                     found.append((name, opened(data)[0]))
             except DamagedError as e:
                 self.set_aside(name, str(e))
+        return found
+
+    def total(self) -> Total | None:
+        """What all durable observations have cost; None where a part is damaged or set aside."""
+        found = Total()
+        if self.store.list(OBSERVATIONS, DAMAGED):
+            return None
+        for name in self.store.list(OBSERVATIONS, ".parquet"):
+            try:
+                found.add(Total.of(self._decode(name)))
+            except DamagedError:
+                return None
         return found
 
     def close(self) -> None:

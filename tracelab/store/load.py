@@ -68,6 +68,7 @@ def load_traces(con: DuckDBPyConnection, run_id: str, traces: Sequence[LoadedTra
     columns = {name: [getattr(t.trace, name) for t in tokens] for name in plain}
     columns["extra"] = [_extra(t.trace) for t in tokens]
     columns["trace_id"] = ids
+    columns["off_policy"] = [t.off_policy for t in traces]
     columns["n_prompt_tokens"] = [len(t.prompt_ids) for t in tokens]
     columns["n_response_tokens"] = [len(t.response_ids) for t in tokens]
     columns["n_units"] = [len(t.units) for t in traces]

@@ -9,47 +9,25 @@ write. It knows nothing about terminals.
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import duckdb
 import pyarrow as pa
 from duckdb import DuckDBPyConnection
 
-from tracelab.core.errors import QueryError, WarehouseError
+from tracelab.core.errors import QueryError
 from tracelab.core.study import STUDIES
 from tracelab.store.connect import sql_dir
-from tracelab.store.reading import read
+from tracelab.store.find import Say, find_run, instead, one_trace, quiet, traces_called
+from tracelab.store.named import bind, called, header
+from tracelab.store.reading import read, sentence
 
 SAMPLE_ROWS = 5
 """Violating rows a check shows."""
-
-_PARAM = re.compile(r"-- param (?P<name>\w+): (?P<help>.*?)(?: \(default (?P<default>[^()]*)\))?$")
-
-
-@dataclass(frozen=True, slots=True)
-class Param:
-    """A parameter of a named query; `default` is meaningful unless it is `required`."""
-
-    name: str
-    help: str
-    required: bool
-    default: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class NamedQuery:
-    """A file of `warehouse/queries`."""
-
-    name: str
-    description: str
-    params: tuple[Param, ...]
-    sql: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,34 +61,11 @@ class TableInfo:
     columns: tuple[ColumnInfo, ...]
 
 
-def named_queries() -> dict[str, NamedQuery]:
-    """Return the queries that `query` knows by name."""
-    found = {}
-    for file in sorted((sql_dir() / "queries").glob("*.sql")):
-        comments, sql = _header(file)
-        params = []
-        for line in comments[1:]:
-            match = _PARAM.match(line)
-            if match is None:
-                raise WarehouseError(f"{file.name}: cannot read the header line {line!r}")
-            default = match["default"]
-            params.append(
-                Param(
-                    name=match["name"],
-                    help=match["help"],
-                    required=default is None,
-                    default=None if default == "none" else default,
-                )
-            )
-        description = comments[0].removeprefix("-- ")
-        found[file.stem] = NamedQuery(file.stem, description, tuple(params), sql)
-    return found
-
-
 def query(
     con: DuckDBPyConnection,
     sql_or_name: str,
     params: Mapping[str, Any] | None = None,
+    say: Say = quiet,
     *,
     timeout_s: float | None = None,
 ) -> pa.Table:
@@ -120,25 +75,29 @@ def query(
         con: An open reader.
         sql_or_name: A name that `named_queries` has, or SQL of SELECT kind; of several
             statements, the last one's result is returned.
-        params: Values by parameter name; text is converted where the query expects a number.
+        params: Values by parameter name; text is converted where the query expects a number. In
+            a named query, runs and traces go by id, the beginning of one, or name.
+        say: Told what a reader must know besides, such as which runs a named query passes over.
         timeout_s: Stop after this long, in seconds.
 
     Returns:
         The whole result. 128-bit integers, which sums are, come as 64-bit ones where they fit.
 
     Raises:
-        QueryError: Unknown name, missing or unknown parameter, a statement that does more than
-            read, more memory or time than it may take, or whatever DuckDB refuses.
+        QueryError: Unknown name, missing or unknown parameter or value of one, a statement that
+            does more than read, more memory or time than it may take, or whatever DuckDB refuses.
         KeyboardInterrupt: It was interrupted.
     """
     sql, values = sql_or_name, dict(params or {})
-    if re.fullmatch(r"\s*[\w-]*\s*", sql_or_name):
-        sql, values = _named(sql_or_name.strip(), values)
-        _known_run(con, values.get("run"))
+    if _is_name(sql_or_name):
+        named = called(sql_or_name.strip())
+        sql, values = named.sql, bind(con, named, values, say)
+    else:
+        _refuse_mismatch(con, sql, values)
     try:
         found = read(con, sql, values, timeout_s)
     except duckdb.Error as error:
-        raise QueryError(_sentence(error)) from error
+        raise QueryError(sentence(error)) from error
     if found is None:  # a comment
         return pa.table({})
     table, types = found
@@ -150,9 +109,35 @@ def query(
     return table
 
 
+def ask(
+    con: DuckDBPyConnection,
+    sql_or_name: str,
+    params: Mapping[str, Any] | None = None,
+    say: Say = quiet,
+    *,
+    timeout_s: float | None = None,
+) -> pa.Table:
+    """As `query`, for what people type: in SQL, too, the beginning of an id will do.
+
+    `$run` and `$trace` of their SQL must be an id, the beginning of one, which becomes the id, or
+    a name, which stays one. All other parameters are theirs.
+    """
+    values = dict(params or {})
+    if not _is_name(sql_or_name):
+        run, trace = values.get("run"), values.get("trace")
+        run_id = None if run is None else find_run(con, str(run))
+        if run_id is not None and run_id.startswith(str(run)):
+            values["run"] = run_id
+        if trace is not None:
+            begun = [t for _, t, _ in traces_called(con, str(trace), run_id)]
+            if begun[0].startswith(str(trace)):
+                values["trace"] = one_trace(str(trace), begun)
+    return query(con, sql_or_name, values, say, timeout_s=timeout_s)
+
+
 def check(con: DuckDBPyConnection) -> list[CheckResult]:
     """Run every check, by name; one without violations is passed."""
-    checks = [(f.stem, *_header(f)) for f in (sql_dir() / "checks").glob("*.sql")]
+    checks = [(f.stem, *header(f)) for f in (sql_dir() / "checks").glob("*.sql")]
     results = []
     for name, comments, sql in sorted([*checks, *metric_checks()]):
         rows = query(con, sql)
@@ -247,45 +232,18 @@ def schema_markdown(tables: list[TableInfo]) -> str:
     return "\n".join(parts)
 
 
-def _named(name: str, params: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    """Look up a named query and complete its parameters."""
-    queries = named_queries()
-    if name not in queries:
-        close = difflib.get_close_matches(name, queries, n=1)
-        hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(queries)}."
-        raise QueryError(f"there is no query named {name!r}: {hint}")
-    found = queries[name]
-    known = {p.name: p for p in found.params}
-    if unknown := sorted(params.keys() - known):
-        have = ", ".join(known) or "none"
-        raise QueryError(f"query {name} has no parameter {unknown[0]!r}; it has {have}")
-    if missing := [p for p in found.params if p.required and p.name not in params]:
-        raise QueryError(f"query {name} needs {missing[0].name}: {missing[0].help}")
-    return found.sql, {p.name: params.get(p.name, p.default) for p in found.params}
+def _is_name(sql_or_name: str) -> bool:
+    return re.fullmatch(r"\s*[\w-]*\s*", sql_or_name) is not None
 
 
-def _known_run(con: DuckDBPyConnection, run: object) -> None:
-    """Refuse a run that is not there: no rows would look like an answer."""
-    if run is None:
-        return
-    names = con.execute("SELECT run_id, name FROM runs ORDER BY started_at DESC").fetchall()
-    if str(run) not in {n for pair in names for n in pair}:
-        have = ", ".join(str(pair[1]) for pair in names[:8]) or "none"
-        raise QueryError(f"there is no run {str(run)!r}; there are: {have}")
-
-
-def _header(file: Path) -> tuple[list[str], str]:
-    """Return the leading comment lines of an SQL file and its whole text."""
-    sql = file.read_text(encoding="utf-8")
-    comments = []
-    for line in sql.splitlines():
-        if not line.startswith("-- "):
-            break
-        comments.append(line)
-    return comments, sql
-
-
-def _sentence(error: duckdb.Error) -> str:
-    """DuckDB's message on one line, with its suggestion and without the picture of the SQL."""
-    said = str(error).split("\nLINE ")[0]
-    return " ".join(said.split())
+def _refuse_mismatch(con: DuckDBPyConnection, sql: str, values: Mapping[str, Any]) -> None:
+    """Refuse parameters that SQL does not have, and SQL whose parameters are not given."""
+    try:
+        known = {p for s in con.extract_statements(sql) for p in s.named_parameters}
+    except duckdb.Error:
+        return  # what is wrong with it is said when it is run
+    for name in sorted(values.keys() - known):
+        near = instead(name, [f"${k}" for k in sorted(known)])
+        raise QueryError(f"the SQL has no parameter ${name}{near}")
+    for name in sorted(known - values.keys()):
+        raise QueryError(f"the SQL needs a value for ${name}, such as -p {name}=VALUE")

@@ -21,7 +21,7 @@ import pyarrow as pa
 from duckdb import DuckDBPyConnection
 
 from tracelab.core.errors import QueryError
-from tracelab.store.connect import memory_bytes
+from tracelab.store.connect import DAMAGED, memory_bytes
 
 _QUERY_NODES = ("SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE")
 """DuckDB's kinds of query that only read; the others insert, update, delete, merge or copy."""
@@ -140,9 +140,9 @@ def read(
         timeout_s: Stop after this long, in seconds; None waits for ever.
 
     Raises:
-        QueryError: It may not run, took too long, or its result does not fit in memory.
+        QueryError: It may not run, fails, took too long, or its result does not fit in memory.
         KeyboardInterrupt: It was interrupted.
-        duckdb.Error: It is wrong.
+        duckdb.Error: It is not SQL.
     """
     statements = require_reading(con, sql)
     if not statements:
@@ -174,11 +174,29 @@ def read(
         _stop(cursor, done)
         raise
     if said:
-        if isinstance(said[0], duckdb.OutOfMemoryException):
-            raise QueryError(_too_large()) from said[0]
-        raise said[0]
+        raise _explained(said[0])
     cursor.close()
     return got[0]
+
+
+def _explained(error: BaseException) -> BaseException:
+    # What goes wrong while rows are fetched comes through Arrow, as an error of its own.
+    if not isinstance(error, duckdb.Error | pa.ArrowException | OSError):
+        return error
+    if isinstance(error, duckdb.OutOfMemoryException) or "Out of Memory Error" in str(error):
+        return QueryError(_too_large())
+    return QueryError(sentence(error))
+
+
+def sentence(error: BaseException) -> str:
+    """DuckDB's message on one line, with its suggestion and without the picture of the SQL."""
+    said = " ".join(str(error).split("\nLINE ")[0].split())
+    if isinstance(error, duckdb.IOException) and any(hint in said for hint in DAMAGED):
+        said += (
+            "; the database is damaged: move it away, and `tracelab rebuild` makes it again from "
+            "the journals"
+        )
+    return said
 
 
 def _stop(cursor: DuckDBPyConnection, done: threading.Event) -> None:

@@ -46,17 +46,27 @@ class SessionRow:
     observations: int = 0
     errors: int = 0
     restarts: int = 0
+    requests: int | None = None
+    endpoint_requests: int | None = None
+    endpoint_prompt_tokens: int | None = None
+    endpoint_generated_tokens: int | None = None
+    endpoint_seconds: float | None = None
+    money: float | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedTrace:
-    """A trace with its units and the name of what cut them: rows of `traces`, `turns`, `units`."""
+    """A trace with its units and the name of what cut them: rows of `traces`, `turns`, `units`.
+
+    `off_policy`: whether another model made it than the one that measures it; None if unknown.
+    """
 
     tokens: TokenizedTrace
     units: Sequence[Unit]
     segmenter: str
     categories: Sequence[str | None] = ()
+    off_policy: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,8 @@ from functools import cached_property
 from tracelab.core.errors import PlanError
 from tracelab.core.hashing import content_hash
 from tracelab.core.seam import Message, Tokenizer
-from tracelab.core.shown import Render, appears, left_out, parts_of, refuse_left_out, told
 from tracelab.core.trace import Rendering
+from tracelab.studies.shown import Render, appears, left_out, parts_of, refuse_left_out, told
 
 _SENTINEL = "\u2983end"
 _MOST_KEPT = 50_000

@@ -12,6 +12,7 @@ import re
 from fractions import Fraction
 
 _BOX = re.compile(r"\\boxed\s*\{|\\.|[{}]", re.DOTALL)
+_SOLID = re.compile(r"\S")
 _LONGEST_NUMBER = 200  # digits; longer ones stay text, so that nothing here is slow
 _LONGEST_NAME = 200  # characters of a category; a longer one is cut and hashed
 
@@ -32,7 +33,9 @@ _WRAPPERS = (
 )
 _TEXT = re.compile(r"\\(?:text|textbf|textit|mathrm|mathbf|mbox)\s*\{([^{}\\]*)\}")
 _SPACING = re.compile(r"\\[!,;:>]|\\(?:quad|qquad|left|right)(?![A-Za-z])|\\ |~")
-_DEGREES = re.compile(r"\s*\^\s*(?:\{\s*\\circ\s*\}|\\circ(?![A-Za-z]))|\\degree(?![A-Za-z])")
+_DEGREES = re.compile(
+    r"(?<!\s)\s*\^\s*(?:\{\s*\\circ\s*\}|\\circ(?![A-Za-z]))|\\degree(?![A-Za-z])"
+)
 _LOOSE_SPACE = re.compile(r"(?<![A-Za-z0-9.]) | (?![A-Za-z0-9.])")
 _WORDS = re.compile(r"[^\W\d_]{2,}(?:[ '-][^\W\d_]{2,})*\Z")
 
@@ -53,7 +56,7 @@ def extract_boxed(text: str) -> str | None:
                 continue
             start = stack.pop()
             # Boxes close from the inside out, so this one is later than, or around, `last`.
-            if start >= 0 and text[start : found.start()].strip():
+            if start >= 0 and _SOLID.search(text, start, found.start()):
                 last = (start, found.start())
         elif token.endswith("{") and token.startswith("\\boxed"):
             stack.append(found.end())

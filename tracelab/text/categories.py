@@ -2,20 +2,21 @@
 
 The categories are those of Thought Anchors (arXiv:2506.19143, appendix). `categorize` decides by
 transparent rules: an ordered list of named regular expressions, the first that holds wins, no
-model and no network. `label_prompt` and `parse_labels` are for whoever would rather ask a language
-model, through any engine; they neither send nor read anything. How far the rules agree with
-the published labels is measured in `docs/migrating-thought-anchors.md`.
+model and no network; a sentence that none fits is `unknown`. `label_prompt` and `parse_labels` are
+for whoever would rather ask a language model, through any engine; they neither send nor read
+anything. How far the rules agree with labels that people and models gave is measured by
+`python -m benchmarks categories`.
 
 Pure. Sentences are hostile text: the patterns are linear in it, and replies are only parsed.
 """
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from typing import Any
 
+from tracelab.core.outside import INNER_DEPTH, OutsideError, decode
 from tracelab.text.category_rules import RULES
 from tracelab.text.hostile import json_line
 
@@ -122,8 +123,8 @@ def parse_labels(text: str, n: int) -> list[str | None]:
     reply = text.rpartition("</think>")[2]
     start = reply.find("{")
     try:
-        value, _ = json.JSONDecoder().raw_decode(reply, start) if start >= 0 else (None, 0)
-    except (ValueError, RecursionError):
+        value = decode(reply[start:], depth=INNER_DEPTH, first=True) if start >= 0 else None
+    except OutsideError:
         return labels
     entries = value.get("labels") if isinstance(value, dict) else None
     seen: dict[int, set[str]] = {}

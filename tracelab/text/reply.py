@@ -5,9 +5,10 @@ Pure, and linear in the length of the reply, which is hostile text.
 
 from __future__ import annotations
 
-import json
 import re
 from typing import Any
+
+from tracelab.core.outside import INNER_DEPTH, OutsideError, TwiceError, decode
 
 _FENCED = re.compile(r"```(?:json)?[ \t]*\n(.*?)\n[ \t]*```", re.DOTALL)
 _LONGEST_REPLY = 100_000  # characters
@@ -32,18 +33,11 @@ def one_object(text: str) -> dict[str, Any]:
     if len(blocks) > 1:
         raise UnclearReplyError("has several blocks")
     try:
-        found = json.loads(blocks[0] if blocks else body, object_pairs_hook=_unique)
-    except (ValueError, RecursionError):
+        found = decode(blocks[0] if blocks else body, depth=INNER_DEPTH, unique=True)
+    except TwiceError as e:
+        raise UnclearReplyError(f"gives {e.field!r} twice") from None
+    except OutsideError:
         raise UnclearReplyError("is not one complete JSON object") from None
     if not isinstance(found, dict):
         raise UnclearReplyError("is not a JSON object")
-    return found
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in found:
-            raise UnclearReplyError(f"gives {key[:40]!r} twice")
-        found[key] = value
     return found

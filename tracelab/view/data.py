@@ -15,6 +15,7 @@ from typing import Any
 
 from tracelab.core.errors import ConfigError
 from tracelab.core.hashing import content_hash
+from tracelab.core.outside import OutsideError, decode
 from tracelab.store.home import Home
 
 Record = Mapping[str, Any]
@@ -76,7 +77,7 @@ def keep_text(text: str, home: Home, *, documents: bool = False) -> str:
 def with_target(source: str, target: Any, home: Home) -> str:
     """The same records, all with one `target`."""
     lines = Path(source).read_text(encoding="utf-8").splitlines()
-    return _keep([json.loads(line) | {"target": target} for line in lines], home, False)
+    return _keep([decode(line) | {"target": target} for line in lines], home, False)
 
 
 def _record(i: int, value: object) -> Record:
@@ -88,8 +89,8 @@ def _record(i: int, value: object) -> Record:
 def _parsed(text: str) -> list[Record]:
     """One JSON object over any lines, or one a line."""
     try:
-        value = json.loads(text)
-    except ValueError:
+        value = decode(text)
+    except OutsideError:
         value = None
     if isinstance(value, dict):
         return [value]
@@ -98,8 +99,8 @@ def _parsed(text: str) -> list[Record]:
         if not line.strip():
             continue
         try:
-            value = json.loads(line)
-        except (ValueError, RecursionError) as e:
+            value = decode(line)
+        except OutsideError as e:
             raise ConfigError(f"the text is not JSON (line {number}: {e})") from None
         if not isinstance(value, dict):
             raise ConfigError(f"line {number} of the text is {_kind(value)}, not a JSON object")

@@ -42,7 +42,11 @@ def _remarks(found: Forecast) -> list[str]:
     if found.base_traces_missing:
         lines.append(
             f"{found.base_traces_missing} base traces do not exist yet; what is asked about them "
-            "is not counted above."
+            + (
+                "depends on how long they become: from nothing up to the last stage above"
+                if found.foreseen
+                else "is not counted above"
+            )
         )
     if found.nothing_left:
         lines.append("nothing is left to do: a run would only load its results again")

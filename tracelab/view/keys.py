@@ -28,14 +28,21 @@ from pydantic.fields import FieldInfo
 from tracelab.core.errors import ConfigError
 from tracelab.core.study import STUDIES
 from tracelab.engines.registry import ENGINES
+from tracelab.environments import known_environment
 from tracelab.run.config import RunConfig, assign, override, parse_config
+from tracelab.run.wiring import NO_MODEL
 from tracelab.sources.registry import SOURCES
 from tracelab.sources.testbed import NAME as TESTBED
+from tracelab.studies.audit.opinions.collect import known_opinions
+from tracelab.studies.audit.opinions.floors import FLOORS
 
 F = TypeVar("F", bound=Callable[..., Any])
 Names = Callable[[], Iterable[str]]
 Overrides = Mapping[str, Any] | Sequence[str]
 """Any config keys: `{"anchors.delta": 0.05}`, or as `--set` takes them."""
+
+UNSAID = "(not said)"
+"""Stands for a model until it is known whether one is needed."""
 
 COMMON = {
     "model": "model",
@@ -43,6 +50,7 @@ COMMON = {
     "seed": "seed",
     "format": "source_options.format",
     "limit": "source_options.limit",
+    "off_policy": "source_options.off_policy",
     "engine": "engine.kind",
     "dtype": "engine.dtype",
     "endpoint": "engine.server.endpoint",
@@ -95,6 +103,7 @@ class Manners:
         named: Name of a run over a file; None names it after all that determines its numbers.
         name_is: That in words.
         in_process: Whether one small engine runs in this process rather than in a worker.
+        model_of: The model where none was given; None where one must be.
     """
 
     defaults: Mapping[str, Any] = field(default_factory=dict)
@@ -102,6 +111,24 @@ class Manners:
     named: Callable[[str], str] | None = None
     name_is: str = "the study's, and a hash of what determines its numbers"
     in_process: bool = False
+    model_of: Callable[[RunConfig], str | None] | None = None
+
+
+def _model_of_audit(config: RunConfig) -> str | None:
+    """The model of an audit that names none: one is needed only where one is asked.
+
+    Never the bundled one for logs of the user's: its re-executions would say nothing of them.
+    """
+    options: Any = config.options
+    if config.source == TESTBED:
+        return TESTBED
+    known_opinions(options.opinions)
+    if options.environment is not None:
+        known_environment(options.environment)
+    rules = all(name in FLOORS for name in options.opinions)
+    if options.environment is None and (rules or options.judge.endpoint is not None):
+        return NO_MODEL
+    return None
 
 
 def _after_file(source: str) -> str:
@@ -121,7 +148,7 @@ MANNERS: Mapping[str, Manners] = {
         in_process=True,
     ),
     "audit": Manners(
-        defaults={"model": TESTBED},
+        model_of=_model_of_audit,
         aliases={
             "judge": "audit.judge.model",
             "endpoint": "audit.judge.endpoint",
@@ -172,7 +199,7 @@ def keys_of(study: str) -> dict[str, Key]:
         keyword = f"{study}_{key.keyword}" if key.keyword in common else key.keyword
         found[keyword] = replace(key, keyword=keyword, aliases=tuple(aliases.get(key.path, ())))
     for keyword, key in common.items():
-        found[keyword] = replace(key, required=keyword == "model")
+        found[keyword] = replace(key, required=keyword == "model" and manners.model_of is None)
     for keyword, key in found.items():
         if key.path in manners.defaults:
             default = manners.defaults[key.path]
@@ -243,6 +270,8 @@ def config_of(
     if source == TESTBED and _LIMIT in values:
         values.setdefault(_PROBLEMS, values[_LIMIT])
     data: dict[str, Any] = {"study": study, "source": source}
+    if manners.model_of is not None:
+        data["model"] = UNSAID
     for path, value in values.items():
         assign(data, path, _json(path, value, where))
     if isinstance(overrides, Mapping):
@@ -251,6 +280,14 @@ def config_of(
     else:
         for item in overrides:
             override(data, item)
+    if data.get("model") == UNSAID and manners.model_of is not None:
+        named = manners.model_of(parse_config({"name": study, **data}, where))
+        if named is None:
+            raise ConfigError(
+                f"{where}: `model` is missing: which model wrote these runs, and is to write them "
+                "again (or gives the opinions, where there is no endpoint)?"
+            )
+        data["model"] = named
     if "name" in data:
         return parse_config(data, where)
     if manners.named is not None and not in_memory:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +14,11 @@ from tracelab.core.errors import QueryError
 from tracelab.run.config import RunConfig, assign, load_config, override, parse_config
 from tracelab.run.execute import run_config as execute
 from tracelab.store.connect import open_reader
+from tracelab.store.find import RESULTS, find_run, latest_run
 from tracelab.store.home import Home
 from tracelab.view import frames, sentences, spans, steps
 from tracelab.view.keys import Overrides
 from tracelab.view.report.page import require_views
-from tracelab.view.report.selection import find_run
 from tracelab.view.result import Result, common
 
 
@@ -56,11 +57,7 @@ AnyResult: TypeAlias = (
 )
 
 _NUMBERS = """
-FROM (
-    SELECT s.*, t.name AS trace_name FROM unit_scores AS s
-    INNER JOIN traces AS t ON s.run_id = t.run_id AND s.trace_id = t.trace_id
-    WHERE s.run_id = $run
-)
+FROM unit_scores WHERE run_id = $run
 ORDER BY trace_name, trace_id, unit_kind, unit_index, method, metric, target
 """
 
@@ -82,7 +79,8 @@ def open_run(run: str | None = None, home: str | Path | None = None) -> AnyResul
     """Open the result of a run that is in the warehouse; nothing is measured.
 
     Args:
-        run: Its id or name; None is the latest.
+        run: Its id, the beginning of one, or its name; None is the latest that finished with
+            results. A warning says which newer ones did not finish.
         home: Where results live; default `TRACELAB_HOME` or `./tracelab-home`.
 
     Raises:
@@ -92,16 +90,20 @@ def open_run(run: str | None = None, home: str | Path | None = None) -> AnyResul
     at = Home.at(home)
     with open_reader(at.database) as con:
         require_views(con)
-        run_id = find_run(con, run)
-        if run_id is None:
-            what = "no run yet" if run is None else f"no run {run!r}"
-            raise QueryError(f"{at.database} has {what}: `tracelab query runs` lists them")
+        run_id = _latest(con, at) if run is None else find_run(con, run)
         study = con.execute(
             "SELECT study FROM run_provenance WHERE run_id = $run", {"run": run_id}
         ).fetchall()[0][0]
         if study == _NO_STUDY:
             raise QueryError(f"run {run_id!r} is no study: it was made by `tracelab ingest`")
         return _OPEN.get(study, _numbers)(con, run_id, at.path)
+
+
+def _latest(con: DuckDBPyConnection, home: Home) -> str:
+    found = latest_run(con, RESULTS, say=lambda said: warnings.warn(said, stacklevel=5))
+    if found is None:
+        raise QueryError(f"{home.database} has no run with results yet; `tracelab demo` makes one")
+    return found
 
 
 def run_config(

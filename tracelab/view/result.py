@@ -21,7 +21,8 @@ from tracelab.run.config import RunConfig
 from tracelab.run.execute import Summary, run_config
 from tracelab.store.connect import open_reader
 from tracelab.store.home import Home
-from tracelab.store.query import named_queries, query
+from tracelab.store.named import named_queries
+from tracelab.store.query import ask
 from tracelab.view import frames
 from tracelab.view.data import Data, place, with_target
 from tracelab.view.keys import Overrides, asked, config_of
@@ -31,7 +32,10 @@ Row = TypeVar("Row")
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """What a run has cost so far, as `run_costs` in SQL: tokens, seconds; None if unknown."""
+    """What a run has cost so far, as `run_costs` in SQL: tokens, seconds; None if unknown.
+
+    `money` is in the unit of the prices in the config; None without any.
+    """
 
     traces: int
     rollouts: int
@@ -41,6 +45,13 @@ class Costs:
     prompt_tokens: int | None
     cached_tokens: int | None
     seconds: float | None
+    reruns: int = 0
+    requests: int | None = None
+    endpoint_requests: int | None = None
+    endpoint_prompt_tokens: int | None = None
+    endpoint_generated_tokens: int | None = None
+    endpoint_seconds: float | None = None
+    money: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +87,8 @@ class Result(Generic[Row]):
         rows: What was measured; what could not be has a status that says so, and no value.
         costs: What it cost.
         rejects: Input records that could not be used.
+        off_policy: Names of the traces that another model made than the one that measured them:
+            their numbers say what this model would do.
     """
 
     row: ClassVar[type[Any]]
@@ -85,6 +98,7 @@ class Result(Generic[Row]):
     rows: tuple[Row, ...]
     costs: Costs
     rejects: tuple[Rejected, ...]
+    off_policy: tuple[str, ...] = ()
 
     @property
     def warehouse(self) -> Path:
@@ -102,9 +116,10 @@ class Result(Generic[Row]):
 
     def __repr__(self) -> str:
         c = self.costs
+        other = f"{len(self.off_policy)} of another model, " if self.off_policy else ""
         return (
             f"<{type(self).__name__} of run {self.run_id!r}: {len(self.rows)} rows, {c.traces} "
-            f"traces, {c.errors} failed rollouts, {c.rejects} rejected records; in "
+            f"traces, {other}{c.errors} failed rollouts, {c.rejects} rejected records; in "
             f"{str(self.warehouse)!r}>"
         )
 
@@ -130,7 +145,7 @@ class Result(Generic[Row]):
         if any(p.name == "run" for p in named.params) if named else "$run" in sql_or_name:
             params = {"run": self.run_id} | params
         with open_reader(self.warehouse) as con:
-            return query(con, sql_or_name, params)
+            return ask(con, sql_or_name, params)
 
     def report(self, path: str | Path | None = None) -> Path:
         """Write the HTML report of this run; the default place is `reports/` in the home."""
@@ -201,10 +216,16 @@ def documents(study: str) -> bool:
     return getattr(STUDIES.named(study), "testbed", None) == "agents"
 
 
-def common(con: DuckDBPyConnection, run_id: str) -> tuple[Costs, tuple[Rejected, ...]]:
+def common(
+    con: DuckDBPyConnection, run_id: str
+) -> tuple[Costs, tuple[Rejected, ...], tuple[str, ...]]:
     """What every result has."""
     costs = frames.read(con, Costs, "FROM run_costs WHERE run_id = $run", run=run_id)
     rejects = frames.read(
         con, Rejected, "FROM rejects WHERE run_id = $run ORDER BY file, line, reason", run=run_id
     )
-    return costs[0], rejects
+    made = con.execute(
+        "SELECT name FROM traces WHERE run_id = $run AND off_policy ORDER BY name, trace_id",
+        {"run": run_id},
+    )
+    return costs[0], rejects, tuple(name for (name,) in made.fetchall())

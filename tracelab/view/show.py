@@ -19,12 +19,13 @@ from rich.table import Table
 from rich.text import Text
 
 from tracelab.core.errors import QueryError
+from tracelab.store.find import Say, instead, quiet, shown
 from tracelab.text.categories import categorize
 from tracelab.text.clean import clean
 from tracelab.view.output import signed
 from tracelab.view.report.page import require_views
 from tracelab.view.report.runs import preferred, rows
-from tracelab.view.report.selection import TraceKey, find_run, find_trace
+from tracelab.view.report.selection import TraceKey, trace_key
 
 _RAISED = ((222, 235, 250), (120, 172, 230))
 _LOWERED = ((252, 232, 214), (240, 160, 90))
@@ -35,7 +36,7 @@ _PROSE = 600  # characters of a text that a terminal shows
 _WIDE = 100  # columns from which on there is room for categories
 
 _SENTENCES = """
-SELECT u.unit_index, u.text, a.value, a.lo, a.hi, a.n, a.status, a.prob_decisive,
+SELECT u.unit_index, u.text, u.category, a.value, a.lo, a.hi, a.n, a.status, a.prob_decisive,
        coalesce(a.p_adjusted, raw.p_adjusted) AS p_adjusted
 FROM trace_units AS u
 LEFT JOIN anchors AS a
@@ -75,6 +76,13 @@ SELECT DISTINCT method, level FROM anchors
 WHERE run_id = $run AND trace_id = $trace AND evidence = 'executed'
 """
 
+_OTHER = """
+SELECT t.model, r.model AS measured_by
+FROM traces AS t INNER JOIN runs AS r ON t.run_id = r.run_id
+WHERE t.run_id = $run AND t.trace_id = $trace AND t.off_policy
+    AND coalesce(r.config ->> '$.source_options.off_policy', 'warn') = 'warn'
+"""
+
 _HEAD = """
 SELECT role, text, answer, reference FROM trace_messages
 WHERE run_id = $run AND trace_id = $trace ORDER BY turn_index
@@ -82,34 +90,42 @@ WHERE run_id = $run AND trace_id = $trace ORDER BY turn_index
 
 
 def show_trace(
-    con: DuckDBPyConnection, name: str, run: str | None, method: str | None, console: Console
+    con: DuckDBPyConnection,
+    name: str,
+    run: str | None,
+    method: str | None,
+    console: Console,
+    *,
+    say: Say = quiet,
 ) -> None:
     """Print one trace.
 
     Args:
         con: An open reader.
         name: Id, beginning of an id, or name of the trace.
-        run: Id or name of the run; None is the latest that has the trace.
+        run: Id, beginning of an id, or name of the run; None is the latest that finished with
+            results about the trace.
         method: The estimator to show; None is the first of `report.runs.PREFERRED` it has.
         console: Where to; colours, width and NO_COLOR are its business.
+        say: Told which newer runs did not finish.
 
     Raises:
         QueryError: There is no such run, trace or method.
     """
     require_views(con)
-    if run is not None and find_run(con, run) is None:
-        raise QueryError(f"there is no run {run!r}: `tracelab query runs` lists them")
-    key = find_trace(con, name, run)
-    if key is None:
-        there = f" in run {run!r}" if run else ""
-        raise QueryError(f"there is no trace {name!r}{there}: `tracelab query traces` lists them")
+    key = trace_key(con, name, run, say)
     where = {"run": key.run_id, "trace": key.trace_id}
     levels = {r["method"]: r["level"] for r in rows(con, _METHODS, **where)}
     if method is not None and method not in levels:
-        have = ", ".join(sorted(levels)) or "none"
-        raise QueryError(f"trace {key.trace_id} has no effects by {method!r}; it has {have}")
+        near = instead(method, sorted(levels))
+        raise QueryError(f"trace {key.trace_id} has no effects by {shown(method)}{near}")
     chosen = method or preferred(list(levels))
     _head(console, key, rows(con, _HEAD, **where))
+    for other in rows(con, _OTHER, **where):
+        said = (
+            f"made by {_short(other['model'], 80)}, measured by {_short(other['measured_by'], 80)}"
+        )
+        console.print(Text(f"another model: {said}", style="bold"), soft_wrap=True)
     if sentences := rows(con, _SENTENCES, **where, method=chosen or ""):
         level = levels.get(chosen or "")
         about = f"{chosen}, {level:.0%} intervals" if chosen and level else "no effects measured"
@@ -147,8 +163,8 @@ def _units(console: Console, units: Sequence[dict[str, Any]], *, categories: boo
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 1, 0, 0))
     # A narrow terminal keeps the room for the text.
     named = categories and console.width >= _WIDE
-    sides: list[Literal["left", "right"]] = [*["right"] * 4, *["left"] * (1 + named)]
-    for justify in sides:
+    sides: list[Literal["left", "right"]] = ["right", "right", "right", "right", "left", "left"]
+    for justify in sides if named else sides[:-1]:
         table.add_column(justify=justify, no_wrap=True)
     table.add_column(overflow="fold", ratio=1)
     for u in units:
@@ -157,14 +173,16 @@ def _units(console: Console, units: Sequence[dict[str, Any]], *, categories: boo
         marks = "*" if ok and p is not None and p <= _FDR else ""
         marks += "!" if ok and decisive is not None and decisive == best > 0.5 else ""
         marks += "c" if u["status"] == "certified" else ""
-        kind = categorize(u["text"], index=u["unit_index"], total=len(units)) if categories else ""
+        kind = ""
+        if named:
+            kind = u["category"] or categorize(u["text"], index=u["unit_index"], total=len(units))
         value = signed(u["value"]) if ok else "n/m"
         ends = f"[{signed(u['lo'])}, {signed(u['hi'])}]" if ok and u["lo"] is not None else ""
         n = "" if u["n"] is None else f"n={u['n']}"
         said = _short(u["text"], _PROSE) or "(white space)"
         text = Text.assemble((said, _tint(u["value"], scale) if ok else "dim"))
         if console.is_terminal:
-            about = [kind.split("_")[-1]] if named else []
+            about = [kind] if named else []
             table.add_row(str(u["unit_index"]), value, ends, n, marks, *about, text)
         else:  # one line a unit, for grep
             console.print(Text(f"{u['unit_index']:>{wide}}  {value:>5}  {ends:<16}  {n:<6}  "

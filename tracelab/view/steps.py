@@ -101,7 +101,8 @@ def audit(
     Args:
         data: Agent logs: a path or several, a record of any format that `tracelab ingest` reads, a
             list of such records, JSON text of one, or `testbed`.
-        model: `testbed` (the default), a directory or a hub id: the model whose runs these are.
+        model: A directory or a hub id: the model whose runs these are. None only where no model is
+            asked (rules, or judges at an endpoint), and for `testbed`.
         name: The run's name; by default `audit`, or for data in memory from them and all that
             determines the numbers, so that the same call continues the same run.
         source_format: The same as `format`.

@@ -1,26 +1,13 @@
 -- How the distribution of final answers changes across one sentence of a trace.
--- param trace: id or name of the trace
--- param sentence: index of the sentence, from 0
--- param run: id or name of the run; the latest one that has any when it is not given (default none)
-WITH picked AS (
-    SELECT run_id
-    FROM runs
-    WHERE
-        CASE
-            WHEN $run IS NULL THEN run_id IN (SELECT s.run_id FROM answer_distributions AS s)
-            ELSE CAST($run AS VARCHAR) IN (run_id, name)
-        END
-    ORDER BY started_at DESC
-    LIMIT 1
-),
-
-ends AS (
+-- param trace [trace of rollouts]: the trace
+-- param sentence [unit_index of trace_units]: index of the sentence, from 0
+-- param run [run with rollouts]: the run; the latest that finished and has any when it is not given (default none)
+WITH ends AS (
     SELECT d.answer, d.n, d.share, d.boundary = CAST($sentence AS INTEGER) AS before
     FROM answer_distributions AS d
-    INNER JOIN picked ON d.run_id = picked.run_id
-    INNER JOIN traces AS t ON d.run_id = t.run_id AND d.trace_id = t.trace_id
     WHERE
-        CAST($trace AS VARCHAR) IN (t.trace_id, t.name)
+        d.run_id = $run
+        AND d.trace_id = $trace
         AND d.unit_kind = 'sentence'
         AND d.boundary IN (CAST($sentence AS INTEGER), CAST($sentence AS INTEGER) + 1)
 )

@@ -1,20 +1,8 @@
 -- The spans of a context that raise statements most.
--- param run: id or name of the run; the latest one with contexts when it is not given (default none)
--- param trace: id or name of the trace; all when it is not given (default none)
--- param method: estimator whose numbers are shown (default ablate)
--- param limit: most spans to list (default 20)
-WITH picked AS (
-    SELECT run_id
-    FROM runs
-    WHERE
-        CASE
-            WHEN $run IS NULL THEN study = 'cite'
-            ELSE CAST($run AS VARCHAR) IN (run_id, name)
-        END
-    ORDER BY started_at DESC
-    LIMIT 1
-)
-
+-- param run [run with context_effects]: the run; the latest that finished and has any when it is not given (default none)
+-- param trace [trace of context_effects]: the trace; all when it is not given (default none)
+-- param method [method of context_effects]: estimator whose numbers are shown (default ablate)
+-- param limit [number]: most spans to list (default 20)
 SELECT
     e.trace_name,
     e.statement,
@@ -27,9 +15,9 @@ SELECT
     e.n,
     e.status
 FROM context_effects AS e
-INNER JOIN picked ON e.run_id = picked.run_id
 WHERE
-    ($trace IS NULL OR CAST($trace AS VARCHAR) IN (e.trace_id, e.trace_name))
+    e.run_id = $run
+    AND ($trace IS NULL OR e.trace_id = $trace)
     AND e.method = CAST($method AS VARCHAR)
 ORDER BY e.value DESC NULLS LAST, e.trace_name, e.position, e.unit_index
 LIMIT CAST($limit AS BIGINT);

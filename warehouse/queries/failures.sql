@@ -1,28 +1,22 @@
 -- Everything a run could not do, and why: failed and ungraded rollouts and re-executions, rejected input, opinions of no use.
--- param run: id or name of the run; the latest one when it is not given (default none)
-WITH picked AS (
-    SELECT run_id
-    FROM runs
-    WHERE $run IS NULL OR CAST($run AS VARCHAR) IN (run_id, name)
-    ORDER BY started_at DESC
-    LIMIT 1
-),
-
-failures AS (
+-- param run [run with runs]: the run; the latest that finished when it is not given (default none)
+WITH failures AS (
     SELECT
         CASE WHEN r.error IS NULL THEN 'ungraded' ELSE 'failed' END AS kind,
         coalesce(r.error, r.grade_detail) AS reason,
         count(DISTINCT (r.item_key, r.replicate)) AS n,
         min(r.trace_id) AS example
     FROM rollouts AS r
-    INNER JOIN picked ON r.run_id = picked.run_id
-    WHERE r.grade_status = 'ungraded'
+    WHERE
+        r.run_id = $run
+        AND r.grade_status = 'ungraded'
     GROUP BY ALL
     UNION ALL
     SELECT 'failed', x.error, count(*), min(x.trace_id)
     FROM reruns AS x
-    INNER JOIN picked ON x.run_id = picked.run_id
-    WHERE x.error IS NOT NULL
+    WHERE
+        x.run_id = $run
+        AND x.error IS NOT NULL
     GROUP BY ALL
     UNION ALL
     SELECT
@@ -31,13 +25,14 @@ failures AS (
         count(*),
         min(v.trace_id)
     FROM verdicts AS v
-    INNER JOIN picked ON v.run_id = picked.run_id
-    WHERE v.extra ->> '$.opinion' <> 'ok' OR v.extra ->> '$.control.replays' = '0'
+    WHERE
+        v.run_id = $run
+        AND (v.extra ->> '$.opinion' <> 'ok' OR v.extra ->> '$.control.replays' = '0')
     GROUP BY ALL
     UNION ALL
     SELECT 'rejected', i.reason, i.records, concat(i.file, ':', i.first_line)
     FROM rejected_inputs AS i
-    INNER JOIN picked ON i.run_id = picked.run_id
+    WHERE i.run_id = $run
 )
 
 SELECT kind, reason, n, example

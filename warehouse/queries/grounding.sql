@@ -1,21 +1,9 @@
 -- Statements of responses: supported by the context, by which span, or the model's own.
--- param run: id or name of the run; the latest one with contexts when it is not given (default none)
--- param trace: id or name of the trace; all when it is not given (default none)
--- param method: estimator whose spans are shown (default ablate)
--- param label: only grounded, diffuse, parametric, ungrounded or insufficient (default none)
--- param limit: most statements to list (default 50)
-WITH picked AS (
-    SELECT run_id
-    FROM runs
-    WHERE
-        CASE
-            WHEN $run IS NULL THEN study = 'cite'
-            ELSE CAST($run AS VARCHAR) IN (run_id, name)
-        END
-    ORDER BY started_at DESC
-    LIMIT 1
-)
-
+-- param run [run with grounding]: the run; the latest that finished and has any when it is not given (default none)
+-- param trace [trace of grounding]: the trace; all when it is not given (default none)
+-- param method [method of grounding]: estimator whose spans are shown (default ablate)
+-- param label [grounded | diffuse | parametric | ungrounded | insufficient]: only this one; all when it is not given (default none)
+-- param limit [number]: most statements to list (default 50)
 SELECT
     g.trace_name,
     g.position,
@@ -31,9 +19,9 @@ SELECT
     g.oof_lds,
     g.ablations
 FROM grounding AS g
-INNER JOIN picked ON g.run_id = picked.run_id
 WHERE
-    ($trace IS NULL OR CAST($trace AS VARCHAR) IN (g.trace_id, g.trace_name))
+    g.run_id = $run
+    AND ($trace IS NULL OR g.trace_id = $trace)
     AND coalesce(g.method, CAST($method AS VARCHAR)) = CAST($method AS VARCHAR)
     AND ($label IS NULL OR g.label = CAST($label AS VARCHAR))
 ORDER BY g.trace_name, g.position, g.method

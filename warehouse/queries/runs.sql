@@ -1,5 +1,5 @@
 -- Runs, the latest first, with what they cost.
--- param limit: most runs to list (default 20)
+-- param limit [number]: most runs to list (default 20)
 SELECT
     r.run_id,
     r.name,

@@ -1,30 +1,20 @@
 -- Spans that carry the conclusion of a response: where injected text shows; and how well their rank finds known ones.
--- param run: id or name of the run; the latest one with contexts when it is not given (default none)
--- param trace: id or name of the trace; all when it is not given (default none)
--- param role: role of the spans that are known to be injected, for precision and recall of the first k (default misleading)
--- param k: spans of each context that are listed (default 1)
-WITH picked AS (
-    SELECT run_id
-    FROM runs
-    WHERE
-        CASE
-            WHEN $run IS NULL THEN study = 'cite'
-            ELSE CAST($run AS VARCHAR) IN (run_id, name)
-        END
-    ORDER BY started_at DESC
-    LIMIT 1
-),
+-- param run [run with grounding]: the run; the latest that finished and has any when it is not given (default none)
+-- param trace [trace of grounding]: the trace; all when it is not given (default none)
+-- param role [role of units]: role of the spans that are known to be injected, for precision and recall of the first k (default misleading)
+-- param k [number]: spans of each context that are listed (default 1)
 
 -- What an injected text is after is what the response comes to: the last statement that rests on
 -- the context at all. Earlier ones rest on whatever they repeat.
-conclusions AS (
+WITH conclusions AS (
     SELECT
         g.run_id,
         g.trace_id,
         arg_max(g.target, g.position) AS target
     FROM targets AS g
-    INNER JOIN picked ON g.run_id = picked.run_id
-    WHERE g.kind <> 'response' AND g.label IN ('grounded', 'diffuse')
+    WHERE
+        g.run_id = $run
+        AND g.kind <> 'response' AND g.label IN ('grounded', 'diffuse')
     GROUP BY g.run_id, g.trace_id
 ),
 
@@ -40,7 +30,7 @@ ranked AS (
     WHERE
         e.method = 'ablate'
         AND e.value IS NOT NULL
-        AND ($trace IS NULL OR CAST($trace AS VARCHAR) IN (e.trace_id, e.trace_name))
+        AND ($trace IS NULL OR e.trace_id = $trace)
 ),
 
 listed AS (

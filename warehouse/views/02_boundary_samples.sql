@@ -2,6 +2,7 @@ CREATE OR REPLACE VIEW boundary_samples AS
 SELECT
     b.run_id,
     b.trace_id,
+    b.trace_name,
     b.unit_kind,
     b.boundary,
     r.item_key,
@@ -23,6 +24,7 @@ WHERE r.grade_status <> 'ungraded' AND r.intervention = '';
 COMMENT ON VIEW boundary_samples IS 'One row per graded rollout and boundary it is an exact sample from: rollouts started there, and earlier ones that wrote the trace itself up to there. Key: (run_id, trace_id, unit_kind, boundary, item_key, replicate).';
 COMMENT ON COLUMN boundary_samples.run_id IS 'The run.';
 COMMENT ON COLUMN boundary_samples.trace_id IS 'The trace.';
+COMMENT ON COLUMN boundary_samples.trace_name IS 'What the source calls the trace.';
 COMMENT ON COLUMN boundary_samples.unit_kind IS 'Kind of the units the boundary separates.';
 COMMENT ON COLUMN boundary_samples.boundary IS 'The boundary it is a sample from.';
 COMMENT ON COLUMN boundary_samples.item_key IS 'With replicate, the rollout.';

@@ -46,7 +46,7 @@ COMMENT ON COLUMN anchors.evidence IS 'executed, replayed, scored or judged.';
 COMMENT ON COLUMN anchors.rank IS '1 for the value farthest from 0, ties by position; NULL when value is NULL.';
 COMMENT ON COLUMN anchors.unit_index IS 'Position of the sentence in the trace, from 0.';
 COMMENT ON COLUMN anchors.text IS 'The sentence.';
-COMMENT ON COLUMN anchors.category IS 'What kind of sentence it is, by rule.';
+COMMENT ON COLUMN anchors.category IS 'What the sentence does, as units.category: unknown if no rule fits.';
 COMMENT ON COLUMN anchors.role IS 'Its known role, if any.';
 COMMENT ON COLUMN anchors.value IS 'Expected reward after the sentence minus before it, in [-1, 1]; positive when the sentence raised it.';
 COMMENT ON COLUMN anchors.lo IS 'Lower end of the interval.';

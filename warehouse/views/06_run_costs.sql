@@ -34,12 +34,25 @@ spent AS (
         run_id,
         count(*) AS sessions,
         sum(prompt_tokens)::BIGINT AS prompt_tokens,
+        sum(generated_tokens)::BIGINT AS generated_tokens,
+        sum(requests)::BIGINT AS requests,
+        sum(endpoint_requests)::BIGINT AS endpoint_requests,
+        sum(endpoint_prompt_tokens)::BIGINT AS endpoint_prompt_tokens,
+        sum(endpoint_generated_tokens)::BIGINT AS endpoint_generated_tokens,
+        sum(endpoint_seconds) AS endpoint_seconds,
+        sum(money) AS money,
         sum(cached_tokens)::BIGINT AS cached_tokens,
         -- Only over the sessions whose engine tells.
         sum(prompt_tokens) FILTER (cached_tokens IS NOT NULL)::BIGINT AS cacheable_tokens,
         sum(seconds) AS seconds,
         sum(start_seconds) AS start_seconds
     FROM sessions
+    GROUP BY run_id
+),
+
+executed AS (
+    SELECT run_id, count(*) AS reruns
+    FROM reruns
     GROUP BY run_id
 ),
 
@@ -75,7 +88,9 @@ SELECT
     coalesce(rolled.errors, 0) AS errors,
     coalesce(rolled.ungraded, 0) AS ungraded,
     coalesce(refused.rejects, 0) AS rejects,
-    coalesce(rolled.generated_tokens, 0) AS generated_tokens,
+    -- Sessions count everything; of one that was killed before it was loaded, samples tell.
+    greatest(coalesce(spent.generated_tokens, 0), coalesce(rolled.generated_tokens, 0))
+        AS generated_tokens,
     spent.prompt_tokens,
     spent.cached_tokens,
     spent.cached_tokens / nullif(spent.cacheable_tokens, 0) AS cache_hit_rate,
@@ -83,12 +98,21 @@ SELECT
     spent.seconds,
     spent.start_seconds,
     coalesce(scored.scores, 0) AS scores,
-    rolled.generated_tokens / nullif(scored.scores, 0) AS tokens_per_score
+    greatest(spent.generated_tokens, rolled.generated_tokens) / nullif(scored.scores, 0)
+        AS tokens_per_score,
+    coalesce(executed.reruns, 0) AS reruns,
+    spent.requests,
+    spent.endpoint_requests,
+    spent.endpoint_prompt_tokens,
+    spent.endpoint_generated_tokens,
+    spent.endpoint_seconds,
+    spent.money
 FROM runs AS r
 LEFT JOIN studied ON r.run_id = studied.run_id
 LEFT JOIN rolled ON r.run_id = rolled.run_id
 LEFT JOIN used ON r.run_id = used.run_id
 LEFT JOIN spent ON r.run_id = spent.run_id
+LEFT JOIN executed ON r.run_id = executed.run_id
 LEFT JOIN scored ON r.run_id = scored.run_id
 LEFT JOIN refused ON r.run_id = refused.run_id
 ORDER BY r.started_at, r.run_id;
@@ -106,8 +130,8 @@ COMMENT ON COLUMN run_costs.rollout_uses IS 'Rows of rollouts: a sample counts o
 COMMENT ON COLUMN run_costs.errors IS 'Distinct samples whose generation failed.';
 COMMENT ON COLUMN run_costs.ungraded IS 'Distinct samples that were generated and could not be graded.';
 COMMENT ON COLUMN run_costs.rejects IS 'Input records that could not be used.';
-COMMENT ON COLUMN run_costs.generated_tokens IS 'Tokens of the distinct samples.';
-COMMENT ON COLUMN run_costs.prompt_tokens IS 'Prefix tokens sent, over all sessions, cached ones included; NULL without sessions.';
+COMMENT ON COLUMN run_costs.generated_tokens IS 'Tokens written, over all sessions: samples, re-executions, judges; at least those of the distinct samples.';
+COMMENT ON COLUMN run_costs.prompt_tokens IS 'Tokens read, over all sessions, cached ones and prompts of endpoints included; NULL without sessions.';
 COMMENT ON COLUMN run_costs.cached_tokens IS 'How many of them came from the prefix cache; NULL if no engine told.';
 COMMENT ON COLUMN run_costs.cache_hit_rate IS 'cached_tokens over the prompt tokens of the sessions whose engine tells, in [0, 1].';
 COMMENT ON COLUMN run_costs.sessions IS 'Invocations that worked on the run.';
@@ -115,3 +139,10 @@ COMMENT ON COLUMN run_costs.seconds IS 'Their wall time, seconds.';
 COMMENT ON COLUMN run_costs.start_seconds IS 'The part of it that went into starting engines.';
 COMMENT ON COLUMN run_costs.scores IS 'Scores that have a value.';
 COMMENT ON COLUMN run_costs.tokens_per_score IS 'generated_tokens over scores; NULL without scores.';
+COMMENT ON COLUMN run_costs.reruns IS 'Re-executions of agents; their tokens are among the others.';
+COMMENT ON COLUMN run_costs.requests IS 'Answers asked of models: each replicate of an engine, and each attempt at an endpoint; NULL where no session kept it.';
+COMMENT ON COLUMN run_costs.endpoint_requests IS 'Of requests, attempts at chat endpoints (judges).';
+COMMENT ON COLUMN run_costs.endpoint_prompt_tokens IS 'Of prompt_tokens, those of chat endpoints.';
+COMMENT ON COLUMN run_costs.endpoint_generated_tokens IS 'Of generated_tokens, those of chat endpoints.';
+COMMENT ON COLUMN run_costs.endpoint_seconds IS 'Seconds that requests to chat endpoints took, added up.';
+COMMENT ON COLUMN run_costs.money IS 'What the tokens cost by the prices of the config, in their unit; NULL where there is no price.';

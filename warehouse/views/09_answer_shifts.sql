@@ -1,9 +1,9 @@
 CREATE OR REPLACE VIEW answer_shifts AS
 WITH sides AS (
-    SELECT run_id, trace_id, unit_kind, boundary AS unit_index, answer, n, share, true AS before
+    SELECT run_id, trace_id, trace_name, unit_kind, boundary AS unit_index, answer, n, share, true AS before
     FROM answer_distributions
     UNION ALL
-    SELECT run_id, trace_id, unit_kind, boundary - 1, answer, n, share, false
+    SELECT run_id, trace_id, trace_name, unit_kind, boundary - 1, answer, n, share, false
     FROM answer_distributions
     WHERE boundary > 0
 )
@@ -11,6 +11,7 @@ WITH sides AS (
 SELECT
     u.run_id,
     u.trace_id,
+    s.trace_name,
     u.unit_index,
     u.text,
     s.answer,
@@ -37,12 +38,13 @@ INNER JOIN units AS u
         AND s.unit_kind = u.unit_kind
         AND s.unit_index = u.unit_index
 WHERE s.unit_kind = 'sentence'
-GROUP BY u.run_id, u.trace_id, u.unit_index, u.text, s.answer
+GROUP BY u.run_id, u.trace_id, s.trace_name, u.unit_index, u.text, s.answer
 ORDER BY u.run_id, u.trace_id, u.unit_index, abs(change) DESC NULLS LAST, s.answer;
 
 COMMENT ON VIEW answer_shifts IS 'One row per sentence and answer: how often rollouts from before and from after the sentence end in it. The two sides share rollouts that wrote the sentence themselves; scores tv and js have the distance with an interval. Key: (run_id, trace_id, unit_index, answer).';
 COMMENT ON COLUMN answer_shifts.run_id IS 'The run.';
 COMMENT ON COLUMN answer_shifts.trace_id IS 'The trace.';
+COMMENT ON COLUMN answer_shifts.trace_name IS 'What the source calls the trace.';
 COMMENT ON COLUMN answer_shifts.unit_index IS 'The sentence.';
 COMMENT ON COLUMN answer_shifts.text IS 'Its text.';
 COMMENT ON COLUMN answer_shifts.answer IS 'Normalised answer category; unanswered is one.';

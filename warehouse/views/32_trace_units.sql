@@ -14,10 +14,17 @@ WITH started AS (
 SELECT
     u.run_id,
     u.trace_id,
+    t.name AS trace_name,
     u.unit_kind,
     u.unit_index,
     u.text,
     u.role,
+    u.category,
+    u.labeller,
+    p.kind AS step_kind,
+    p.agent,
+    p.tool,
+    e.version,
     s.turn_index,
     coalesce(s.start_char, u.start_char) AS start_char,
     coalesce(s.end_char, u.end_char) AS end_char,
@@ -27,6 +34,14 @@ SELECT
     r.rollouts AS rollouts_started,
     r.generated_tokens
 FROM units AS u
+LEFT JOIN traces AS t ON u.run_id = t.run_id AND u.trace_id = t.trace_id
+LEFT JOIN episodes AS e ON u.run_id = e.run_id AND u.trace_id = e.trace_id
+LEFT JOIN steps AS p
+    ON
+        u.unit_kind = 'step'
+        AND u.run_id = p.run_id
+        AND u.trace_id = p.trace_id
+        AND u.unit_index = p.unit_index
 LEFT JOIN spans AS s
     ON
         u.unit_kind = 'span'
@@ -44,10 +59,17 @@ ORDER BY u.run_id, u.trace_id, u.unit_kind, u.unit_index;
 COMMENT ON VIEW trace_units IS 'One row per sentence, span or step of a trace, in order, with what sampling before it cost. Key: (run_id, trace_id, unit_kind, unit_index).';
 COMMENT ON COLUMN trace_units.run_id IS 'The run.';
 COMMENT ON COLUMN trace_units.trace_id IS 'The trace.';
+COMMENT ON COLUMN trace_units.trace_name IS 'What the source calls the trace.';
 COMMENT ON COLUMN trace_units.unit_kind IS 'sentence, span or step.';
 COMMENT ON COLUMN trace_units.unit_index IS 'Its place, from 0.';
 COMMENT ON COLUMN trace_units.text IS 'Its text, as it is.';
 COMMENT ON COLUMN trace_units.role IS 'Its known role, if any.';
+COMMENT ON COLUMN trace_units.category IS 'Of a sentence, what it does: problem_setup, plan_generation, ...; unknown if no rule fits.';
+COMMENT ON COLUMN trace_units.labeller IS 'What chose the category: rules, or the name of a model.';
+COMMENT ON COLUMN trace_units.step_kind IS 'Of a step: llm, tool, user or system.';
+COMMENT ON COLUMN trace_units.agent IS 'Who took the step.';
+COMMENT ON COLUMN trace_units.tool IS 'The tool that the step called, or that answered.';
+COMMENT ON COLUMN trace_units.version IS 'Version of the agent system; NULL if the logs do not say.';
 COMMENT ON COLUMN trace_units.turn_index IS 'Of a span, the message it stands in; else NULL.';
 COMMENT ON COLUMN trace_units.start_char IS 'First character of it, from 0: of a span in its message, else in the response.';
 COMMENT ON COLUMN trace_units.end_char IS 'One past its last character.';

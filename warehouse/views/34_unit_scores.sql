@@ -2,6 +2,7 @@ CREATE OR REPLACE VIEW unit_scores AS
 SELECT
     s.run_id,
     s.trace_id,
+    t.name AS trace_name,
     s.unit_kind,
     s.unit_index,
     s.method,
@@ -19,11 +20,13 @@ SELECT
     s.extra ->> 'reason' AS reason,
     s.estimator_version
 FROM scores AS s
+LEFT JOIN traces AS t ON s.run_id = t.run_id AND s.trace_id = t.trace_id
 ORDER BY s.run_id, s.trace_id, s.unit_kind, s.unit_index, s.method, s.metric, s.target;
 
 COMMENT ON VIEW unit_scores IS 'Every number about one unit or boundary, whatever the metric. Key: (run_id, trace_id, unit_kind, unit_index, method, metric, target).';
 COMMENT ON COLUMN unit_scores.run_id IS 'The run.';
 COMMENT ON COLUMN unit_scores.trace_id IS 'The trace.';
+COMMENT ON COLUMN unit_scores.trace_name IS 'What the source calls the trace.';
 COMMENT ON COLUMN unit_scores.unit_kind IS 'sentence, span or step; boundary for points of the value curve.';
 COMMENT ON COLUMN unit_scores.unit_index IS 'Index of the unit, or boundary 0 .. N.';
 COMMENT ON COLUMN unit_scores.method IS 'What estimated it.';

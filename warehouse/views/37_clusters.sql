@@ -14,8 +14,12 @@ SELECT
     ) AS cluster_reason,
     count(*) AS failures,
     sum(v.tokens)::BIGINT AS tokens,
-    min(v.trace_id) AS example
+    min(v.trace_id) AS example,
+    min_by(t.name, v.trace_id) AS example_name,
+    string_agg(DISTINCT e.version, ', ' ORDER BY e.version) AS versions
 FROM verdicts AS v
+LEFT JOIN traces AS t ON v.run_id = t.run_id AND v.trace_id = t.trace_id
+LEFT JOIN episodes AS e ON v.run_id = e.run_id AND v.trace_id = e.trace_id
 GROUP BY v.run_id, v.method, v.evidence, v.status, v.who, v.agent, v.tool, cluster_reason
 ORDER BY v.run_id, v.method, v.evidence, failures DESC, v.status, v.agent, v.tool, cluster_reason;
 
@@ -31,3 +35,5 @@ COMMENT ON COLUMN clusters.cluster_reason IS 'The reason in lower case, numbers 
 COMMENT ON COLUMN clusters.failures IS 'How many.';
 COMMENT ON COLUMN clusters.tokens IS 'Tokens spent on them.';
 COMMENT ON COLUMN clusters.example IS 'The trace of one of them.';
+COMMENT ON COLUMN clusters.example_name IS 'What the source calls that trace.';
+COMMENT ON COLUMN clusters.versions IS 'Versions of the agent system in which they were seen; NULL if the logs do not say.';

@@ -159,7 +159,27 @@ def test_the_bundled_demo_is_costed_by_name(home: Path) -> None:
     base, rollouts = found["stages"]
     assert base["requests"] == base["rollouts"] == found["base_traces_missing"] > 0
     assert base["prompt_tokens"] > 0
-    assert rollouts["requests"] == 0
+    assert rollouts["stage"].endswith("at most") and rollouts["generated_tokens_min"] == 0
+    assert rollouts["generated_tokens_max"] > 0
     shown = invoke("run", "demo", "--dry-run")
     assert "base traces do not exist yet" in shown.stderr
     assert not home.exists()
+
+
+def test_questions_are_costed_with_all_that_may_be_asked_about_their_answers(
+    config: Path, tmp_path: Path
+) -> None:
+    source = tmp_path / "q.jsonl"
+    lines = [{"id": f"q{i}", "prompt": f"Question {i}?", "reference": "7"} for i in range(3)]
+    source.write_text("".join(json.dumps({**x, "rendering": "raw"}) + "\n" for x in lines))
+    asked = ["--set", f"source={source}", "--set", "source_options.format=questions", "--fresh"]
+    shown = invoke("run", config, "--dry-run", "--table", *asked)
+    found = forecast(config, *asked)
+    base, later = found["stages"]
+    assert base["rollouts"] == 3 and later["rollouts"] > 0
+    assert later["stage"] in shown.stdout and f"{later['generated_tokens_max']:,}" in shown.stdout
+    assert invoke("run", config, *asked).exit_code == 0
+    [spent] = rows("select generated_tokens as g, prompt_tokens as p, requests as r from run_costs")
+    assert found["generated_tokens_min"] <= spent["g"] <= found["generated_tokens_max"]
+    assert spent["p"] <= base["prompt_tokens"] + later["prompt_tokens"]
+    assert spent["r"] <= base["rollouts"] + later["requests"]

@@ -171,6 +171,21 @@ def test_a_random_environments_failure_is_not_reproduced() -> None:
     assert verdict.rollouts == 0 and set(mine.asked) == {"rerun", "act"}, "nothing is sampled"
 
 
+def test_a_budget_of_tokens_is_kept_and_shared() -> None:
+    whole, unbound = audited(RUNS[:4], driver())
+    spent = sum(r.tokens for r in unbound.rows if r.table == "reruns")
+    for budget in (200, 2_000):
+        options = EXECUTE.model_copy(update={"budget_tokens": budget})
+        mine = driver()
+        found, told = audited(RUNS[:4], mine, options)
+        wrote = sum(len(o.token_ids) for o in mine.journal.values())
+        assert wrote <= 2 * budget, "re-executions may come out longer than the record"
+        assert len(found.verdicts) == len(whole.verdicts)
+        assert sum(r.tokens for r in told.rows if r.table == "reruns") < spent
+        again, _ = audited(RUNS[:4], driver(shuffle=random.Random(1)), options)
+        same(found, again)
+
+
 class Generous(MarketWorld):
     """Gives marks for nothing."""
 

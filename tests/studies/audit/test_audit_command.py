@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+import tracelab
 from tests.helpers import invoke, rows
 from tests.judge_server import Request, judge_server
+from tracelab.core.errors import ConfigError
 from tracelab.run.config import load_config
 from tracelab.store.connect import open_reader
 from tracelab.store.home import Home
@@ -79,6 +81,68 @@ def test_what_cannot_be_audited_is_one_sentence(
     result = invoke("audit", str(folder), *arguments)
     assert result.exit_code == 2
     assert says in result.stderr and "Traceback" not in result.output
+
+
+def test_no_model_is_asked_that_the_user_did_not_name(tmp_path: Path, home: Path) -> None:
+    """Never the bundled one: what it would do says nothing of the user's runs."""
+    folder = who_and_when(tmp_path / "logs", 1)
+    for arguments in (["--environment", "replay"], ["--opinion", "a2p"]):
+        result = invoke("audit", folder, *arguments, "--dry-run")
+        assert result.exit_code == 2 and not home.exists()
+        assert "`--model` is missing: which model wrote these runs" in result.stderr
+    with pytest.raises(ConfigError, match="`model` is missing"):
+        tracelab.audit(folder, environment="replay", home=home)
+    assert invoke("audit", folder, "--opinion", "error-rule").exit_code == 0
+    assert rows("select model, engine from runs") == [{"model": None, "engine": "none"}]
+    assert invoke("rebuild", "audit").exit_code == 0
+    clean_warehouse()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--dry-run"],
+        ["--set", "audit.judge.reply_tokens=64"],
+        ["--quiet"],
+        ["--budget-tokens", "2k"],
+        ["--seed", "3"],
+        ["--limit", "2"],
+        ["--dry-run", "--set", "name=other", "--quiet", "--budget-tokens", "1", "--seed", "3",
+         "--limit", "2", "--json"],
+    ],
+)  # fmt: skip
+def test_an_audit_takes_what_every_verb_takes(
+    tmp_path: Path, home: Path, options: list[str]
+) -> None:
+    folder = who_and_when(tmp_path / "logs", 3)
+    result = invoke("audit", folder, "--opinion", "busiest-agent", *options)
+    assert result.exit_code == 0, result.output
+    if "--dry-run" in options:
+        assert not home.exists()
+        assert "--json" in options or "nothing was written" in result.stderr
+        return
+    kept = {"--limit": 2}.get(options[0], 3)
+    assert rows("select count(*) as n from verdicts") == [{"n": kept}]
+    [config] = rows("select config from runs")
+    found = json.loads(config["config"])
+    audit = found["audit"]
+    given = [found["seed"], audit["budget_tokens"], audit["judge"]["reply_tokens"]]
+    wanted = {"--seed": [3, None, 1024], "--budget-tokens": [0, 2000, 1024],
+              "--set": [0, None, 64]}  # fmt: skip
+    assert given == wanted.get(options[0], [0, None, 1024])
+    assert ("observations" in result.stderr) == (options != ["--quiet"])
+
+
+def test_what_judges_would_cost_is_forecast(tmp_path: Path, home: Path) -> None:
+    folder = who_and_when(tmp_path / "logs", 2)
+    result = invoke(
+        "audit", folder, "--opinion", "all-at-once", "--endpoint", "http://x/v1", "--judge", "j",
+        "--set", "audit.judge.reply_tokens=100", "--dry-run", "--json",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    [stage] = json.loads(result.stdout)["stages"]
+    assert stage["requests"] == 2 and stage["prompt_tokens"] > 0
+    assert (stage["generated_tokens_min"], stage["generated_tokens_max"]) == (2, 200)
 
 
 def test_the_bundled_configs_are_audits() -> None:

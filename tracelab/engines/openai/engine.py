@@ -27,6 +27,7 @@ from typing import Any
 from tracelab.core.api_key import api_key
 from tracelab.core.errors import ModelLoadError, one_line
 from tracelab.core.item import Item, Observation
+from tracelab.core.outside import OutsideError, decode
 from tracelab.core.seam import EndpointError
 from tracelab.engines.aio import SideBySide
 from tracelab.engines.base import Counters, EngineSpec, failed, overlong
@@ -185,9 +186,11 @@ class OpenAIEngine:
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         content, _ = await http.post({"model": self._name, "n": 1, **body})
         try:
-            reply = json.loads(content)
+            reply = decode(content)
             choice = reply["choices"][0]
-        except (ValueError, LookupError, TypeError, RecursionError):
+        except OutsideError as e:
+            raise EndpointError("malformed", f"not a completion: {e}") from None
+        except (LookupError, TypeError):
             raise EndpointError("malformed", "not a completion") from None
         if not isinstance(choice, dict):
             raise EndpointError("malformed", "not a completion")
@@ -221,13 +224,13 @@ class OpenAIEngine:
                 f"({reply.status_code}); engine.server.api_key_env names the variable that holds it"
             )
         try:
-            sizes = {str(m["id"]): m.get("max_model_len") for m in reply.json()["data"]}
-        except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+            sizes = {str(m["id"]): m.get("max_model_len") for m in decode(reply.content)["data"]}
+        except (ValueError, LookupError, TypeError, AttributeError):
             return sys.maxsize  # a server without a list of models may still serve one
         if reply.status_code == 200 and sizes and self._name not in sizes:
             raise ModelLoadError(
                 f"engine.server.endpoint = {self._url!r} has no model {self._name!r}; it has "
-                f"{one_line(', '.join(sizes), 200)} (engine.server.model names one)"
+                f"{' '.join(', '.join(sizes).split())[:200]} (engine.server.model names one)"
             )
         size = sizes.get(self._name)
         return size if type(size) is int and size > 0 else sys.maxsize

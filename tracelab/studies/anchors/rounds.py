@@ -18,6 +18,7 @@ from math import ceil, inf
 import numpy as np
 
 from tracelab.core.flow import Flow, together
+from tracelab.core.item import Sampling
 from tracelab.core.study import Stage
 from tracelab.stats.intervals import Floats
 from tracelab.stats.value_curve import Prior, posterior
@@ -25,6 +26,7 @@ from tracelab.studies.anchors import allocate, resample
 from tracelab.studies.anchors.case import Reasoning
 from tracelab.studies.anchors.cohort import Cohort
 from tracelab.studies.anchors.grouping import Ints, boundary_tokens
+from tracelab.studies.anchors.options import AnchorsOptions
 from tracelab.studies.anchors.pooled import fit_prior
 from tracelab.studies.anchors.rollouts import Planned, Receiver
 from tracelab.studies.anchors.tally import count
@@ -39,6 +41,7 @@ _LEAST_SCALE, _MOST_SCALE = 0.1, 2.0
 _FIRST_SHARE = 0.5  # of the budget, for the first round
 _COHORT_POINTS = 2
 _LONGEST, _SLACK_TOKENS = 2.0, 16  # forecasts: what a rollout may take of what is expected of it
+_SHORT_SENTENCE = 4  # tokens: forecasts of responses that are not written yet
 _OVERRUN = 1.1  # of a budget: rollouts that come out longer than those before
 
 
@@ -206,6 +209,33 @@ def later(cohort: Cohort) -> Stage:
     if o.budget_tokens is not None:
         tokens = min(tokens, limit(cohort, o.budget_tokens))
     return Stage("later rounds", 0, left, 0, 0, tokens)
+
+
+def foreseen(options: AnchorsOptions, sampling: Sampling, traces: int, prompt_tokens: int) -> Stage:
+    """What may be asked about responses that are not written yet: nothing, up to all limits.
+
+    A response may have nothing to study. The longest one has `max_tokens` tokens, in sentences of
+    `_SHORT_SENTENCE` tokens, and rollouts twice as long as the rest of it.
+
+    Args:
+        options: The study's.
+        sampling: How responses are sampled.
+        traces: Most responses that are studied.
+        prompt_tokens: Of their prompts together.
+    """
+    most = sampling.max_tokens
+    boundaries = min(options.max_units, max(1, most // _SHORT_SENTENCE)) + 1
+    share = np.arange(boundaries) / boundaries
+    written = np.minimum(most, _LONGEST * most * (1 - share) + _SLACK_TOKENS)
+    rollouts = options.rollouts * boundaries * traces
+    tokens = int(options.rollouts * written.sum()) * traces
+    if options.allocation == "adaptive" and options.budget_tokens is not None:
+        overrun = int(_OVERRUN * options.budget_tokens) + int(BATCH * _LONGEST * most)
+        tokens = min(tokens, overrun)
+    read = options.rollouts * (prompt_tokens * boundaries + int(most * share.sum()) * traces)
+    scored = traces if options.certificates else 0
+    read += (prompt_tokens + most * traces) if scored else 0
+    return Stage("rollouts about these, at most", rollouts + scored, rollouts, read, 0, tokens)
 
 
 def limit(cohort: Cohort, budget: int) -> int:

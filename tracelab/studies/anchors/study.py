@@ -92,6 +92,10 @@ class Anchors:
         if ctx.options.allocation == "adaptive":
             yield rounds.later(Cohort(cases, ctx))
 
+    def foreseen(self, traces: int, prompt_tokens: int, ctx: StudyContext[AnchorsOptions]) -> Stage:
+        """What may be asked about responses that are not written yet, at most."""
+        return rounds.foreseen(ctx.options, ctx.sampling, traces, prompt_tokens)
+
     def limit(self, cases: Sequence[Reasoning], ctx: StudyContext[AnchorsOptions]) -> int | None:
         """Most tokens that are still generated, from the budget; None without one."""
         o = ctx.options

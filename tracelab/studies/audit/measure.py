@@ -90,14 +90,22 @@ class Subject:
 class Examiner:
     """Examines runs, one flow a run."""
 
-    def __init__(self, ctx: StudyContext[AuditOptions], reruns: Reruns, environment: str) -> None:
+    def __init__(
+        self,
+        ctx: StudyContext[AuditOptions],
+        reruns: Reruns,
+        environment: str,
+        share: float = math.inf,
+    ) -> None:
         """Prepare.
 
         Args:
             ctx: The study's.
             reruns: Asks for re-executions.
             environment: Its name, as in `audit.environment`.
+            share: Tokens that the re-executions of one run may generate.
         """
+        self._share = share
         self._ctx, self._options, self._reruns = ctx, ctx.options, reruns
         self._environment = environment
         self._evidence: Evidence = "replayed" if environment == "replay" else "executed"
@@ -114,7 +122,7 @@ class Examiner:
         s = Subject(case, run, Control.of(replays))
         if s.control.reproducible:
             s.planned = np.zeros(s.size, dtype=np.int64)
-            first = step.first_round(s.size, self._options.initial)
+            first = self._afforded(s, step.first_round(s.size, self._options.initial))
             yield from together([self._score_actions(s), self._round(s, first)])
             self._count(s)
         return s
@@ -196,6 +204,31 @@ class Examiner:
 
         return (yield from together((one(x) for x in launches), most=self._live))
 
+    def _left(self, s: Subject) -> float:
+        """Tokens that are left of a run's share."""
+        return self._share - sum(r.generated for r in s.reruns)
+
+    def _afforded(self, s: Subject, wanted: Ints) -> Ints:
+        """A round that fits what is left of the run's share: fewer from every action, or none."""
+        left = self._left(s)
+        if left == math.inf:
+            return wanted
+        costs = np.array([self._reruns.expected(Launch(s.run, t, 0)) for t in range(s.size)])
+        while wanted.any() and float(wanted @ costs) > left:
+            wanted = np.maximum(wanted - 1, 0)
+        return wanted
+
+    def _payable(self, s: Subject, tried: Sequence[Correction]) -> list[Correction]:
+        """Corrections, the earliest first, that fit what is left of the run's share."""
+        left, payable = self._left(s), list[Correction]()
+        for x in tried:
+            launch = Launch(s.run, x.action, 0, forced=x.text)
+            left -= self._options.confirm * self._reruns.expected(launch)
+            if left < 0:
+                break
+            payable.append(x)
+        return payable
+
     def _count(self, s: Subject) -> None:
         s.counts = step.tally(s.size, s.reruns, end=s.run.score, keep=s.keep)
 
@@ -207,6 +240,7 @@ class Examiner:
             wanted = step.next_round(
                 found, s.planned, batch=c.initial, cap=c.rollouts, confidence=c.confidence
             )
+            wanted = self._afforded(s, wanted)
             if not wanted.any():
                 return
             yield from self._round(s, wanted)
@@ -229,6 +263,7 @@ class Examiner:
         own = candidates(s.reruns, s.counts, s.found, value, c.delta)
         offered = yield from self._offered(s, int(s.found.order[0]))
         tried = sorted((offered + own)[: c.corrections], key=lambda x: x.action)
+        tried = self._payable(s, tried)
         launches = [
             Launch(s.run, x.action, k, forced=x.text) for x in tried for k in range(c.confirm)
         ]

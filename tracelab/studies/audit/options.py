@@ -60,6 +60,7 @@ class AuditOptions(Section):
 
     may_change: ClassVar[tuple[str, ...]] = (
         "opinions",
+        "budget_tokens",
         "judge",
         "workers",
         "max_live",
@@ -81,6 +82,9 @@ class AuditOptions(Section):
     """Re-executions from before every action in the first round, and what each later one adds."""
     rollouts: int = Field(default=16, ge=1)
     """Most re-executions from before one action."""
+    budget_tokens: int | None = Field(default=None, ge=1)
+    """Tokens that re-executions may generate, shared equally among the failed runs; what is left
+    of a share is planned by the recorded lengths, so the last round may end a little above it."""
     delta: float = Field(default=0.15, gt=0, lt=1)
     """A step decides a failure only if it lowers the chance of success by more than this."""
     confidence: float = Field(default=0.9, gt=0.5, lt=1)

@@ -63,6 +63,7 @@ class Rerun:
         action: What it wrote at `left` (or was given).
         actions: All that it wrote, or was given, from `start` on.
         tokens: Prompt and generated tokens it took.
+        generated: Those of them that were generated.
         error: Why it failed, if it did.
     """
 
@@ -75,6 +76,7 @@ class Rerun:
     actions: tuple[str, ...] = ()
     tokens: int = 0
     error: str | None = None
+    generated: int = 0
 
     @classmethod
     def of(cls, launch: Launch, o: Observation) -> Rerun:
@@ -330,6 +332,7 @@ class _Live:
     action: str = ""
     actions: list[str] = field(default_factory=list)
     tokens: int = 0
+    generated: int = 0
     reward: float | None = None
     error: str | None = None
 
@@ -362,6 +365,7 @@ class _Live:
         assert self.env is not None
         run, t = self.launch.run, self.launch.start + len(self.actions)
         self.tokens += o.prefix_tokens + len(o.token_ids)
+        self.generated += len(o.token_ids)
         self.actions.append(o.text)
         follow = False
         try:
@@ -393,6 +397,7 @@ class _Live:
             actions=tuple(self.actions),
             tokens=self.tokens,
             error=self.error,
+            generated=self.generated,
         )
 
     def close(self) -> None:

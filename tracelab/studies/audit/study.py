@@ -10,6 +10,7 @@ is estimated from the first round of re-executions of the first `PRIOR_RUNS` run
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -53,6 +54,10 @@ class Audit:
     )
     estimator_version: ClassVar[str] = "2"
     testbed: ClassVar[Literal["agents"]] = "agents"
+
+    def measures(self, options: AuditOptions) -> bool:
+        """Whether the run's model writes anything again: opinions measure nothing."""
+        return options.environment is not None
 
     def cases(self, trace: Trace, ctx: StudyContext[Any]) -> Iterable[AgentRun]:
         """The run of an agent, cut into its steps.
@@ -107,6 +112,11 @@ class Audit:
         if most:
             yield Stage("re-executions, later rounds at most", generated_tokens_max=most)
 
+    def limit(self, cases: Sequence[AgentRun], ctx: StudyContext[AuditOptions]) -> int | None:
+        """Most tokens that re-executions still generate, from the budget; None without one."""
+        budget = ctx.options.budget_tokens
+        return None if budget is None else int(budget * _LONGEST)
+
     def reruns(self, ctx: StudyContext[AuditOptions]) -> Callable[[Call], Flow[Observation]]:
         """What answers calls of kind `rerun`: flows of their own."""
         return _carried_out
@@ -144,7 +154,8 @@ def _executed(
 
     chat = Chat(ctx.tokenizer)
     reruns = Reruns(ctx, chat, name, ctx.environment(name, ctx.options.timeout_s))
-    examiner, found = Examiner(ctx, reruns, name), Findings()
+    share = _share(cases, ctx.options.budget_tokens)
+    examiner, found = Examiner(ctx, reruns, name, share), Findings()
     waiting = _executable(cases, chat, ctx, found.rejects)
     first: list[Subject] = []
     missing = PRIOR_RUNS
@@ -166,6 +177,11 @@ def _executed(
         why = f"; the first: {found.rejects[0]}" if found.rejects else ""
         raise PlanError(f"there is no failed run that can be re-executed{why}")
     return found
+
+
+def _share(cases: Sequence[AgentRun], budget: int | None) -> float:
+    """What the re-executions of one failed run may generate; tokens."""
+    return math.inf if budget is None else budget / max(1, sum(case.failed for case in cases))
 
 
 def _executable(

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from tracelab.core.errors import PlanError
+from tracelab.core.outside import whole
 from tracelab.core.trace import Trace, Turn
 from tracelab.studies.cite.context import Context, ContextSource, Header
 from tracelab.text.segment import segment
@@ -131,7 +132,7 @@ def context_of(trace: Trace, cut: Cut) -> Context:
         return _limited(Context(messages, tuple(sources), tuple(headers)), cut)
     known = {}
     if isinstance(roles, Mapping):
-        known = {int(k): str(v) for k, v in roles.items() if str(k).isdigit()}
+        known = {n: str(v) for k, v in roles.items() if (n := whole(k)) is not None}
     return from_messages(messages, cut, roles=known, prompt=_only_a_query(messages, cut))
 
 

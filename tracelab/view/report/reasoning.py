@@ -23,7 +23,8 @@ ANSWERS_SHOWN = 12
 ANSWER_CHARS = 200
 
 _UNITS = """
-SELECT run_id, trace_id, unit_index, text, role, n_tokens, rollouts_started, generated_tokens
+SELECT run_id, trace_id, unit_index, text, category, role, n_tokens, rollouts_started,
+       generated_tokens
 FROM trace_units JOIN selected USING (run_id, trace_id)
 WHERE unit_kind = $kind ORDER BY position, unit_index
 """
@@ -95,7 +96,7 @@ def read(con: DuckDBPyConnection) -> dict[Key, Data]:
     for data in found.values():
         total = len(data["sentences"])
         for i, unit in enumerate(data["sentences"]):
-            unit.insert(1, categorize(unit[0], index=i, total=total))
+            unit[1] = unit[1] or categorize(unit[0], index=i, total=total)
     _scores(con, _ANCHORS, "methods", found, 0)
     _scores(con, _CURVES, "curves", found, 1)
     for run, trace, index, *row in con.execute(_MORE).fetchall():

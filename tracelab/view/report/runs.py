@@ -38,6 +38,15 @@ GROUP BY status ORDER BY sentences DESC, status
 """
 
 
+_OTHERS = """
+SELECT t.model, count(*) AS traces
+FROM traces AS t INNER JOIN runs AS r ON t.run_id = r.run_id
+WHERE t.run_id = $run AND t.off_policy
+    AND coalesce(r.config ->> '$.source_options.off_policy', 'warn') = 'warn'
+GROUP BY t.model ORDER BY traces DESC, t.model
+"""
+
+
 def rows(con: DuckDBPyConnection, sql: str, **params: Any) -> list[dict[str, Any]]:
     """The rows of a query as maps."""
     found: list[dict[str, Any]] = query(con, sql, params).to_pylist()
@@ -59,7 +68,8 @@ def read(con: DuckDBPyConnection, run: str) -> dict[str, Any]:
 
     Returns:
         `run` (as `run_provenance`, JSON parsed), `costs` (as `run_costs`), `method`, `anchors`,
-        `statuses`, `failures`, `rejects`, `labels`, `faithfulness`, `verdicts`, `blame`.
+        `statuses`, `failures`, `rejects`, `labels`, `faithfulness`, `verdicts`, `blame`,
+        `off_policy` (other models that made traces, with their number, unless that is meant).
     """
     (provenance,) = rows(con, "SELECT * FROM run_provenance WHERE run_id = $run", run=run)
     for name in ("config", "versions"):
@@ -79,6 +89,7 @@ def read(con: DuckDBPyConnection, run: str) -> dict[str, Any]:
         "faithfulness": rows(con, FAITHFULNESS, run=run),
         "verdicts": rows(con, VERDICTS, run=run),
         "blame": _optional(con, "blame", run),
+        "off_policy": rows(con, _OTHERS, run=run),
     }
 
 

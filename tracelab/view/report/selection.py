@@ -8,11 +8,20 @@ from dataclasses import dataclass
 from duckdb import DuckDBPyConnection
 
 from tracelab.core.errors import QueryError
+from tracelab.store.find import (
+    RESULTS,
+    Say,
+    find_run,
+    find_trace,
+    instead,
+    latest_run,
+    quiet,
+    shown,
+    traces_called,
+)
 
 MAX_TRACES = 200
 """Traces that a report shows unless it is told otherwise."""
-
-_LEAST_PREFIX = 6  # characters of a trace id that may stand for it
 
 _ORDER = """
 SELECT t.run_id, t.trace_id, any_value(t.trace_name), any_value(t.success)
@@ -33,17 +42,7 @@ ORDER BY any_value(a.largest) DESC NULLS LAST, any_value(t.trace_name), t.trace_
 """
 
 _TRACE = """
-SELECT t.run_id, t.trace_id, t.trace_name, t.success
-FROM trace_messages AS t JOIN run_provenance AS r USING (run_id)
-WHERE (t.trace_id = $name OR t.trace_name = $name
-       OR ($prefix AND starts_with(t.trace_id, $name)))
-  AND ($run IS NULL OR $run IN (r.run_id, r.name))
-ORDER BY (t.trace_id = $name) DESC, (t.trace_name = $name) DESC, r.started_at DESC, t.turn_index
-"""
-
-_RUN = """
-SELECT run_id FROM run_provenance WHERE $name IS NULL OR $name IN (run_id, name)
-ORDER BY started_at DESC, run_id LIMIT 1
+SELECT run_id, trace_id, name, success FROM traces WHERE run_id = $run AND trace_id = $trace
 """
 
 
@@ -76,66 +75,59 @@ class Selected:
     title: str
 
 
-def find_run(con: DuckDBPyConnection, name: str | None) -> str | None:
-    """The id of a run by its id or name, the latest of several; the latest of all for None."""
-    found = con.execute(_RUN, {"name": name}).fetchone()
-    return None if found is None else str(found[0])
-
-
-def find_trace(con: DuckDBPyConnection, name: str, run: str | None = None) -> TraceKey | None:
-    """A trace by id, the beginning of its id, or name, in the latest run that has it.
+def trace_key(
+    con: DuckDBPyConnection, name: str, run: str | None = None, say: Say = quiet
+) -> TraceKey:
+    """A trace by id, the beginning of its id, or name.
 
     Args:
         con: An open reader.
         name: What it is called.
-        run: Id or name of the run to look in; None is any.
+        run: What the run to look in is called; None is the latest that finished with results
+            about the trace, or else the latest that has it.
+        say: Told which newer runs did not finish.
 
     Raises:
-        QueryError: The beginning of an id fits several traces.
+        QueryError: There is no such run or trace, or several are called so.
     """
-    params = {"name": name, "prefix": len(name) >= _LEAST_PREFIX, "run": run}
-    found = con.execute(_TRACE, params).fetchall()
-    if not found:
-        return None
-    run_id, trace_id, trace_name, success = found[0]
-    exact = name in (trace_id, trace_name)
-    if not exact and len({row[1] for row in found}) > 1:
-        raise QueryError(f"several traces have an id that begins with {name!r}: give more of it")
-    return TraceKey(run_id, trace_id, trace_name, success)
+    if run is not None:
+        run_id: str | None = find_run(con, run)
+    else:
+        of = {r: t for r, t, _ in traces_called(con, name)}
+        run_id = latest_run(con, RESULTS, of=of, say=say) or latest_run(con, ("traces",), of=of)
+    assert run_id is not None, "every run found has the trace"
+    key = {"run": run_id, "trace": find_trace(con, name, run_id)}
+    return TraceKey(*con.execute(_TRACE, key).fetchall()[0])
 
 
 def select(
-    con: DuckDBPyConnection, names: Sequence[str] = (), *, max_traces: int = MAX_TRACES
+    con: DuckDBPyConnection,
+    names: Sequence[str] = (),
+    *,
+    max_traces: int = MAX_TRACES,
+    say: Say = quiet,
 ) -> Selected:
     """Resolve names of runs and traces.
 
     Args:
         con: An open reader.
-        names: Ids or names of runs, ids, beginnings of ids or names of traces; a name that both a
-            run and a trace have is the run. None: the latest run.
+        names: Ids, beginnings of ids or names, of runs and traces; what both a run and a trace are
+            called is the run. None: the latest run that finished with results.
         max_traces: How many traces to keep.
+        say: Told which newer runs did not finish.
 
     Raises:
-        QueryError: There is nothing of that name, or no run at all.
+        QueryError: Nothing is called so, or several are, or there is no run at all.
     """
     runs: dict[str, None] = {}
     traces: dict[tuple[str, str], TraceKey] = {}
-    asked: Sequence[str | None] = names or [None]
-    for name in asked:
-        run = find_run(con, name)
-        if run is not None:
-            runs[run] = None
-            rows = [TraceKey(*row) for row in con.execute(_ORDER, {"run": run}).fetchall()]
-        elif name is None:
-            raise QueryError("the warehouse has no runs yet: `tracelab demo` makes one")
+    for name in names or [_latest(con, say)]:
+        found = _run_or_trace(con, name, say)
+        if isinstance(found, str):
+            runs[found] = None
+            rows = [TraceKey(*row) for row in con.execute(_ORDER, {"run": found}).fetchall()]
         else:
-            trace = find_trace(con, name)
-            if trace is None:
-                raise QueryError(
-                    f"there is no run and no trace {name!r}: `tracelab query runs` and "
-                    "`tracelab query traces` list them"
-                )
-            rows = [trace]
+            rows = [found]
         for row in rows:
             traces.setdefault((row.run_id, row.trace_id), row)
     kept = list(traces.values())[:max_traces]
@@ -143,6 +135,35 @@ def select(
         runs.setdefault(trace.run_id, None)
     title = " · ".join(names) if names else next(iter(runs))
     return Selected(tuple(runs), _slugs(kept), len(traces) - len(kept), title)
+
+
+def _latest(con: DuckDBPyConnection, say: Say) -> str:
+    """The latest run with results; without any, with traces; without any, at all."""
+    for relations in (RESULTS, ("traces",), ("runs",)):
+        if (found := latest_run(con, relations, say=say)) is not None:
+            return found
+    raise QueryError("the warehouse has no runs yet: `tracelab demo` makes one")
+
+
+def _run_or_trace(con: DuckDBPyConnection, name: str, say: Say) -> str | TraceKey:
+    """A run's id, or a trace; whole ids and names go before beginnings of ids."""
+    runs = con.execute("SELECT run_id, name FROM runs").fetchall()
+    if name in {n for run in runs for n in run}:
+        return find_run(con, name)
+    try:
+        traces = traces_called(con, name)
+    except QueryError:
+        if any(run_id.startswith(name) for run_id, _ in runs):
+            return find_run(con, name)
+        known = [n for _, n in runs]
+        known += [n for (n,) in con.execute("SELECT DISTINCT name FROM traces").fetchall()]
+        near = instead(name, known)
+        raise QueryError(f"there is no run and no trace {shown(name)}{near}") from None
+    begun = [run_id for run_id, _ in runs if run_id.startswith(name)]
+    if begun and name not in {n for _, *trace in traces for n in trace}:
+        both = f"run {shown(begun[0])} and trace {shown(traces[0][1])}"
+        raise QueryError(f"{shown(name)} is the beginning of the ids of {both}")
+    return trace_key(con, name, say=say)
 
 
 def _slugs(traces: list[TraceKey]) -> tuple[TraceKey, ...]:

@@ -13,13 +13,13 @@ Pure. Hostile replies: only the end of a long one is read, and every pattern tak
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from tracelab.core.episode import fold_role
+from tracelab.core.outside import INNER_DEPTH, OutsideError, decode
 
 _TAIL_CHARS = 20_000
 _MARKS = "[ \\t>*_#`|-]*"
@@ -114,8 +114,8 @@ def _json_answer(text: str) -> dict[str, list[Any]] | None:
         if not piece.startswith("{"):
             continue
         try:
-            data = json.loads(piece)
-        except (ValueError, RecursionError):
+            data = decode(piece, depth=INNER_DEPTH)
+        except OutsideError:
             continue
         keys = {str(k).lower().replace(" ", "_"): v for k, v in data.items()}
         names = {

@@ -4,7 +4,7 @@ function sentenceDetail(trace, method, i, pick) {
   const r = trace.reasoning, [text, category, role, tokens, started, spent] = r.sentences[i];
   const out = [];
   out.push(h("p.chips", null,
-    h("span.cat.c-" + category, { title: data.categories[category] }, h("span", null, category.replaceAll("_", " "))),
+    h("span.cat.c-" + category, { title: data.categories[category] }, h("span", null, category)),
     role ? h("span.chip", null, "planted role: ", h("bdi", null, show(role))) : null,
     h("span.dim", null, `${plural(tokens, "token")}`)));
   out.push(h("blockquote", { dir: "auto" }, show(text.trim())));

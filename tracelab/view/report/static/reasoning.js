@@ -1,10 +1,5 @@
 // A chain of thought: every sentence tinted by its effect, arcs between them, and their values.
 
-const SHORT = {
-  problem_setup: "setup", plan_generation: "plan", fact_retrieval: "fact", active_computation: "compute",
-  result_consolidation: "consolidate", uncertainty_management: "doubt", final_answer_emission: "answer",
-  self_checking: "check", unknown: "other",
-};
 const FDR = 0.1;
 
 const V = 0, LO = 1, HI = 2, N = 3, STATUS = 4, P = 5, PADJ = 6, MATTERS = 7, DECISIVE = 8;
@@ -92,7 +87,7 @@ function reasoningView(trace, pick) {
     return h("div.row", { role: "option", id: "s" + i, "aria-selected": "false", tabindex: "-1",
       on: { click: () => { if (!String(getSelection())) pick(i); } } },
       h("span.index", null, String(i)),
-      h("span.cat.c-" + sentence[1], { title: data.categories[sentence[1]] }, h("span", null, SHORT[sentence[1]])),
+      h("span.cat.c-" + sentence[1], { title: data.categories[sentence[1]] }, h("span", null, sentence[1])),
       text,
       h("span.effect", null, h(ok ? "b" : "span.dim", null, ok ? says : "n/m"), whisker(ok ? row : null, scale),
         ok ? null : h("span.sr", null, " not measured"), row && row[STATUS] === "certified" ? h("span.sr", null, " certified") : null));

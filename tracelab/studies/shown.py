@@ -20,6 +20,7 @@ from itertools import count
 from typing import Any
 
 from tracelab.core.errors import PlanError
+from tracelab.core.outside import OutsideError, decode
 
 Render = Callable[[Sequence[Mapping[str, Any]], bool], str]
 """Messages as text; True ends with the generation prompt."""
@@ -30,7 +31,7 @@ _BLANKS = re.compile(r"\s+")
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class MessagePart:
     """Something that a message says.
 
     Attributes:
@@ -46,7 +47,7 @@ class Part:
     call: str = ""
 
 
-def left_out(messages: Sequence[Mapping[str, Any]], render: Render) -> list[Part]:
+def left_out(messages: Sequence[Mapping[str, Any]], render: Render) -> list[MessagePart]:
     """What of the messages a model does not get to read.
 
     Args:
@@ -67,7 +68,7 @@ def left_out(messages: Sequence[Mapping[str, Any]], render: Render) -> list[Part
 
 
 def _earlier_reasoning(
-    mark: str, part: Part, marked: Sequence[Mapping[str, Any]], render: Render
+    mark: str, part: MessagePart, marked: Sequence[Mapping[str, Any]], render: Render
 ) -> bool:
     if part.what != "reasoning" or part.message == len(marked) - 1:
         return False
@@ -87,7 +88,7 @@ def refuse_left_out(messages: Sequence[Mapping[str, Any]], render: Render) -> No
         raise PlanError(told(lost, messages))
 
 
-def told(lost: Sequence[Part], messages: Sequence[Mapping[str, Any]]) -> str:
+def told(lost: Sequence[MessagePart], messages: Sequence[Mapping[str, Any]]) -> str:
     """What is left out, as a sentence."""
     first = lost[0]
     role = messages[first.message]["role"]
@@ -108,11 +109,11 @@ def told(lost: Sequence[Part], messages: Sequence[Mapping[str, Any]]) -> str:
     )
 
 
-def parts_of(messages: Sequence[Mapping[str, Any]]) -> Iterator[Part]:
+def parts_of(messages: Sequence[Mapping[str, Any]]) -> Iterator[MessagePart]:
     """Everything that messages say."""
     for i, m in enumerate(messages):
         for p in _parts(m):
-            yield Part(i, *p)
+            yield MessagePart(i, *p)
 
 
 def _parts(m: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
@@ -132,15 +133,15 @@ def _parts(m: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
             yield "arguments", said, function["name"]
 
 
-def appears(part: Part, text: str) -> bool:
+def appears(part: MessagePart, text: str) -> bool:
     """Whether a part stands in a text as it is, as JSON, or value by value; blanks apart."""
     within = _BLANKS.sub("", text)
     forms = [part.value, json.dumps(part.value)[1:-1]]
     forms.append(json.dumps(part.value, ensure_ascii=False)[1:-1])
     if part.what == "arguments":
         try:
-            value = json.loads(part.value)
-        except (ValueError, RecursionError):
+            value = decode(part.value)
+        except OutsideError:
             value = None
         if value is not None and all(_said(leaf, within) for leaf in _leaves(value)):
             return True
@@ -174,13 +175,13 @@ def _stem(text: str, messages: Sequence[Mapping[str, Any]]) -> str:
 
 def _marked(
     messages: Sequence[Mapping[str, Any]], stem: str
-) -> tuple[list[dict[str, Any]], list[tuple[str, Part]]]:
+) -> tuple[list[dict[str, Any]], list[tuple[str, MessagePart]]]:
     """Messages whose every part ends in a mark, and the marks."""
-    marks: list[tuple[str, Part]] = []
+    marks: list[tuple[str, MessagePart]] = []
 
     def mark(i: int, what: str, value: str, call: str = "") -> str:
         word = f"{stem}n{len(marks)}e"
-        marks.append((word, Part(i, what, value, call)))
+        marks.append((word, MessagePart(i, what, value, call)))
         return word
 
     out: list[dict[str, Any]] = []

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tracelab.core.errors import PlanError
-from tracelab.core.shown import refuse_left_out
+from tracelab.studies.shown import refuse_left_out
 
 CALL = {
     "id": "c1",

@@ -1,0 +1,1 @@
+"""Sentences with labels, and how far the rules agree with them."""
