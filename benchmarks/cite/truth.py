@@ -48,6 +48,8 @@ MEMORY = (
     "confirm", "repair", "compare", "use_change", "skip_change", "conclude", "answer",
 )  # fmt: skip
 """Roles of sentences that follow from the question and what the answer has said before."""
+OWN = ("memory", "derived", "parametric")
+"""Labels of what needs no note."""
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -309,7 +311,7 @@ def to_json(found: Truth) -> dict[str, Any]:
         },
         "memory": {
             "statements": memory.total(),
-            "parametric": _share(memory["parametric"], memory.total()),
+            "parametric": _share(sum(memory[x] for x in OWN), memory.total()),
             "grounded": _share(memory["grounded"], memory.total()),
             "labels": dict(memory),
         },

@@ -14,10 +14,9 @@ from pydantic import BaseModel, ValidationError
 from tracelab.core import secrets
 from tracelab.core.api_key import api_key
 from tracelab.core.errors import ConfigError
+from tracelab.core.options import KeyVariable, PlainUrl
 from tracelab.core.secrets import (
     HIDDEN,
-    KeyVariable,
-    PlainUrl,
     hidden,
     hidden_json,
     keep_secret,

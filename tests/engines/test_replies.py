@@ -61,7 +61,7 @@ def test_good_answers_pass_untouched() -> None:
         (replace(GOOD, error="lost"), "neither an answer nor a failure"),
         (replace(PROBE, token_logprobs=None), "no log-probabilities"),
         (replace(PROBE, token_logprobs=(-0.5,)), "1 log-probabilities for 2 tokens"),
-        (replace(REPLY, text="{"), "JSONDecodeError"),
+        (replace(REPLY, text="{"), "OutsideError: Not valid JSON"),
     ],
 )
 def test_a_wrong_answer_is_a_failure_with_a_reason(answer: Observation, why: str) -> None:

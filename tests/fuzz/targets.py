@@ -17,8 +17,8 @@ from tracelab.core.outside import OutsideError, decode
 from tracelab.core.seam import EnvironmentFailure, GradeRequest
 from tracelab.core.trace import Trace
 from tracelab.engines.http import retry_after
+from tracelab.environments.action import Action
 from tracelab.environments.base import as_score, as_state
-from tracelab.environments.replay import parse_calls
 from tracelab.grading.grader import Grader, GradingConfig
 from tracelab.grading.judge_prompt import parse_judgement
 from tracelab.sources import SOURCES, read
@@ -70,7 +70,7 @@ def replied(data: bytes) -> None:
     parse_choice(text, "verdict", ("yes", "no"))
     parse_judgement(text, {"correct": 1.0, "incorrect": 0.0})
     parse_labels(text, 5)
-    parse_calls(text)
+    assert isinstance(Action(text).calls, tuple)
     retry_after(text[:200])
     for read_reply in (one_object, partial(parse_citation, n=5)):
         try:

@@ -192,11 +192,26 @@ def test_no_answer_is_unanswered_also_when_cut_off(grader: Grader) -> None:
             outcome = grader.grade(
                 "So 7", reference=reference, own_answer=own, finish_reason=reason
             )
-            assert outcome == Outcome(UNANSWERED, 0.0, "unanswered")
+            assert (outcome.answer, outcome.reward) == (UNANSWERED, 0.0)
+            assert (outcome.status, outcome.truncated) == ("unanswered", reason == "length")
 
 
-def test_an_answer_before_the_cut_counts(grader: Grader) -> None:
-    assert grade(grader, "7", "7", finish_reason="length").reward == 1
+def test_what_was_cut_is_an_answer_only_where_the_config_says_so() -> None:
+    said = r"I think \boxed{7}. No, wait"
+    more: dict[str, Any] = {"reference": "7", "own_answer": None}
+    with Grader() as strict, Grader(GradingConfig(truncated="graded")) as lenient:
+        cut = strict.grade(said, finish_reason="length", **more)
+        assert (cut.answer, cut.reward, cut.truncated) == (UNANSWERED, 0.0, True)
+        assert lenient.grade(said, finish_reason="length", **more) == Outcome("7", 1.0, "graded")
+        assert lenient.grade("No", finish_reason="length", **more).truncated
+        whole = strict.grade(said, finish_reason="stop", **more)
+        assert (whole.answer, whole.truncated) == ("7", False)
+
+
+def test_the_choice_changes_no_config_that_was_recorded_before_it() -> None:
+    assert "truncated" not in GradingConfig().model_dump()
+    dumped = GradingConfig(truncated="graded").model_dump()
+    assert GradingConfig.model_validate(dumped).truncated == "graded"
 
 
 def test_what_cannot_be_judged_is_ungraded(grader: Grader) -> None:

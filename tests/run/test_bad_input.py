@@ -60,7 +60,7 @@ def test_one_bad_line_of_five(tmp_path: Path, lines: Lines, change, says: str) -
     assert code == 3  # 20 % is more than the 5 % allowed
     assert f"rejected: {tmp_path}/my.jsonl:3: " in said
     assert says in said
-    assert "20.0% errors, more than --max-error-rate 5.0%" in said
+    assert "20.0% errors (0 failed, 1 inputs rejected), more than --max-error-rate 5.0%" in said
     [reject] = rows("from rejects")
     assert (reject["file"], reject["line"]) == (f"{tmp_path}/my.jsonl", 3)
     assert says in reject["reason"]

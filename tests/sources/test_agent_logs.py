@@ -112,7 +112,7 @@ def test_a_thousand_steps(tmp_path: Path) -> None:
     [
         (b'{"messages": []}', "the run has no steps"),
         (b'{"messages": 7}', "`messages` is missing"),
-        (b'{"messages": [{"role": "judge"}]}', "`messages[0]` is not a message"),
+        (b'{"messages": [{"content": "x"}]}', "`messages[0]` is not a message"),
         (b'{"messages": ["hi"]}', "`messages[0]` is not a message"),
         (b'{"messages": [', "Not valid JSON"),
         (b"[]", "not a JSON object"),

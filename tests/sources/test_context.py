@@ -101,10 +101,9 @@ def test_a_bad_record_is_a_reject_and_the_rest_goes_on(
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
-    for name, text, says in (("a", "", "is empty"), ("b", "[{}]", "JSON array")):
-        (tmp_path / name).write_text(text)
-        with pytest.raises(ImportFormatError, match=says):
-            list(read_contexts(tmp_path / name))
+    (tmp_path / "a").write_text("")
+    with pytest.raises(ImportFormatError, match="is empty"):
+        list(read_contexts(tmp_path / "a"))
     for path, says in ((tmp_path, "is a folder"), (tmp_path / "none", "no such file")):
         with pytest.raises(ImportFormatError, match=says):
             list(read_contexts(path))

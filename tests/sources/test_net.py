@@ -13,7 +13,9 @@ from tests.helpers import invoke, rows
 from tracelab.core.seam import Reject
 from tracelab.core.trace import Trace
 from tracelab.run import ingest
-from tracelab.sources import base, jsonl, openai_chat, otel, read, who_and_when
+from tracelab.sources import base, jsonl, read
+from tracelab.sources.agents import openai_chat, who_and_when
+from tracelab.sources.spans import otel
 
 CHAT = {"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}
 SPAN = {"spanId": "s", "name": "n", "attributes": {"gen_ai.operation.name": "chat"}}
@@ -23,7 +25,7 @@ RECORDS: dict[str, tuple[Any, str, Callable[[int], dict[str, Any]]]] = {
     "who-and-when": (
         who_and_when, "text_of", lambda i: {"history": [{"role": "a", "content": f"c{i}"}]}
     ),
-    "otel": (otel, "_episode", lambda i: {**SPAN, "traceId": f"T{i}"}),
+    "otel": (otel, "episode_of_spans", lambda i: {**SPAN, "traceId": f"T{i}"}),
 }  # fmt: skip
 ERRORS = [MemoryError(), RecursionError(), KeyError("x"), ZeroDivisionError("\ud800"), OSError(5)]
 

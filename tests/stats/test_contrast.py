@@ -97,6 +97,21 @@ def test_the_noise_is_taken_out(k: int) -> None:
         assert (np.abs(np.mean(errors, axis=0)) < 0.04).all(), (kind, np.mean(errors, axis=0))
 
 
+@pytest.mark.parametrize("n", [4, 6, 7, 13])
+def test_the_estimate_does_not_jump_from_nothing_to_everything(n: int) -> None:
+    """Answers that are all different say nothing; one that comes twice says little more."""
+    for seed in range(3):
+        ones = np.repeat([1, 0], n), np.repeat([0, 1], n)
+        nothing = contrast(*ones, rng=np.random.default_rng(seed), max_draws=200)
+        assert nothing is not None
+        assert nothing.tv.value < 1e-3 and nothing.js.value < 1e-3
+        again = ones[0].copy()
+        again[0], again[1] = 2, 0
+        little = contrast(again, ones[1], rng=np.random.default_rng(seed), max_draws=200)
+        assert little is not None and little.tv.p > 0.2
+        assert little.tv.value < 0.75 and little.js.value < 0.75 * LN2
+
+
 @pytest.mark.slow
 def test_p_values_are_valid_and_find_differences() -> None:
     """Equal distributions are called different at most as often as nominal; far ones always."""

@@ -91,6 +91,17 @@ def test_a_constant_outcome_has_no_score_and_no_effect() -> None:
     assert s.oof_lds is None and not s.weights.any()
 
 
+@pytest.mark.parametrize(("n", "rows"), [(20, 32), (2, 4), (1, 2)])
+def test_an_outcome_that_never_changes_has_no_interval(n: int, rows: int) -> None:
+    masks = bernoulli(n, rows, np.random.default_rng(0)).masks
+    y = np.full(len(masks), -0.3)
+    y[0] += 1e-12
+    e = average_effects(masks, y, fit(masks, y, rng=np.random.default_rng(0)))
+    known = np.isfinite(e.value)
+    assert known.any() and np.abs(e.value[known]).max() < 1e-9
+    assert np.isnan(e.lo).all() and np.isnan(e.hi).all()
+
+
 def test_bad_outcomes_are_refused() -> None:
     masks = bernoulli(20, 8, np.random.default_rng(0)).masks
     with pytest.raises(ValueError, match="finite"):

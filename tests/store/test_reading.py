@@ -262,7 +262,7 @@ def test_no_statement_changes_a_byte(home: Home) -> None:
 @pytest.mark.parametrize("sql", [WRITES[0], WRITES[9], *WRAPPED[:8], CHANGES[2], CALLED[10]])
 def test_every_door_has_the_gate(home: Home, sql: str) -> None:
     before = tree(home.path.parent)
-    costs = Costs(0, 0, 0, 0, None, None, None, None)
+    costs = Costs(0, 0, 0, 0, 0, 0, None, None, None, None)
     with pytest.raises(QueryError):
         NumbersResult("r", home.path, (), costs, ()).query(filled(sql, home))
     for given, stdin in ((filled(sql, home), None), ("-", filled(sql, home))):
@@ -356,6 +356,8 @@ def test_ctrl_c_stops_a_query(home: Home) -> None:
 def test_ctrl_c_of_the_command_is_one_line_and_exit_130(home: Home) -> None:
     # Marks the moment at which the query runs; then the command is interrupted as by a terminal.
     script = (
+        # Where the tests run in the background, a child would inherit that Ctrl-C is ignored.
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
         "import sys; from tracelab.store import reading; from tracelab.cli import main;"
         "fetch = reading._fetch;"
         "reading._fetch = lambda r: (print('running', flush=True), fetch(r))[1]; main()"

@@ -143,12 +143,12 @@ def score(kind: Any, index: int, metric: str, value: float | None, n: int, **cha
 
 SCORES = [
     score("boundary", 0, "value", 0.5, 4),
-    score("boundary", 1, "value", 1.0, 3),
+    score("boundary", 1, "value", None, 3),
     score("boundary", 2, "value", None, 1),
-    score("boundary", 3, "value", 0.0, 1),
+    score("boundary", 3, "value", None, 1),
     score("sentence", 0, "delta_value", 0.5, 7),
     score("sentence", 1, "delta_value", None, 4),
-    score("sentence", 2, "delta_value", -0.75, 2),
+    score("sentence", 2, "delta_value", -0.75, 6),
     score("boundary", 0, "value", 0.5, 4, trace_id=ID2),
     score("sentence", 0, "delta_value", 0.25, 5, trace_id=ID2),
 ]
@@ -241,7 +241,7 @@ START = "unit_kind = 'boundary' AND unit_index = 0"
 LINK = """
     INSERT INTO links
     SELECT
-        'r1', trace_id, 'sentence', 0, 1, 'resample', 'link', {0}, {1}, {2}, 0.95, 1, '{3}',
+        'r1', trace_id, 'sentence', 0, 1, 'resample', 'link', {0}, {1}, {2}, 0.95, 9, '{3}',
         'executed', '1', '{{}}'
     FROM traces WHERE name = 'one'
 """
@@ -272,7 +272,7 @@ VIOLATIONS = [
     ),
     ("scores_finite", f"UPDATE scores SET value = 'nan' WHERE {DELTA}"),
     ("scores_finite", f"UPDATE scores SET hi = 'infinity' WHERE {DELTA}"),
-    ("scores_finite", "UPDATE scores SET status = 'ok' WHERE value IS NULL"),
+    ("scores_finite", "UPDATE scores SET status = 'ok' WHERE value IS NULL AND n >= 4"),
     ("scores_finite", LINK.format("'nan'::DOUBLE", 0, 1, "ok")),
     ("scores_intervals", f"UPDATE scores SET lo = value + 0.125 WHERE {DELTA}"),
     ("scores_intervals", f"UPDATE scores SET lo = NULL WHERE {DELTA}"),
@@ -287,11 +287,19 @@ VIOLATIONS = [
     ),
     ("metrics_bounded", f"UPDATE scores SET value = 1.5, hi = 1.5 WHERE {START}"),
     ("metrics_bounded", f"UPDATE scores SET lo = -1.5 WHERE {DELTA}"),
+    ("scores_observed", f"UPDATE scores SET n = 3 WHERE {DELTA}"),
+    ("scores_observed", LINK.replace("0.95, 9", "0.95, 0").format(0.5, 0.4, 0.6, "ok")),
+    (
+        "scores_observed",
+        "INSERT INTO faithfulness SELECT run_id, trace_id, 'm', 'response', 'lds', 0, 0, 'ok', '1'"
+        " FROM traces LIMIT 1",
+    ),
     ("scores_n", f"UPDATE scores SET n = n + 1 WHERE {START}"),
     ("metrics_declared", LINK.replace("'link'", "'nosuch'").format(0.5, 0.4, 0.6, "ok")),
-    ("targets_labelled", f"{TARGET} -1.0, NULL, 'grounded', 0 FROM traces"),
-    ("targets_labelled", f"{TARGET} -1.0, -2.0, 'insufficient', 0 FROM traces"),
-    ("targets_labelled", f"{TARGET} 0.5, -2.0, 'grounded', 0 FROM traces"),
+    ("targets_labelled", f"{TARGET} -1.0, NULL, NULL, 'grounded', 0 FROM traces"),
+    ("targets_labelled", f"{TARGET} -1.0, -2.0, NULL, 'insufficient', 0 FROM traces"),
+    ("targets_labelled", f"{TARGET} 0.5, -2.0, NULL, 'grounded', 0 FROM traces"),
+    ("targets_labelled", f"{TARGET} -1.0, -1.0, NULL, 'memory', 0 FROM traces"),
     (
         "targets_scored",
         "INSERT INTO units BY NAME SELECT run_id, trace_id, 'span' AS unit_kind, 0 AS unit_index,"
@@ -335,7 +343,7 @@ def test_a_doubled_key_is_noticed_in_every_table(world: duckdb.DuckDBPyConnectio
         con.execute(LINK.format(0.5, 0.4, 0.6, "ok"))
         con.execute("INSERT INTO probes SELECT 'r1', 't', 'k', 'step', 0, '', '', 0, 1, 0, NULL")
         con.execute("INSERT INTO spans SELECT 'r1', 't', 0, 0, 0, 1, 0, 0, false")
-        con.execute(f"{TARGET} -1.0, -2.0, 'grounded', 0 FROM traces LIMIT 1")
+        con.execute(f"{TARGET} -1.0, -2.0, NULL, 'grounded', 0 FROM traces LIMIT 1")
         con.execute(
             "INSERT INTO faithfulness SELECT 'r1', 't', 'm', 'response', 'lds', 0, 1, 'ok', '1'"
         )
@@ -397,9 +405,9 @@ def test_value_curves_are_in_order_with_what_follows(world: duckdb.DuckDBPyConne
     )
     assert [tuple(r.values()) for r in found] == [
         (0, 0.5, 4, "Plan A."),
-        (1, 1.0, 3, " Try it."),
+        (1, None, 3, " Try it."),
         (2, None, 1, " So 7."),
-        (3, 0.0, 1, None),
+        (3, None, 1, None),
     ]
 
 
@@ -427,6 +435,7 @@ def test_costs_count_a_shared_sample_once(world: duckdb.DuckDBPyConnection) -> N
     assert cost["rollout_uses"] == len(ROLLOUTS)
     assert cost["generated_tokens"] == 50 > sum(distinct.values()), "sessions count everything"
     assert (cost["traces"], cost["errors"], cost["ungraded"], cost["rejects"]) == (2, 1, 1, 3)
+    assert cost["truncated"] == 0
     assert (cost["sessions"], cost["seconds"], cost["start_seconds"]) == (2, 5.0, 1.0)
     assert (cost["prompt_tokens"], cost["cached_tokens"]) == (150, 60)
     # The second session's engine does not tell, so its prompts say nothing about the cache.
@@ -441,6 +450,28 @@ def test_rejects_are_grouped_by_reason(world: duckdb.DuckDBPyConnection) -> None
         ("a.jsonl", 2, 3, "record 3"),
         ("b.jsonl", 1, 0, ""),
     ]
+
+
+def test_what_was_cut_counts_and_is_told(world: duckdb.DuckDBPyConnection) -> None:
+    """An answer that the limit of tokens cut off, and re-executions that came to nothing."""
+    with constraint_free(world) as con:
+        con.execute("UPDATE rollouts SET grade_detail = 'truncated: x' WHERE item_key = 'k3' "
+                    "AND replicate = 0")  # fmt: skip
+        for k, (error, censored, reward) in enumerate(
+            [("truncated: y", False, None), ("died: z", False, None), (None, False, None),
+             (None, True, None), (None, False, 1.0)]
+        ):  # fmt: skip
+            con.execute("INSERT INTO reruns VALUES ('r1', ?, ?, 0, NULL, ?, ?, false, ?, 0, '[]')",
+                        [ID1, k, reward, censored, error])  # fmt: skip
+        (cost,) = con.execute("SELECT errors, ungraded, truncated FROM run_costs").fetchall()
+        assert cost == (2, 2, 2)
+        told = {(r["kind"], r["reason"]) for r in rows(con, "failures")}
+        assert {("truncated", "truncated: x"), ("truncated", "truncated: y"),
+                ("failed", "died: z")} <= told  # fmt: skip
+        con.execute("UPDATE runs SET status = 'complete'; DELETE FROM rollouts WHERE error IS NOT "
+                    "NULL OR grade_status = 'ungraded'; UPDATE items SET replicates = 1 "
+                    "WHERE item_key IN ('k2', 'k3')")  # fmt: skip
+        assert [r.name for r in check(con) if r.violations] == ["runs_errors_counted"]
 
 
 @settings(max_examples=25)
@@ -525,7 +556,7 @@ def test_every_named_query_runs_and_documents_its_parameters(
         # The world has no contexts and no audits; pipelines run these on real runs.
         unseen = (
             "context_effects", "grounding", "suspicious_spans", "pruned", "action_causes",
-            "blame", "verdicts",
+            "blame", "verdicts", "named_steps",
         )  # fmt: skip
         said: list[str] = []
         found_rows = query(world, name, given, said.append).num_rows

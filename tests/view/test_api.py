@@ -213,13 +213,11 @@ LOG = {
 
 def test_an_audit_in_memory(home: Path) -> None:
     found = tracelab.audit([LOG, LOG | {"id": "run-2"}], opinions=["last-llm-step"], quiet=True)
-    assert {v.evidence for v in found} == {"judged"}
-    assert [v.trace_name for v in found] == ["run-1", "run-2"]
-    v = found[0]
-    assert (v.trace_name, v.status, v.decisive_step) == ("run-1", "ambiguous", 3)
-    assert [s.text for s in found.steps if s.p_decisive == 1.0] == [
-        "assistant: It is <b>lost</b>.\n\n"
-    ] * 2
+    assert len(found) == 0 and found.opinions == (), "a rule is no verdict, and no opinion"
+    assert [(r.trace_name, r.kind, r.step) for r in found.rules] == [
+        ("run-1", "rule", 3), ("run-2", "rule", 3),
+    ]  # fmt: skip
+    assert len(found.steps) == 8 and {s.p_decisive for s in found.steps} == {None}
     assert found.to_df("arrow")["credible_set"].type == pa.list_(pa.int64())
     html = found._repr_html_()
     assert "It is &lt;b&gt;lost&lt;/b&gt;." in html

@@ -10,6 +10,7 @@ import pytest
 
 from tests.view import world
 from tracelab.store.connect import open_reader, open_writer
+from tracelab.studies.cite.grounding import MEANING
 from tracelab.view.report import build, select, write
 
 KALE, NASTY = "aaaa00000000", "bbbb00000000"
@@ -21,13 +22,14 @@ pytestmark = pytest.mark.timeout(120)
 def rows(page: Any) -> list[dict[str, str]]:
     """What the rows of the trace on the page show."""
     found: list[dict[str, str]] = page.evaluate(
-        """() => [...document.querySelectorAll('#trace [role=option]')].map((r) => ({
-            text: r.querySelector('.text').textContent,
-            classes: r.querySelector('.text').className,
+        """() => [...document.querySelectorAll('#trace .row')].map(
+            (r) => [r, r.querySelector('.says') || r.querySelector('.text')]).map(([r, t]) => ({
+            text: t.textContent,
+            classes: t.className,
             effect: (r.querySelector('.effect b, .effect .dim') || {}).textContent,
-            strength: r.querySelector('.text').style.getPropertyValue('--t'),
-            color: getComputedStyle(r.querySelector('.text')).backgroundColor,
-            hatched: getComputedStyle(r.querySelector('.text')).backgroundImage !== 'none',
+            strength: t.style.getPropertyValue('--t'),
+            color: getComputedStyle(t).backgroundColor,
+            hatched: getComputedStyle(t).backgroundImage !== 'none',
         }))"""
     )
     return found
@@ -201,12 +203,80 @@ def test_a_verdict_shows_its_evidence_and_the_strongest_first(visit: Visit) -> N
                  "32 re-executions", "halved for no reason"):  # fmt: skip
         assert said in first
     page.click("#s2")
-    assert "p decisive\tstep\t0.92" in page.inner_text("#detail")
-    assert "judged" in cards.nth(1).inner_text()
+    assert "probability that it decided the failure\tstep\t0.92" in page.inner_text("#detail")
+    opinion = cards.nth(1).inner_text()
+    assert opinion.startswith("Opinion") and "judged" in opinion
+    assert "probability" not in opinion and "credible" not in opinion
     assert page.locator(".row.credible").count() == 2
     assert rows(page)[3]["hatched"]
     assert "decisive" in page.inner_text("#s2")
     assert page.text_content(".curve .said") == "decisive: step 2"
+
+
+def test_calls_and_results_are_whole_and_apart(visit: Visit) -> None:
+    page = visit("#run1/0")
+    assert page.inner_text("#s0 .says > .text") == "Look: it up."
+    assert page.text_content("#s0 .call .code") == world.ARGUMENTS
+    assert page.locator("#detail b", has_text="price").count() == 1
+    page.click("#detail .call button")  # to its result
+    assert selected(page) == ["s1"]
+    assert page.text_content("#s1 .says > div .code") == world.ARGUMENTS
+    assert page.text_content("#detail .result .code") == world.RESULT
+    assert not page.is_visible("#detail .result .code")  # a long one opens
+    page.click("#detail .result summary")
+    assert page.is_visible("#detail .result .code")
+    assert page.locator("#trace b", has_text="Oak").count() == 0
+    assert "4 steps" in page.inner_text("#trace .lead")
+    assert "0 response tokens" not in page.inner_text("#trace")
+
+
+def test_the_curve_of_a_run_is_one_line_with_its_band(visit: Visit) -> None:
+    page = visit("#run1")
+    assert page.locator(".curve .line").count() == page.locator(".curve .band").count() == 1
+    assert page.locator(".curve .gap").count() == 0
+    points = page.get_attribute(".curve .line", "points").split()
+    assert len(points) == 4  # before three steps of models, and how it ended
+    assert page.locator(".curve .raw").count() == 1
+
+
+def test_the_audit_opens_with_its_verdicts_and_no_list_mixes_evidence(visit: Visit) -> None:
+    page = visit()
+    heads = page.locator(".run > section > h2").all_inner_texts()
+    assert [h.split()[0] for h in heads[:2]] == ["Verdicts", "Opinions"]
+    executed, judged = (page.locator(".evidence").nth(i) for i in (0, 1))
+    assert "localized" in executed.inner_text() and "one step decided" in executed.inner_text()
+    assert "judged" not in executed.inner_text() and "executed" not in judged.inner_text()
+    assert "probability" not in judged.inner_text()
+    executed.locator("a", has_text="2").click()
+    assert selected(page) == ["s2"]
+
+
+def test_traces_are_sorted_and_filtered(visit: Visit) -> None:
+    page = visit()
+    table = page.locator("table.sortable", has=page.locator("th", has_text="largest effect"))
+    names = (
+        "t => [...t.tBodies[0].rows].filter(r => !r.hidden).map(r => r.cells[0].textContent.trim())"
+    )
+    handle = table.element_handle()
+    before = page.evaluate(names, handle)
+    assert len(before) == 3
+    head = table.locator("th button", has_text="largest effect")
+    head.click()
+    rising = page.evaluate(names, handle)
+    assert rising[0] == "kale" and rising[-1] == "the shop"  # -0.40 first; not measured last
+    head.click()
+    falling = page.evaluate(names, handle)
+    assert falling[-1] == "the shop" and falling[1] == "kale"
+    page.locator("label", has_text="outcome").locator("select").select_option("unknown")
+    assert page.evaluate(names, handle) == ["the shop"]
+    assert "1 of 3 rows" in page.inner_text("#overview")
+
+
+def test_every_label_is_explained_where_it_stands(visit: Visit) -> None:
+    page = visit("#ctx")
+    said = page.inner_text("#trace .terms")
+    for label in ("grounded", "ungrounded", "insufficient"):
+        assert label in said and MEANING[label] in said
 
 
 def test_hostile_text_is_inert_and_readable(visit: Visit) -> None:
@@ -320,7 +390,7 @@ def test_a_thousand_sentences_are_all_there_and_one_is_reached(
     with open_reader(path) as con:
         write(build(con, select(con)), tmp_path / "r.html")
     page = visit("#" + "c" * 12, file=tmp_path / "r.html")
-    assert page.locator("[role=option]").count() == 1000
+    assert page.locator("#trace .row").count() == 1000
     page.keyboard.press("a")
     assert selected(page) == ["s700"]
     assert 0 < page.locator("#s700").bounding_box()["y"] < 850

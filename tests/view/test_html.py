@@ -27,7 +27,7 @@ from tracelab.view.api import (
 from tracelab.view.html import MOST_TRACES
 from tracelab.view.sentences import Asked
 
-COSTS = Costs(1, 10, 0, 1, 100, 50, 10, 1.0)
+COSTS = Costs(1, 10, 0, 0, 0, 1, 100, 50, 10, 1.0)
 REJECTS = (Rejected("f", 1, NASTY, NASTY),)
 BASE = Anchor(
     "id", NASTY, "resample-pooled", "executed", 1, 0, "Up.", None, None, 0.4, 0.3, 0.5, 0.95, 20,
@@ -57,7 +57,7 @@ def anchors() -> Result[Anchor]:
         replace(BASE, unit_index=3, text=LONG, value=None, lo=None, hi=None, status="insufficient"),
     ]
     asked = (Asked("id", NASTY, NASTY, NASTY, NASTY),)
-    return AnchorsResult(NASTY, Path("home"), tuple(rows), COSTS, REJECTS, asked)
+    return AnchorsResult(NASTY, Path("home"), tuple(rows), COSTS, REJECTS, traces=asked)
 
 
 def cite() -> Result[Effect]:
@@ -68,7 +68,7 @@ def cite() -> Result[Effect]:
         "id", NASTY, NASTY, "t", 0, NASTY, "grounded", 1, 0, NASTY, 3.0, 1.0, 5.0, -1.0, -9.0,
         None, 16,
     )  # fmt: skip
-    return CiteResult(NASTY, Path("home"), (effect,), COSTS, REJECTS, (said,))
+    return CiteResult(NASTY, Path("home"), (effect,), COSTS, REJECTS, statements=(said,))
 
 
 def audit() -> Result[AuditVerdict]:
@@ -80,7 +80,7 @@ def audit() -> Result[AuditVerdict]:
         StepScore("id", i, NASTY, NASTY, "llm", NASTY, NASTY, "executed", p, -p, -1.0, 0.0)
         for i, p in ((0, 0.03), (1, 0.97))
     )
-    return AuditResult(NASTY, Path("home"), (verdict,), COSTS, REJECTS, steps)
+    return AuditResult(NASTY, Path("home"), (verdict,), COSTS, REJECTS, steps=steps)
 
 
 @pytest.mark.parametrize("make", [anchors, cite, audit])

@@ -19,7 +19,8 @@ from rich.cells import cell_len
 
 from tests.helpers import invoke
 from tracelab.store.connect import open_reader
-from tracelab.store.query import named_queries, query, schema
+from tracelab.store.named import named_queries
+from tracelab.store.query import query, schema
 from tracelab.text.clean import clean
 from tracelab.view.output import print_arrow
 from tracelab.view.tables.described import print_schema

@@ -15,12 +15,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.view import world
+from tracelab.core.episode import Arguments, Episode, Step, ToolCall
+from tracelab.core.episode_rows import episode_rows
 from tracelab.core.errors import QueryError, SchemaError
+from tracelab.core.rows import ToolCallRow
+from tracelab.core.trace import Trace
 from tracelab.store.connect import open_reader, open_writer
 from tracelab.view.report import build, select
 from tracelab.view.report import page as page_module
+from tracelab.view.report.agents import _take_apart
 from tracelab.view.report.context import _pieces
+from tracelab.view.report.names import abouts, labels
 from tracelab.view.report.page import default_path, figure, signed
+from tracelab.view.report.tables import outcome
 from tracelab.view.report.text import _SUSPECT, island, visible
 
 
@@ -149,6 +156,63 @@ def test_a_long_rollout_keeps_both_ends(tmp_path: Path) -> None:
     assert rollout[7].startswith("beginx")
     assert rollout[7].endswith("xend")
     assert "\x1e" in rollout[7]
+
+
+@pytest.mark.parametrize(
+    ("success", "answer", "reference", "says"),
+    [
+        (True, None, None, "right"),
+        (False, "7", "7", "wrong"),  # its own flag goes first
+        (None, "7", "7.0", "right"),
+        (None, "7", "8", "wrong"),
+        (None, "Paris", "London", "wrong"),
+        (None, "x+1", "1+x", None),  # only algebra can tell
+        (None, None, "8", None),
+    ],
+)
+def test_right_and_wrong_by_flag_and_by_reference(
+    success: bool | None, answer: str | None, reference: str | None, says: str | None
+) -> None:
+    assert outcome(success, answer, reference) == says
+
+
+def test_labels_tell_traces_apart() -> None:
+    runs, ids = ["r"] * 3, ["aaaaaaaaaa", "bbbbbbbbbb", "cccccccccc"]
+    long = [f"a-very-long-data-set-evaluation-split-{i}" for i in (1, 12, 13)]
+    assert labels(long, runs, ids) == ["…1", "…12", "…13"]
+    assert labels(["q", "q", "p"], runs, ids) == ["q · aaaaaaaa", "q · bbbbbbbb", "p"]
+    assert labels(["q", "q"], ["r", "s"], ids[:2]) == ["q · r", "q · s"]
+    asked = ["Here are the notes. Kale?", "Here are the notes. Oak, and how much is it?"]
+    assert abouts(asked) == ["…Kale?", "…Oak, and how much is it?"]
+
+
+CONTENT = st.text(alphabet=st.sampled_from("ab:() \n[]·"), max_size=12)
+
+
+@given(CONTENT, CONTENT, st.text(max_size=8), st.sampled_from([None, "x", "a: b"]))
+def test_a_transcript_is_taken_apart_as_it_was_put_together(
+    said: str, result: str, raw: str, agent: str | None
+) -> None:
+    call = ToolCall("f", Arguments.of(raw), "c")
+    steps = (
+        Step(0, "llm", agent, said, calls=(call, call)),
+        Step(1, "tool", agent, result, tool="f", tool_call_id="c", parent=0,
+             arguments=call.arguments, result=result),
+    )  # fmt: skip
+    episode = Episode("e", steps, "test")
+    shown = [
+        {"who": s.agent, "kind": s.kind, "tool": s.tool, "text": u.text}
+        for s, u in zip(steps, episode.step_units(), strict=True)
+    ]
+    rows = [r for r in episode_rows(Trace.of_episode(episode)) if isinstance(r, ToolCallRow)]
+    _take_apart(shown, [
+        (r.unit_index, r.tool, r.arguments, r.arguments_error, r.result_step, r.result, r.error)
+        for r in rows
+    ])  # fmt: skip
+    assert shown[0]["text"] == said
+    assert [c[:2] for c in shown[0]["calls"]] == [["f", raw], ["f", raw]]
+    assert (shown[1]["text"], shown[1]["result"]) == ("", [result, False])
+    assert shown[1]["arguments"] == raw
 
 
 # -- selection ----------------------------------------------------------------------------------

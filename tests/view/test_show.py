@@ -85,7 +85,8 @@ def test_contexts_and_agents_are_shown(place: str) -> None:
     agent = invoke(show, "run1", "--home", place).stdout
     assert "2  -0.70  [-0.80, -0.60]    n=20        coder: Now halve it." in agent
     assert "verdict (step, evidence: executed): localized, step 2 by coder" in agent
-    assert agent.index("evidence: executed") < agent.index("evidence: judged")
+    assert "evidence: judged" not in agent, "an opinion is no verdict"
+    assert agent.index("evidence: executed") < agent.index("opinions of models")
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,9 @@ import numpy as np
 import pyarrow as pa
 from duckdb import DuckDBPyConnection
 
+from tracelab.core.episode import Arguments, Episode, Label, Step, ToolCall
+from tracelab.core.episode_rows import episode_rows
+from tracelab.core.trace import Trace
 from tracelab.store.connect import open_writer
 
 WHEN = datetime(2026, 1, 2, 3, 4, tzinfo=UTC).replace(tzinfo=None)
@@ -60,6 +64,7 @@ _PLAIN: dict[str, dict[str, Any]] = {
     "targets": {"kind": "sentence", "rather_than": None, "n_tokens": 4, "ablations": 32},
     "faithfulness": {"n": 8, "status": "ok", "estimator_version": "1"},
     "rejects": {},
+    "tool_calls": {},
 }  # fmt: skip
 
 
@@ -202,6 +207,7 @@ def context(con: DuckDBPyConnection, trace: str = "ctx") -> None:
             {
                 "trace_id": trace, "target": f"sentence:{i}", "position": i, "text": s,
                 "logprob_full": None if i == 2 else -1.0, "logprob_empty": None if i == 2 else -5.0,
+                "logprob_alone": None,
                 "label": labels[i],
             }
             for i, s in enumerate(said)
@@ -228,46 +234,40 @@ def context(con: DuckDBPyConnection, trace: str = "ctx") -> None:
     )  # fmt: skip
 
 
+ARGUMENTS = '{"item": "kale: the green one", "shop": "<b>Oak</b>"}'
+RESULT = "Price list: kale: 4\n" + "line: of a long result\n" * 60 + "the end: of it"
+
+
 def agents(con: DuckDBPyConnection, trace: str = "run1") -> None:
-    """Four steps of two agents: the third decided the failure."""
-    steps = ["planner: Look it up.\n\n", "tool: 4\n\n", "coder: Now halve it.\n\n", "coder: 2\n\n"]
+    """Four steps of two agents, as `Episode` spells them: the third decided the failure."""
+    call = ToolCall("price", Arguments.of(ARGUMENTS), "c1")
+    steps = (
+        Step(0, "llm", "planner", "Look: it up.", calls=(call,)),
+        Step(1, "tool", "planner", RESULT, tool="price", tool_call_id="c1", parent=0,
+             arguments=call.arguments, result=RESULT),
+        Step(2, "llm", "coder", "Now halve it."),
+        Step(3, "llm", "coder", "2"),
+    )  # fmt: skip
+    label = Label(2, None, "halved for no reason")
+    episode = Episode("the errand", steps, "test", task="Price of kale?", label=label)
+    known = Trace.of_episode(episode)
     insert(con, "traces", [{"trace_id": trace, "name": "the errand", "n_units": 4, "success": False,
+                            "answer": None, "reference": None, "n_response_tokens": 0,
                             "extra": "{}"}])  # fmt: skip
     insert(
         con, "turns",
         [
-            {"trace_id": trace, "turn_index": 0, "role": "user", "text": "Price of kale?"},
-            {"trace_id": trace, "turn_index": 1, "role": "assistant", "text": "".join(steps)},
+            {"trace_id": trace, "turn_index": i, "role": t.role, "text": t.text}
+            for i, t in enumerate(known.turns)
         ],
     )  # fmt: skip
-    insert(con, "units", units(trace, "step", steps, segmenter="steps-v1"))
-    insert(
-        con,
-        "steps",
-        [
-            {"trace_id": trace, "unit_index": i, "kind": k, "agent": a, "tool": t}
-            for i, (k, a, t) in enumerate(
-                [
-                    ("llm", "planner", "price"),
-                    ("tool", "planner", "price"),
-                    ("llm", "coder", None),
-                    ("llm", "coder", None),
-                ]
-            )
-        ],
-    )
-    insert(
-        con,
-        "episodes",
-        [
-            {
-                "trace_id": trace,
-                "n_steps": 4,
-                "label_step": 2,
-                "label_reason": "halved for no reason",
-            }
-        ],
-    )
+    texts = [u.text for u in episode.step_units()]
+    insert(con, "units", units(trace, "step", texts, segmenter="steps-v1"))
+    for row in episode_rows(known):
+        values = asdict(row) | {"trace_id": trace}
+        if row.table == "steps":
+            values["flags"] = json.dumps(values["flags"])
+        insert(con, row.table, [values])
     insert(
         con,
         "scores",
@@ -292,6 +292,7 @@ def agents(con: DuckDBPyConnection, trace: str = "run1") -> None:
                 "metric": "value", "value": v, "lo": max(0, v - 0.1), "hi": min(1, v + 0.1),
             }
             for b, v in enumerate(curve)
+            if b not in (1, 4)  # no point before a tool's step, nor at the end
         ]
         + [
             {
@@ -299,7 +300,7 @@ def agents(con: DuckDBPyConnection, trace: str = "run1") -> None:
                 "metric": "delta_value", "value": curve[i + 1] - curve[i],
                 "lo": curve[i + 1] - curve[i] - 0.1, "hi": curve[i + 1] - curve[i] + 0.1,
             }
-            for i in range(3)
+            for i in (0, 2)
         ]
         + [
             {

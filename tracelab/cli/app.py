@@ -1,7 +1,7 @@
 """The command line: `tracelab COMMAND`. Thin: parses, calls, prints, and picks the exit code.
 
-Exit codes: 0 done, 1 failed, 2 usage or config, 3 done but more errors than --max-error-rate,
-4 warehouse locked, 130 interrupted.
+Exit codes: 0 done, 1 failed, 2 usage or config, 3 done but more errors than --max-error-rate (or
+nothing graded), 4 warehouse locked, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -183,7 +183,7 @@ def check(runs: tuple[str, ...], journal: bool, form: str | None, home: str | No
     Examples:
       tracelab check
       tracelab check --journal
-      tracelab check --journal demo s3://bucket/runs/mine
+      tracelab check --journal demo
     """
     from tracelab.cli.sql import run_checks, verify_journals
 

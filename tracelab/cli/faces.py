@@ -15,6 +15,7 @@ import click
 
 from tracelab.core.errors import ConfigError
 from tracelab.core.study import STUDIES
+from tracelab.grading.registry import OUTCOMES
 from tracelab.store.home import Home
 from tracelab.view.keys import replicating
 
@@ -125,9 +126,15 @@ SELECT
     v.correctable_step, v.reason
 FROM verdicts AS v
 INNER JOIN traces AS t ON v.run_id = t.run_id AND v.trace_id = t.trace_id
-WHERE v.run_id = $run
-ORDER BY list_position(['executed', 'replayed', 'scored', 'judged'], v.evidence), v.method, t.name,
-    v.trace_id
+WHERE v.run_id = $run AND v.evidence IN ('executed', 'replayed')
+ORDER BY v.evidence, v.method, t.name, v.trace_id
+"""
+
+_NAMED = """
+SELECT trace_name AS trace, kind, method, status, step, agent, tool, reason
+FROM named_steps
+WHERE run_id = $run AND kind = '{kind}'
+ORDER BY method, trace_name, trace_id
 """
 
 _STATEMENTS = """
@@ -178,6 +185,8 @@ def _show_anchors(done: Done) -> None:
         print_arrow(result.to_df("arrow"), cast(Format, done.form))
         return
     _print(done, _TOP, numeric=(1, 3, 4, 5, 6), fold=(0, 2))
+    if OUTCOMES.named(done.config.grading.kind).evidence == "judged":
+        click.echo("answers were judged by a model: the effects rest on its opinions", err=True)
     click.echo(
         "effect: what writing the sentence did to the chance of a right answer (- lowered it);\n"
         "matters: the probability that this is more than anchors.delta\n"
@@ -229,7 +238,43 @@ def _show_audit(done: Done) -> None:
     if (tests := done.extra["export_tests"]) is not None:
         written = write_tests(done.summary.exports, tests)
         click.echo(f"{written} tests written to {tests}", err=True)
-    _print(done, _VERDICTS)
+    _print_audit(done)
+
+
+_PARTS = (
+    ("verdicts", "what re-executions show"),
+    ("rules", "what rules name: they read the log, no model was asked, nothing was executed"),
+    ("judges", "what models think: opinions, nothing was executed"),
+)
+"""What an audit prints, each apart: what was executed, rules and opinions are never one list."""
+
+
+def _print_audit(done: Done) -> None:
+    from tracelab.store.connect import open_reader
+    from tracelab.store.query import query
+    from tracelab.view.output import Format, default_format, print_arrow, print_parts, print_table
+
+    queries = (_VERDICTS, _NAMED.format(kind="rule"), _NAMED.format(kind="judge"))
+    with open_reader(done.home.database) as con:
+        found = [query(con, sql, {"run": done.config.name}) for sql in queries]
+    form = done.form or default_format()
+    if form == "json":
+        print_parts({name: t for (name, _), t in zip(_PARTS, found, strict=True)})
+        return
+    some = [(about, t) for (_, about), t in zip(_PARTS, found, strict=True) if t.num_rows]
+    if form == "csv" and len(some) > 1:
+        click.echo(
+            f"only {some[0][0]} is printed; the rest: tracelab query named_steps --csv "
+            f"-p run={done.config.name}",
+            err=True,
+        )
+        some = some[:1]
+    for i, (about, table) in enumerate(some):
+        if form == "table":
+            click.echo(f"{'' if i == 0 else chr(10)}{about}")
+            print_table(table.column_names, [[*row.values()] for row in table.to_pylist()])
+        else:
+            print_arrow(table, cast(Format, form))
 
 
 def _show_scores(done: Done) -> None:

@@ -11,8 +11,9 @@ from tracelab.store.home import Home
 @click.command()
 @click.option("--run", help="Run [default: the latest that finished with contexts].")
 @click.option("--trace", help="Trace [default: all].")
-@click.option("--label", type=click.Choice(["grounded", "diffuse", "parametric", "ungrounded",
-                                            "insufficient"]), help="Only these.")  # fmt: skip
+@click.option("--label", type=click.Choice(["grounded", "diffuse", "memory", "derived",
+                                            "parametric", "ungrounded", "insufficient"]),
+              help="Only these.")  # fmt: skip
 @click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True)
 @format_options
 @home_option
@@ -21,7 +22,7 @@ def grounding(
     run: str | None, trace: str | None, label: str | None, limit: int, form: str | None,
     home: str | None,
 ) -> None:  # fmt: skip
-    """List statements: supported by the context, by which span, or the model's own.
+    """List statements: supported by the context and by which span, from memory, or derived.
 
     \b
     Example:

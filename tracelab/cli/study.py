@@ -146,7 +146,7 @@ def do(config: RunConfig, home: Home, options: dict[str, Any], *, shown: bool) -
         from tracelab.run.forecast import forecast
         from tracelab.view.forecast import show_forecast
 
-        if form not in (None, "json", "table"):
+        if form not in (None, "json"):
             raise click.UsageError(f"a forecast is shown as a table or with --json, not --{form}")
         show_forecast(forecast(config, home, **again), as_json=form == "json")
         return 0
@@ -160,7 +160,7 @@ def do(config: RunConfig, home: Home, options: dict[str, Any], *, shown: bool) -
     if not options["quiet"]:
         click.echo(
             f"{summary.run_id}: {summary.traces} traces, {summary.attempted:,} observations "
-            f"({summary.failed} failed), {summary.scores:,} scores ({summary.insufficient} "
+            f"({summary.losses}), {summary.scores:,} scores ({summary.insufficient} "
             f"insufficient), {summary.rejected} inputs rejected; in {home.database}",
             err=True,
         )
@@ -168,13 +168,13 @@ def do(config: RunConfig, home: Home, options: dict[str, Any], *, shown: bool) -
         show(Done(config, home, summary, form, options))
     if summary.error_rate > config.runtime.max_error_rate:
         click.echo(
-            f"tracelab: {summary.error_rate:.1%} errors, more than --max-error-rate "
-            f"{config.runtime.max_error_rate:.1%}; why: "
-            f"`tracelab query failures -p run={summary.run_id}`",
+            f"tracelab: {summary.error_rate:.1%} errors ({summary.losses}, {summary.rejected} "
+            f"inputs rejected), more than --max-error-rate {config.runtime.max_error_rate:.1%}; "
+            f"why: `tracelab query failures -p run={summary.run_id}`",
             err=True,
         )
         return EXIT_ERRORS
-    return 0
+    return EXIT_ERRORS if summary.nothing else 0
 
 
 def run_command(study: str | None = None) -> click.Command:

@@ -220,18 +220,30 @@ class InputStore:
         """Start empty."""
         self.messages: dict[str, Any] = {}
         self.inputs: dict[str, tuple[str | None, str]] = {}
+        # Inputs share most of their messages, as the same objects: each is hashed once.
+        self._keys: dict[int, tuple[Any, str]] = {}
+        self._nodes: dict[tuple[str | None, str], str] = {}
 
     def put(self, message: Any) -> str:
-        """Store a JSON value; return its key (24 hex characters of a hash of the content)."""
+        """Store a JSON value; return its key (24 hex characters of a hash of the content).
+
+        What was stored must not be changed afterwards.
+        """
+        if (known := self._keys.get(id(message))) is not None:
+            return known[1]
         key = content_hash(message, size=12)
         self.messages.setdefault(key, message)
+        self._keys[id(message)] = (message, key)  # held, so that its id stays its own
         return key
 
     def extend(self, before: str | None, message: Any) -> str:
         """Return the key of the input that is `before` and then one message more."""
         last = self.put(message)
+        if (known := self._nodes.get((before, last))) is not None:
+            return known
         key = content_hash([before, last], size=12)
         self.inputs.setdefault(key, (before, last))
+        self._nodes[before, last] = key
         return key
 
     def chain(self, messages: Iterable[Any]) -> str | None:

@@ -38,7 +38,8 @@ class Score:
         lo: Lower end of the interval.
         hi: Upper end.
         level: Its nominal coverage.
-        n: Rollouts or probes behind it.
+        n: Observations behind it: graded rollouts or re-executions, probes that were scored; what
+            failed or could not be graded does not count.
         status: See DESIGN 2.
         evidence: `executed`, `replayed`, `scored` or `judged`.
         target: What the score is about where a method has several targets, else empty.
@@ -75,7 +76,7 @@ class Score:
         interval: tuple[float, float] | None = None,
         certified: bool = False,
         failed: bool = False,
-        observed: bool | None = None,
+        least: int = 1,
         evidence: Evidence = "executed",
         target: str = "",
         extra: Mapping[str, Any] | None = None,
@@ -84,8 +85,9 @@ class Score:
 
         A value that is None or not finite is `insufficient` (`failed` if the measurement itself
         failed) and has no numbers; an interval with an end that is not finite is left out. A value
-        that rests on nothing observed is `insufficient` too. What is `certified`, bounded without
-        sampling, needs a value or an interval, and nothing observed.
+        that rests on fewer than `least` observations is `insufficient` too: a prior is no
+        measurement. What is `certified`, bounded without sampling, needs a value or an interval,
+        and nothing observed.
 
         Args:
             trace_id: See `Score`, like all that is not described here.
@@ -99,14 +101,12 @@ class Score:
             interval: Its ends.
             certified: Whether the interval holds without sampling.
             failed: Whether the measurement itself failed.
-            observed: Whether anything observed informs the value; by default whether `n` > 0. A
-                pooled value is informed by its neighbours' rollouts.
+            least: Fewest observations for a value; at least 1, as `Metric.least`.
             evidence: See `Score`.
             target: See `Score`.
             extra: See `Score`.
         """
-        seen = n > 0 if observed is None else observed
-        status, value, lo, hi = _status(value, interval, seen, certified, failed)
+        status, value, lo, hi = _status(value, interval, n >= max(least, 1), certified, failed)
         return cls(
             trace_id,
             unit_kind,
@@ -285,6 +285,8 @@ class Metric:
         sign: What a positive value says, in one clause; empty where a metric has no sign.
         lo: Least possible value; None for none.
         hi: Greatest possible value; None for none.
+        least: Fewest observations behind a value that is `ok`; with fewer it is `insufficient`.
+        method: The `Score.method` that this is declared of; empty for every one of the study.
     """
 
     name: str
@@ -292,6 +294,8 @@ class Metric:
     sign: str = ""
     lo: float | None = None
     hi: float | None = None
+    least: int = 1
+    method: str = ""
 
 
 @dataclass(slots=True)
@@ -307,6 +311,10 @@ class Findings:
         exports: What can be written to files besides, as objects of the study.
         attempted: What was tried, for the share of failures: rollouts, probes, re-executions.
         failed: How much of that failed.
+        ungraded: How much more was had, and could not be graded: its outcome is unknown.
+        truncated: How much more was cut at the limit of tokens before it came to an answer.
+        unanswered: How much more came to an end without an answer. No error; but where nothing
+            else came, nothing was graded.
     """
 
     scores: list[Score] = field(default_factory=list)
@@ -317,6 +325,15 @@ class Findings:
     exports: list[Any] = field(default_factory=list)
     attempted: int = 0
     failed: int = 0
+    ungraded: int = 0
+    truncated: int = 0
+    unanswered: int = 0
+
+    @property
+    def graded(self) -> int:
+        """Of what was attempted, what came to an answer."""
+        lost = self.failed + self.ungraded + self.truncated + self.unanswered
+        return max(self.attempted - lost, 0)
 
     def add(self, other: Findings) -> None:
         """Take what another part of the study found."""
@@ -328,3 +345,6 @@ class Findings:
         self.exports += other.exports
         self.attempted += other.attempted
         self.failed += other.failed
+        self.ungraded += other.ungraded
+        self.truncated += other.truncated
+        self.unanswered += other.unanswered

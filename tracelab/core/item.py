@@ -22,6 +22,8 @@ GradeStatus = Literal["graded", "unanswered", "ungraded"]
 
 UNANSWERED = "unanswered"
 """The answer category of a rollout that ends without an answer (DESIGN 2)."""
+TRUNCATED = "truncated"
+"""Begins the detail of an outcome that is `unanswered` because the limit of tokens came first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,13 +272,18 @@ class Outcome:
         reward: In [0, 1]; None when grading failed.
         status: `graded`, `unanswered` (reward 0: it did not answer) or `ungraded` (excluded and
             counted).
-        detail: Why it is ungraded.
+        detail: Why it is ungraded; of what is unanswered, `truncated: ...` where it was cut.
     """
 
     answer: str | None
     reward: float | None
     status: GradeStatus
     detail: str | None = None
+
+    @property
+    def truncated(self) -> bool:
+        """Whether the limit of tokens cut it before it came to an answer."""
+        return self.status == "unanswered" and (self.detail or "").startswith(TRUNCATED)
 
 
 @dataclass(frozen=True, slots=True)

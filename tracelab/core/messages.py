@@ -20,6 +20,8 @@ from tracelab.core.trace import Role, Turn
 _BINARY = re.compile("[\x00-\x08\x0e-\x1f\ufffd]")
 _ROLES = {"developer": "system", "function": "tool"}
 _PASSED = ("name", "tool_call_id")
+REASONING_KEYS = ("reasoning_content", "reasoning", "thinking")
+"""Where logs and servers keep a message's reasoning apart from its content."""
 
 
 def as_turn(message: Message) -> Turn:
@@ -207,7 +209,7 @@ def reasoning_of(message: Any) -> str:
     """What a model thought before a message, where the log keeps it apart; else empty."""
     if not isinstance(message, dict):
         return ""
-    for key in ("reasoning_content", "reasoning", "thinking"):
+    for key in REASONING_KEYS:
         if isinstance(said := message.get(key), str) and said:
             return said
     content = message.get("content")
@@ -254,7 +256,7 @@ def calls_of(message: dict[str, Any]) -> tuple[ToolCall, ...]:
         body = body if isinstance(body, dict) else item.get("custom") or item
         if not isinstance(body, dict):
             body = item
-        arguments = body.get("arguments", body.get("input", ""))
+        arguments = next((body[k] for k in ("arguments", "input", "args") if k in body), "")
         name = text_or_none(body.get("name")) or "unknown"
         calls.append(ToolCall(name, Arguments.of(arguments), text_or_none(item.get("id"))))
     return tuple(calls)

@@ -7,9 +7,16 @@ docstring under a field is its help) and the keywords of the Python API.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict
+
+from tracelab.core.secrets import key_variable, plain_url
+
+KeyVariable = Annotated[str, AfterValidator(key_variable)]
+"""A config key that names the environment variable of a key."""
+PlainUrl = Annotated[str, AfterValidator(plain_url)]
+"""A config key that is the URL of an endpoint."""
 
 
 class Section(BaseModel):

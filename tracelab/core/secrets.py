@@ -12,10 +12,8 @@ import base64
 import os
 import re
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Any
 from urllib.parse import unquote
-
-from pydantic import AfterValidator
 
 HIDDEN = "[secret]"
 """What stands where a secret was."""
@@ -134,9 +132,3 @@ def plain_url(url: str) -> str:
         f"an endpoint's URL must not hold {what}: name the environment variable that holds the key "
         "in api_key_env"
     )
-
-
-KeyVariable = Annotated[str, AfterValidator(key_variable)]
-"""A config key that names the environment variable of a key."""
-PlainUrl = Annotated[str, AfterValidator(plain_url)]
-"""A config key that is the URL of an endpoint."""

@@ -28,7 +28,8 @@ from tracelab.core.secrets import any_known, hidden_bytes, hidden_json
 if TYPE_CHECKING:
     import httpx
 
-_MOST_BYTES = 4 << 20
+MOST_BYTES = 4 << 20
+"""Longest reply."""
 _LONGEST_WAIT = 60.0
 _AGAIN = frozenset({"rate_limited", "server_error", "timeout", "connection"})
 
@@ -54,7 +55,7 @@ class JsonPost:
     attempts: int = 5
     backoff_s: float = 1.0
     concurrency: int = 8
-    most_bytes: int = _MOST_BYTES
+    most_bytes: int = MOST_BYTES
     retried: Counter[str] = field(default_factory=Counter)
     _http: httpx.AsyncClient | None = field(default=None, repr=False)
 

@@ -6,8 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from tracelab.core.options import Section
-from tracelab.core.secrets import KeyVariable, PlainUrl
+from tracelab.core.options import KeyVariable, PlainUrl, Section
 
 
 class ServerConfig(Section):

@@ -20,6 +20,7 @@ from tracelab.core.seam import MakeEnvironment, Message, RecordedRun, State
 from tracelab.environments.action import Action
 from tracelab.environments.base import EnvironmentKind, Grade
 from tracelab.environments.registry import ENVIRONMENTS
+from tracelab.text.tags import parted
 
 Key = tuple[str, str]
 
@@ -123,7 +124,7 @@ class ReplayEnvironment:
             # Somebody answered a plain message, or another model took over; to another message
             # they might say else.
             return State(tuple(self._messages), True, "censored")
-        self._answer, self._ended = action.rpartition("</think>")[2], True
+        self._answer, self._ended = parted(action)[1], True
         return State(tuple(self._messages), True, "answer")
 
     def _reply(self, key: Key) -> Message | None:

@@ -18,6 +18,7 @@ from tracelab.core.trace import Trace
 from tracelab.grading.registry import OUTCOMES
 from tracelab.grading.rule import Setup, WaitingRule
 from tracelab.grading.sandbox import Limits, SandboxError, run_tests
+from tracelab.text.tags import parted
 
 if TYPE_CHECKING:
     from tracelab.grading.options import GradingConfig
@@ -31,17 +32,17 @@ def extract_code(response: str) -> str | None:
     """Return the code of a response: pure, linear.
 
     The last fenced block marked as Python, else the last block without a mark, else the last
-    block, else the whole text; what follows `</think>` first. A block that is never closed goes
+    block, else the whole text; what follows the reasoning first. A block that is never closed goes
     to the end. None when nothing but blanks is left.
     """
-    head, tag, tail = response.rpartition("</think>")
-    for text in (tail, head) if tag else (response,):
+    thought, rest = parted(response)
+    for text in (rest, thought):
         if blocks := _blocks(text):
             for wanted in (_PYTHON, ("",)):
                 if found := [code for mark, code in blocks if mark in wanted]:
                     return found[-1]
             return blocks[-1][1]
-    return tail if tail.strip() else None
+    return rest if rest.strip() else None
 
 
 def _blocks(text: str) -> list[tuple[str, str]]:

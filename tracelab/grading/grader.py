@@ -10,9 +10,13 @@ r"""Rollouts into outcomes: find the answer, name its category, decide whether i
   answer (`reward_kind`), else 0. Equality is decided here where that is certain, otherwise by
   math-verify in a killable process (`tracelab.grading.equality`). Some kinds decide the reward
   themselves (`tracelab.grading.rule`).
-- No answer is `unanswered`, reward 0, also when the rollout was cut off (its `finish_reason` is
-  stored elsewhere). A grader that fails, in whatever way, or takes too long gives `ungraded`:
-  unknown is not wrong, and one text never stops the run.
+- No answer is `unanswered`, reward 0. So is, unless `truncated` says otherwise, whatever the limit
+  of tokens cut, with `truncated: ...` for a detail and whatever stands in it: what the model was
+  about to take back is no answer. It is not excluded, because V is the chance of the right answer
+  *within the limit*; left out, long rollouts would make V that of the short ones, and neither
+  recycling nor certificates would hold. It is counted among the failures.
+- A grader that fails, in whatever way, or takes too long gives `ungraded`: unknown is not wrong,
+  and one text never stops the run.
 
 Nothing in a response is ever evaluated in this process. Thread-safe.
 """
@@ -21,10 +25,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Literal, Self
 
 from tracelab.core.errors import TracelabError
-from tracelab.core.item import UNANSWERED, FinishReason, Outcome
+from tracelab.core.item import TRUNCATED, UNANSWERED, FinishReason, Outcome
 from tracelab.core.seam import Connect, GradeRequest, RewardKind
 from tracelab.core.trace import Trace
 from tracelab.grading.cache import MemoryOutcomes, OutcomeCache
@@ -33,10 +38,12 @@ from tracelab.grading.options import CodeConfig, GradingConfig, JudgeConfig
 from tracelab.grading.registry import OUTCOMES
 from tracelab.grading.rule import Given, OutcomeRule, Setup, TextRule, WaitingRule
 from tracelab.text.answers import canonical, extract_boxed, surely_equal
+from tracelab.text.tags import parted
 
 __all__ = ["CodeConfig", "GradeRequest", "Grader", "GradingConfig", "JudgeConfig", "RewardKind"]
 
 _CACHE_LIMIT = 100_000
+_CUT = f"{TRUNCATED}: the limit of tokens came before the end of the response."
 
 
 class Grader:
@@ -128,14 +135,14 @@ class Grader:
     def extract(self, response: str) -> str | None:
         """Return the answer as written, or None; always None for kinds that decide by themselves.
 
-        What follows `</think>` is searched first; the reasoning only if there is none there.
+        What follows the reasoning is searched first; the reasoning only if there is none there.
         """
         if not isinstance(self._rule, TextRule):
             return None
-        head, tag, tail = response.rpartition("</think>")
-        if tag and (answer := self._rule.find(tail)) is not None:
+        thought, rest = parted(response)
+        if (answer := self._rule.find(rest)) is not None or not thought:
             return answer
-        return self._rule.find(head if tag else response)
+        return self._rule.find(thought)
 
     def category(self, answer: str) -> str:
         """Return the canonical form of an answer as written."""
@@ -176,19 +183,25 @@ class Grader:
             response: Its whole text, kept prefix included.
             reference: The correct answer, if known.
             own_answer: The trace's own answer: what is compared with when there is no reference.
-            finish_reason: How it ended; `error` is ungraded.
+            finish_reason: How it ended; `error` is ungraded, `length` as the config says.
             trace: The trace under study: what a function is given, and a judge told the question.
         """
         if finish_reason == "error":
             return _ungraded("The engine did not finish this rollout.")
+        cut = finish_reason == "length"
+        if cut and self.config.truncated == "unanswered":
+            return Outcome(UNANSWERED, 0.0, "unanswered", _CUT)
         try:
-            return self._graded(response, reference, own_answer, trace)
+            found = self._graded(response, reference, own_answer, trace)
         except (TracelabError, OSError):  # what is wrong with the machine is not about one text
             raise
         except Exception as e:  # one text that grading stumbles over must not stop the others
             said = " ".join(str(e)[:400].split())[:200]
             kind = type(e).__name__
             return _ungraded(f"Grading failed: {f'{kind}: {said}' if said else kind}.")
+        if cut and found.status == "unanswered":
+            return replace(found, detail=_CUT)
+        return found
 
     def _graded(
         self, response: str, reference: str | None, own_answer: str | None, trace: Trace | None

@@ -32,6 +32,7 @@ from tracelab.core.trace import Trace
 from tracelab.grading.judge_prompt import judge_messages, judgement_schema, parse_judgement
 from tracelab.grading.registry import OUTCOMES
 from tracelab.grading.rule import Setup, WaitingRule
+from tracelab.text.tags import parted
 
 if TYPE_CHECKING:
     from tracelab.grading.options import GradingConfig
@@ -104,7 +105,7 @@ class JudgeRule(WaitingRule):
     def grade(self, response: str, reference: str | None, trace: Trace | None) -> Outcome:
         """See `WaitingRule.grade`."""
         config = self._judge
-        text = response.rpartition("</think>")[2] if config.part == "answer" else response
+        text = parted(response)[1] if config.part == "answer" else response
         if not text.strip():
             return Outcome(UNANSWERED, 0.0, "unanswered")
         question = None

@@ -87,7 +87,7 @@ def parse_judgement(text: str, labels: Mapping[str, float]) -> Outcome:
 
     Returns:
         The label and its reward, the judge's reason in `detail`. `ungraded` unless what follows
-        the last `</think>` is one JSON object, alone or in the only fenced block, with one
+        its reasoning is one JSON object, alone or in the only fenced block, with one
         `label` that is known (case apart).
     """
     try:

@@ -16,8 +16,7 @@ from pydantic import (
 )
 
 from tracelab.core.errors import ConfigError
-from tracelab.core.options import Section
-from tracelab.core.secrets import KeyVariable, PlainUrl
+from tracelab.core.options import KeyVariable, PlainUrl, Section
 from tracelab.grading.registry import OUTCOMES
 
 _ALWAYS = frozenset({"pattern", "choices", "tolerance"})
@@ -53,7 +52,7 @@ class JudgeConfig(Section):
     labels: dict[str, float] = {"correct": 1.0, "incorrect": 0.0}
     """Its possible verdicts, and the reward of each."""
     part: Literal["answer", "response"] = "answer"
-    """`answer`: only what follows `</think>`, where there is one; `response`: everything."""
+    """`answer`: only what follows the reasoning, where it is marked; `response`: everything."""
     show_reference: bool = True
     """Whether the judge sees the record's reference answer, where there is one."""
     api_key_env: KeyVariable | None = None
@@ -114,6 +113,9 @@ class GradingConfig(Section):
     """For `judge`."""
     workers: int = Field(default=4, ge=1, le=256)
     """For `function`, `code` and `judge`: how many responses are graded at once."""
+    truncated: Literal["unanswered", "graded"] = "unanswered"
+    """What a response is that `max_tokens` cut: `unanswered` (reward 0), or `graded` by an answer
+    that it holds; for models that do not stop by themselves once they have answered."""
     case_sensitive: bool = False
     """Whether `Yes` and `yes` are different answers; single letters always are."""
     timeout_s: float = Field(default=10.0, gt=0, le=600)
@@ -141,6 +143,8 @@ class GradingConfig(Section):
         for name, kinds in _owners().items():
             if self.kind not in kinds and name not in _ALWAYS:
                 data.pop(name, None)
+        if self.truncated == type(self).model_fields["truncated"].default:
+            data.pop("truncated", None)  # configs were recorded before there was a choice
         return data
 
 

@@ -101,6 +101,9 @@ class Summary:
         rejected: Inputs that could not be.
         attempted: Rollouts, probes or re-executions.
         failed: Those that failed.
+        ungraded: Those that were had, and whose outcome is unknown.
+        truncated: Those that the limit of tokens cut before an answer.
+        graded: Those that came to an answer.
         scores: Numbers, links not counted.
         insufficient: Those that could not be measured.
         exports: What the study can write to files besides; see `Findings`.
@@ -111,17 +114,46 @@ class Summary:
     rejected: int
     attempted: int
     failed: int
+    ungraded: int
+    truncated: int
+    graded: int
     scores: int
     insufficient: int
     exports: Sequence[Any] = ()
 
     @property
+    def lost(self) -> int:
+        """What failed, was cut, or could not be graded."""
+        return self.failed + self.ungraded + self.truncated
+
+    @property
     def error_rate(self) -> float:
-        """The larger of the shares of failures and of rejected inputs."""
+        """The larger of the shares of what was lost and of rejected inputs."""
         inputs = self.traces + self.rejected
         return max(
-            self.failed / self.attempted if self.attempted else 0.0,
+            self.lost / self.attempted if self.attempted else 0.0,
             self.rejected / inputs if inputs else 0.0,
+        )
+
+    @property
+    def losses(self) -> str:
+        """What was lost, by kind, in words."""
+        kinds = (
+            (self.failed, "failed"), (self.ungraded, "ungraded"), (self.truncated, "truncated"),
+        )  # fmt: skip
+        return ", ".join(f"{n:,} {kind}" for n, kind in kinds if n) or "0 failed"
+
+    @property
+    def nothing(self) -> str:
+        """A sentence where something was attempted, and not one answer came of it; else empty."""
+        if not self.attempted or self.graded:
+            return ""
+        rest = self.attempted - self.lost
+        more = f", {rest:,} without an answer" if rest else ""
+        return (
+            f"none of the {self.attempted:,} observations could be graded "
+            f"({self.losses}{more}), so nothing was measured; see `tracelab query failures "
+            f"-p run={self.run_id}`, `grading` and `sampling.max_tokens`"
         )
 
 
@@ -185,7 +217,10 @@ def execute(session: Session, wait_s: float) -> Summary:
             raise
         if loader.dropped:
             loader = _offered_again(work, session, loader)
-        return finish(session.journal, session.finish(), loader, work.study, *done, wait_s)
+        found = finish(session.journal, session.finish(), loader, work.study, *done, wait_s)
+        if found.nothing:
+            session.progress.warn(found.nothing)
+        return found
 
 
 def _offered_again(work: Work, session: Session, dropped: Loader) -> Loader:
@@ -348,6 +383,7 @@ class Work:
         if lent is not None:
             return Looking(lent, lambda: None)
         self._progress.say("looking inside the model ...")
+        session.uses_model()
         engine = white_box(self.config)
         return self._closing(Looking(engine, engine.close))
 
@@ -383,7 +419,8 @@ def finish(
     run_id, version = record["run_id"], study.estimator_version
     refused = [*inputs.rejects, *findings.rejects]
     rejects = [RejectRow(r.file, r.line, r.reason, r.excerpt) for r in refused]
-    status = "complete_with_errors" if findings.failed or rejects else "complete"
+    lost = findings.failed + findings.ungraded + findings.truncated
+    status = "complete_with_errors" if lost or rejects else "complete"
     if record["finished_at"] is None:
         status = "interrupted"
     settled(journal, prices_of(parse_config(record["config"], RECORD)))
@@ -415,6 +452,9 @@ def finish(
         rejected=len(rejects),
         attempted=findings.attempted,
         failed=findings.failed,
+        ungraded=findings.ungraded,
+        truncated=findings.truncated,
+        graded=findings.graded,
         scores=len(findings.scores),
         insufficient=sum(s.status == "insufficient" for s in findings.scores),
         exports=findings.exports,
@@ -449,6 +489,8 @@ def run_row(record: dict[str, Any], status: str) -> RunRow:
     """The journal's `run.json` as a row of `runs`."""
     finished = record["finished_at"]
     config = record["config"]
+    # A run that asked its model nothing has numbers of no model.
+    used = record.get("model_used", True) and record["model"] != NO_MODEL
     return RunRow(
         run_id=record["run_id"],
         name=record["run_id"],
@@ -461,9 +503,9 @@ def run_row(record: dict[str, Any], status: str) -> RunRow:
         status=status,
         started_at=datetime.fromisoformat(record["started_at"]),
         finished_at=None if finished is None else datetime.fromisoformat(finished),
-        model=None if record["model"] == NO_MODEL else record["model"],
-        model_revision=record["identity"]["model_revision"],
-        dtype=config["engine"]["dtype"],
+        model=record["model"] if used else None,
+        model_revision=record["identity"]["model_revision"] if used else None,
+        dtype=config["engine"]["dtype"] if used else None,
         versions=record["versions"],
     )
 

@@ -113,7 +113,8 @@ class _Rebuild:
             self._whole(record, journal)
             summary = self._drive(record, journal)
             self._say(
-                f"{name}: {summary.attempted:,} observations, {summary.scores:,} scores loaded in "
+                f"{name}: {summary.attempted:,} observations ({summary.losses}), "
+                f"{summary.scores:,} scores loaded in "
                 f"{time.monotonic() - self._began:.1f} s"
             )
             if journal.lost:

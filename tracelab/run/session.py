@@ -144,6 +144,7 @@ class Session:
             "versions": versions,
             "engine": self.wired.spec.kind,
             "model": model.name,
+            "model_used": False,
             "started_at": self.costs.started_at,
             "finished_at": None,
         }
@@ -151,6 +152,7 @@ class Session:
         if old is not None:
             record = {**old, **record}
             record["started_at"], record["finished_at"] = old["started_at"], old["finished_at"]
+            record["model_used"] = old.get("model_used", True)
             owed = owed or old.get(OWED)
         elif begun:
             owed = "its run.json"
@@ -190,6 +192,7 @@ class Session:
             what = f"starting {spec.kind} for {spec.model.name}"
             self.progress.say(f"{what} ...")
             self.progress.doing(what)
+            self.uses_model()
             self._starting = True
             try:
                 self._pool = self.wired.make_pool()
@@ -203,6 +206,12 @@ class Session:
                 self._starting = False
             self.progress.engine(self._pool.counters)
         return self._pool
+
+    def uses_model(self) -> None:
+        """Note that the run's numbers come from its model; of rules and judges they do not."""
+        if not self.record["model_used"]:
+            self.record["model_used"] = True
+            self.journal.write_json(RECORD, self.record)
 
     def lent_white_box(self) -> WhiteBox | None:
         """The run's own engine, where it is in this process and can look inside the model."""

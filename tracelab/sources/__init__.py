@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from tracelab.core.errors import ImportFormatError
@@ -122,7 +123,19 @@ def _sniff(path: Path, source: type[SourceFormat] | None) -> type[SourceFormat]:
     head = Head.of(path)
     if (found := next((s for s in SOURCES.values() if s.sniff(head)), None)) is not None:
         return found
-    if start.startswith(b"["):
-        raise ImportFormatError(f"{path} holds a JSON array; write one record a line (JSONL).")
+    if isinstance(head.data, list) and head.data and isinstance(head.data[0], dict):
+        inner = replace(head, data=head.data[0], start=b"{", by_line=True)
+        if (found := next((s for s in SOURCES.values() if s.sniff(inner)), None)) is not None:
+            return found
     names = ", ".join(SOURCES)
-    raise ImportFormatError(f"{path} is of no format that tracelab reads ({names}).")
+    raise ImportFormatError(f"{path} is of no format that tracelab reads ({names}){_holds(head)}.")
+
+
+def _holds(head: Head) -> str:
+    """What a file that nobody knows holds, where that helps to see why."""
+    array = isinstance(head.data, list)
+    one = head.data[0] if array and head.data else head.data
+    if isinstance(one, dict):
+        keys = ", ".join(repr(str(key)[:40]) for key in list(one)[:6]) or "none"
+        return f"; the keys of its {'first entry' if array else 'first object'}: {keys}"
+    return "; it holds a JSON array of no objects" if array else ""

@@ -22,7 +22,8 @@ from tracelab.core.seam import Reject
 from tracelab.core.trace import Trace, Turn
 from tracelab.sources.base import Seen, SourceFormat, caught
 from tracelab.sources.jsonl import parse_object
-from tracelab.sources.lines import MAX_LINE_BYTES, first_bytes, read_lines
+from tracelab.sources.lines import first_bytes
+from tracelab.sources.records import record_lines
 from tracelab.sources.registry import GENERIC, SOURCES
 from tracelab.sources.sniff import LINES, Head
 from tracelab.studies.cite.cut import TEMPLATE, Document, around, joined
@@ -51,10 +52,8 @@ def read_contexts(path: Path, seen: Seen | None = None) -> Iterator[Trace | Reje
     start = first_bytes(path)
     if not start:
         raise ImportFormatError(f"{path} is empty.")
-    if start.startswith(b"["):
-        raise ImportFormatError(f"{path} holds a JSON array; write one record a line (JSONL).")
     seen = Seen() if seen is None else seen
-    for line in read_lines(path, MAX_LINE_BYTES):
+    for line in record_lines(path):
         yield _line(line.data, line.problem, path, line.number, seen)
 
 

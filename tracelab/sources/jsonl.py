@@ -14,14 +14,20 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, StrictStr
 from pydantic import ValidationError as PydanticError
 
+from tracelab.core.messages import REASONING_KEYS, reasoning_of, text_of
 from tracelab.core.outside import INNER_DEPTH, OutsideError, decode
 from tracelab.core.seam import Reject
 from tracelab.core.trace import Role, Trace, Turn
+from tracelab.sources.agents.openai_chat import chat_trace, has_tools
 from tracelab.sources.base import BadRecordError, Seen, SourceFormat, caught, refused
-from tracelab.sources.lines import MAX_LINE_BYTES, FileLine, read_lines
+from tracelab.sources.lines import MAX_LINE_BYTES, FileLine
+from tracelab.sources.records import record_lines
 from tracelab.sources.registry import GENERIC, SOURCES
-from tracelab.sources.sniff import LINES, Head
+from tracelab.sources.rows import REFERENCE, spelled
+from tracelab.sources.sniff import DOCUMENTS, LINES, Head
 
+_OWN = ("reference", "answer", "final_answer")
+"""Of the names for a right answer, those that mean the response's own here."""
 Scalar = StrictStr | StrictInt | StrictFloat
 _KINDS = {dict: "an object", list: "a list", str: "a string", bool: "a boolean"}
 
@@ -56,6 +62,7 @@ class JsonlRecord(BaseModel):
 
     id: StrictStr | StrictInt | None = None
     prompt: StrictStr | None = None
+    system: StrictStr | None = None
     # The first error is what a reject says: a line can hold millions.
     messages: Annotated[list[Message], Field(fail_fast=True)] | None = None
     response: StrictStr | None = None
@@ -78,10 +85,13 @@ def read_jsonl(
     """
     seen = Seen() if seen is None else seen
     file = str(path)
-    for line in read_lines(path, limit):
+    for line in record_lines(path, limit):
 
-        def made(line: FileLine = line) -> Trace:
-            trace, record_id = _trace(line, path)
+        def made(line: FileLine = line) -> Trace | Reject:
+            value = _value(line)
+            if has_tools(value):
+                return chat_trace(value, path, line.number, seen, line.data)
+            trace, record_id = _trace(value, line.number, path)
             if duplicate := seen.duplicate_of(trace, file, line.number, record_id):
                 raise BadRecordError(duplicate)
             return trace
@@ -102,9 +112,9 @@ def read_questions(
         limit: Longest line, bytes.
     """
     names: dict[str, int] = {}
-    for line in read_lines(path, limit):
+    for line in record_lines(path, limit):
         try:
-            record = _record(line)
+            record = _record(_value(line))
             turns, extra = _turns(record, asking=True)
             name = str(record.id) if record.id not in (None, "") else f"{path.name}:{line.number}"
             if name in names:
@@ -125,24 +135,52 @@ def read_questions(
         )
 
 
-def _record(line: FileLine) -> JsonlRecord:
+def _value(line: FileLine) -> dict[str, Any]:
     if line.problem:
         raise BadRecordError(line.problem)
-    data = _parse(line.data)
+    return _parse(line.data)
+
+
+def _record(value: dict[str, Any]) -> JsonlRecord:
     try:
-        return JsonlRecord.model_validate(data)
+        return JsonlRecord.model_validate(_understood(value))
     except PydanticError as e:
         raise _explain(e) from None
 
 
-def _trace(line: FileLine, path: Path) -> tuple[Trace, str | None]:
-    record = _record(line)
+def _understood(data: dict[str, Any]) -> dict[str, Any]:
+    """A record in the names of this format, from those that data sets and servers use.
+
+    Reasoning in a field of its own goes into the response, as the model wrote it.
+    """
+    out = dict(data)
+    if out.get("reference") is None:
+        named = (
+            k for k in REFERENCE if k not in _OWN and isinstance(out.get(k), str | int | float)
+        )
+        if (key := next(named, None)) is not None and not isinstance(out[key], bool):
+            out["reference"] = out.pop(key)
+    if isinstance(out.get("response"), str) and (thought := reasoning_of(out)):
+        out["response"] = spelled(thought, out["response"])
+        out = {k: v for k, v in out.items() if k not in REASONING_KEYS}
+    told = out.get("messages")
+    last = told[-1] if isinstance(told, list) and told else None
+    if isinstance(last, dict) and last.get("role") == "assistant":
+        if told and (thought := reasoning_of(last)):
+            text = text_of(last.get("content"))[0]
+            rest = {k: v for k, v in last.items() if k not in REASONING_KEYS}
+            out["messages"] = [*told[:-1], {**rest, "content": spelled(thought, text)}]
+    return out
+
+
+def _trace(value: dict[str, Any], number: int, path: Path) -> tuple[Trace, str | None]:
+    record = _record(value)
     turns, extra = _turns(record)
     rest = {**(record.model_extra or {}), **extra}
     record_id = None if record.id is None or record.id == "" else str(record.id)
     trace = Trace(
         turns=turns,
-        name=record_id or f"{path.name}:{line.number}",
+        name=record_id or f"{path.name}:{number}",
         model=record.model,
         answer=_text(record.answer),
         reference=_text(record.reference),
@@ -150,7 +188,7 @@ def _trace(line: FileLine, path: Path) -> tuple[Trace, str | None]:
         rendering=record.rendering,
         source=str(path),
         extra=rest,
-        line=line.number,
+        line=number,
     )
     return trace, record_id
 
@@ -195,11 +233,6 @@ def _turns(record: JsonlRecord, *, asking: bool = False) -> tuple[tuple[Turn, ..
         response = record.response
         for i, message in enumerate(record.messages):
             if fields := {k: v for k, v in (message.model_extra or {}).items() if v}:
-                if "tool_calls" in fields or "function_call" in fields:
-                    where = f"messages[{i}]"
-                    raise BadRecordError(
-                        f"`{where}` has tool calls, which plain JSONL cannot hold.", where
-                    )
                 extra.setdefault("message_fields", {})[str(i)] = fields
         if before and before[-1].role == "assistant":
             last = before.pop().text
@@ -211,6 +244,8 @@ def _turns(record: JsonlRecord, *, asking: bool = False) -> tuple[tuple[Turn, ..
             raise BadRecordError("`messages` holds no prompt.", "messages")
         if not any(t.text.strip() for t in before):
             raise BadRecordError("The prompt in `messages` is empty.", "messages")
+    if record.system and before[0].role != "system":
+        before = [Turn("system", record.system), *before]
     if response is None and asking:
         return tuple(before), extra
     if response is None:
@@ -250,6 +285,7 @@ _FIELDS = {*JsonlRecord.model_fields, *Message.model_fields, *Part.model_fields}
 _WANTED = {
     "id": "a string or an integer",
     "prompt": "a string",
+    "system": "a string",
     "messages": "a list of messages",
     "response": "a string",
     "answer": "a string or a number",
@@ -275,12 +311,14 @@ def _kind(value: object) -> str:
 class Jsonl(SourceFormat):
     """Plain JSONL: a question and its response a line."""
 
-    suffixes = LINES
+    suffixes = (*LINES, *DOCUMENTS)
     read = staticmethod(read_jsonl)
 
     @staticmethod
     def sniff(head: Head) -> bool:
         """See `SourceFormat.sniff`."""
+        if head.name.endswith(DOCUMENTS):  # which may be anything
+            return bool({"prompt", "messages", "response"} & set(head.record))
         return head.name.endswith(LINES) or head.start.startswith(b"{")
 
 

@@ -15,6 +15,8 @@ LINES = (".jsonl", ".ndjson", ".jsonl.gz", ".ndjson.gz")
 """Names of files of one record a line."""
 DOCUMENTS = (".json", ".json.gz")
 """Names of files that may hold anything."""
+BETWEEN = re.compile(rb"(?<=^\})[ \t]*\r?\n\s*\{", re.MULTILINE)
+"""What stands between two documents that were printed over several lines, one after another."""
 _TRIES = 5
 _HEAD = 1 << 20
 
@@ -50,6 +52,8 @@ class Head:
         if not start.startswith((b"{", b"[")):
             return cls(name, start, None, by_line)
         known = _parsed(start.split(b"\n", _TRIES)[:_TRIES] if by_line else [start])
+        if known is None and not by_line and (between := BETWEEN.search(start)):
+            known = _parsed([start[: between.start()]])
         if known is None and not by_line:
             known = _parsed(start.split(b"\n", 1)[:1])  # JSON lines under another name
             by_line = known is not None

@@ -205,13 +205,17 @@ def _permuted(
 def _solve(seen: float, noise: float, at_seen: float) -> float:
     """Where on [0, 1] the expected squared distance is the observed one.
 
-    Its expectation at l is l^2 seen + (1 - l) noise + l (at_seen - seen).
+    Its expectation at l is l^2 seen + (1 - l) noise + l (at_seen - seen). Continuous in `seen`: 0
+    up to `noise`, and held down until `seen` is twice that.
     """
     if seen <= noise:
         return 0.0
     b = at_seen - seen - noise
     root = np.sqrt(b * b + 4 * seen * (seen - noise))
-    return float(min((root - b) / (2 * seen), 1.0))
+    place = min((root - b) / (2 * seen), 1.0)
+    # Where bootstrap samples of the two are disjoint, the expectation falls before it rises, and
+    # the place would jump from 0 to nearly 1 as `seen` passes `noise`, by a rounding error too.
+    return float(min(place, np.sqrt((seen - noise) / noise))) if noise > 0 else float(place)
 
 
 def _on_path(p: Floats, q: Floats, at: float) -> tuple[Floats, Floats]:

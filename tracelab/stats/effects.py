@@ -26,6 +26,8 @@ from tracelab.stats.surrogate import Surrogate
 
 Bools = NDArray[np.bool_]
 
+_FLAT = 1e-9  # nats: outcomes that differ by less do not differ
+
 MIN_ARM = 3
 """Fewest masks with, and without, a source before its effect is reported."""
 
@@ -36,7 +38,7 @@ class Effects:
 
     Attributes:
         value: β [n], unit of y; NaN where too few masks tell the source apart.
-        lo: Lower ends [n].
+        lo: Lower ends [n]; NaN where there is no interval.
         hi: Upper ends [n].
         kept: Masks behind it with the source [n].
         removed: Masks behind it without [n].
@@ -77,6 +79,7 @@ def average_effects(
 
     Returns:
         One effect a source. When the masks are all 2^n, the effects are exact: lo = value = hi.
+        Where the outcome never changed, the effect is 0 and has no interval.
     """
     m, n = masks.shape
     use = np.ones((m, n), dtype=np.bool_) if alone is None else alone
@@ -99,6 +102,9 @@ def average_effects(
     if distinct == m and n <= 16:  # drawn without replacement from a finite set of masks
         half = half * np.sqrt(1 - m / 2**n)
     half = np.where((variance == 0) | whole, 0.0, half)
+    # An outcome that never changed says nothing of how it might have: there is no spread to go by.
+    high, low = (np.where(use, y[:, None], side * np.inf) for side in (-1, 1))
+    half = np.where(high.max(axis=0) - low.min(axis=0) <= _FLAT, np.nan, half)
     return Effects(value, value - half, value + half, n1, n0)
 
 

@@ -167,6 +167,31 @@ class Posterior:
         return Largest(where, float(np.exp(below[0].sum())), tail[0])
 
 
+def informed(n: ArrayLike, left_n: ArrayLike, keep: ArrayLike) -> Floats:
+    """How many rollouts inform each V_b: those that are samples of it, and its share of later ones.
+
+    V_b = p_b V_{b+1} + (1 - p_b) U_b, so of a rollout that was started later V_b has the part that
+    the model would have come to by itself. Where this is 0, V_b is the prior's.
+
+    Args:
+        n: Rollouts that are samples of V_b, [N + 1].
+        left_n: Of these, those that left the trace in unit b, [N + 1].
+        keep: p_b [N]; NaN where it is unknown.
+
+    Returns:
+        [N + 1]; not whole.
+    """
+    here, left = np.asarray(n, dtype=np.float64), np.asarray(left_n, dtype=np.float64)
+    p = np.nan_to_num(np.asarray(keep, dtype=np.float64))
+    found = here.copy()
+    later = 0.0
+    for b in range(len(p) - 1, -1, -1):
+        started = max(here[b + 1] - (here[b] - left[b]), 0.0)
+        later = p[b] * (later + started)
+        found[b] += later
+    return found
+
+
 def fit(curves: Sequence[CurveData], rounds: int = _ROUNDS, *, start: Prior | None = None) -> Prior:
     """Estimate the prior's weights from all traces together, by expectation-maximisation.
 

@@ -15,6 +15,8 @@ from typing import Any
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
+from tracelab.core.errors import ConfigError, one_line
+
 
 class Store:
     """Named blobs under a root."""
@@ -24,8 +26,14 @@ class Store:
 
         Args:
             root: A folder, or any fsspec URL (`s3://bucket/runs`, `memory://runs`).
+
+        Raises:
+            ConfigError: There is no such kind of storage, or its package is not installed.
         """
-        fs, path = fsspec.core.url_to_fs(root)
+        try:
+            fs, path = fsspec.core.url_to_fs(root)
+        except (ImportError, ValueError) as e:
+            raise ConfigError(f"{root}: {one_line(e)}") from None
         self._fs: Any = fs
         self.root = str(path).rstrip("/")
         self.is_local = isinstance(fs, LocalFileSystem)

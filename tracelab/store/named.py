@@ -143,7 +143,7 @@ def bind(
     for p in asked.params:
         if (value := values[p.name]) is None:
             values[p.name] = p.default
-        elif p.name not in where:
+        elif p.name not in ("run", "trace"):
             _refuse_unknown(con, asked, p, str(value), where)
     return values | where
 
@@ -198,8 +198,8 @@ def _refuse_unknown(
         dict(where),
     ).fetchall()
     there = [v for (v,) in found]
-    if value in map(str, there):
-        return
+    if not there or value in map(str, there):
+        return  # where nothing is, no value is wrong: that no run has any was said
     place = " of ".join(f"{name} {shown(i)}" for name, i in reversed([*where.items()]))
     if there and all(isinstance(v, int) for v in there):
         raise QueryError(f"{said} is not in {place}; there, it goes from {there[0]} to {there[-1]}")

@@ -150,14 +150,15 @@ def check(con: DuckDBPyConnection) -> list[CheckResult]:
 def metric_checks() -> list[tuple[str, list[str], str]]:
     """Checks made from what studies declare about their metrics: name, comments, SQL."""
     rows = [
-        f"('{study}', '{m.name}', {_number(m.lo)}, {_number(m.hi)})"
+        f"('{study}', '{m.name}', '{m.method}', {_number(m.lo)}, {_number(m.hi)}, {m.least})"
         for study, plugin in STUDIES.items()
         for m in plugin.metrics
     ]
     declared = (
-        f"WITH declared(study, metric, least_value, greatest_value) AS (VALUES {', '.join(rows)}), "
-        "numbers AS (SELECT run_id, trace_id, method, metric, value, lo, hi FROM scores UNION ALL "
-        "BY NAME SELECT run_id, trace_id, method, metric, value, lo, hi FROM links) "
+        "WITH declared(study, metric, method, least_value, greatest_value, least) AS "
+        f"(VALUES {', '.join(rows)}), numbers AS (SELECT run_id, trace_id, method, metric, value, "
+        "lo, hi, n, status FROM scores UNION ALL BY NAME SELECT run_id, trace_id, method, metric, "
+        "value, lo, hi, n, status FROM links) "
         "SELECT n.* FROM numbers AS n INNER JOIN runs AS r USING (run_id) "
     )
     same = "d.study = r.study AND d.metric = split_part(n.metric, ':', 1)"
@@ -168,6 +169,15 @@ def metric_checks() -> list[tuple[str, list[str], str]]:
         f"EXISTS (FROM declared AS d WHERE {same} AND "
         "(least(n.value, n.lo) < d.least_value - 1e-9 OR "
         "greatest(n.value, n.hi) > d.greatest_value + 1e-9))"
+    )
+    # What no study declares, and tests of scores, need one observation.
+    least = (
+        f"coalesce((SELECT min(d.least) FROM declared AS d WHERE {same} AND "
+        "d.method IN ('', n.method)), 1)"
+    )
+    tests = (
+        "SELECT run_id, trace_id, method, metric, value, NULL AS lo, NULL AS hi, n, status "
+        "FROM faithfulness AS f WHERE f.status = 'ok' AND f.n < 1"
     )
     finite = " AND ".join(f"isfinite(coalesce(n.{c}, 0))" for c in ("value", "lo", "hi"))
     return [
@@ -180,6 +190,14 @@ def metric_checks() -> list[tuple[str, list[str], str]]:
             "metrics_declared",
             ["-- Every number is of a metric that its study declares."],
             f"{declared} WHERE {known}",
+        ),
+        (
+            "scores_observed",
+            [
+                "-- Every number that is ok rests on at least as many graded observations as its "
+                "metric declares; a prior is no measurement."
+            ],
+            f"{declared} WHERE n.status = 'ok' AND n.n < {least} UNION ALL {tests}",
         ),
     ]
 

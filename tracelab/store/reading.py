@@ -191,7 +191,7 @@ def _explained(error: BaseException) -> BaseException:
 def sentence(error: BaseException) -> str:
     """DuckDB's message on one line, with its suggestion and without the picture of the SQL."""
     said = " ".join(str(error).split("\nLINE ")[0].split())
-    if isinstance(error, duckdb.IOException) and any(hint in said for hint in DAMAGED):
+    if said.startswith("IO Error") and any(hint in said for hint in DAMAGED):
         said += (
             "; the database is damaged: move it away, and `tracelab rebuild` makes it again from "
             "the journals"

@@ -10,6 +10,7 @@ from tracelab.core.hashing import content_hash
 from tracelab.core.seam import Message, Tokenizer
 from tracelab.core.trace import Rendering
 from tracelab.studies.shown import Render, appears, left_out, parts_of, refuse_left_out, told
+from tracelab.text.tags import with_reasoning
 
 _SENTINEL = "\u2983end"
 _MOST_KEPT = 50_000
@@ -175,5 +176,5 @@ def _forms(message: Message) -> Iterator[Message]:
 
 
 def _inline(message: Message) -> Message:
-    content = f"<think>\n{message['reasoning_content']}\n</think>\n\n{message['content']}"
+    content = with_reasoning(str(message["reasoning_content"]), str(message["content"]))
     return {**{k: v for k, v in message.items() if k != "reasoning_content"}, "content": content}

@@ -19,6 +19,7 @@ from typing import Any
 from tracelab.core.outside import INNER_DEPTH, OutsideError, decode
 from tracelab.text.category_rules import RULES
 from tracelab.text.hostile import json_line
+from tracelab.text.tags import parted
 
 CATEGORIES = {
     "problem_setup": "restates or takes in the task, its givens or its terms",
@@ -112,7 +113,7 @@ def parse_labels(text: str, n: int) -> list[str | None]:
     """Read the reply to `label_prompt`.
 
     Args:
-        text: The reply, of any quality. Reasoning up to `</think>` and text around the JSON
+        text: The reply, of any quality. Reasoning and text around the JSON
             object are passed over.
         n: How many sentences were asked about.
 
@@ -120,7 +121,7 @@ def parse_labels(text: str, n: int) -> list[str | None]:
         A category a sentence; None where the reply has none, no known one, or several.
     """
     labels: list[str | None] = [None] * n
-    reply = text.rpartition("</think>")[2]
+    reply = parted(text)[1]
     start = reply.find("{")
     try:
         value = decode(reply[start:], depth=INNER_DEPTH, first=True) if start >= 0 else None

@@ -9,6 +9,7 @@ import re
 from typing import Any
 
 from tracelab.core.outside import INNER_DEPTH, OutsideError, TwiceError, decode
+from tracelab.text.tags import parted
 
 _FENCED = re.compile(r"```(?:json)?[ \t]*\n(.*?)\n[ \t]*```", re.DOTALL)
 _LONGEST_REPLY = 100_000  # characters
@@ -19,14 +20,14 @@ class UnclearReplyError(Exception):
 
 
 def one_object(text: str) -> dict[str, Any]:
-    """Read the object of a reply: what follows the last `</think>`, alone or in the only fence.
+    """Read the object of a reply: what follows its reasoning, alone or in the only fence.
 
     Raises:
         UnclearReplyError: It is not one complete JSON object, or gives a key twice.
     """
     if len(text) > _LONGEST_REPLY:
         raise UnclearReplyError("is too long")
-    body = text.rpartition("</think>")[2].strip()
+    body = parted(text)[1].strip()
     if not body:
         raise UnclearReplyError("is empty")
     blocks = _FENCED.findall(body)

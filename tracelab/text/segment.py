@@ -16,7 +16,6 @@ Pure and linear in the length of the text. Knows nothing about tokens or models.
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -25,6 +24,7 @@ from tracelab.core.errors import ConfigError
 from tracelab.text.paragraph import paragraph_cuts
 from tracelab.text.published import anchor_cuts, thought_anchors_chunks
 from tracelab.text.reasoning import reasoning_cuts
+from tracelab.text.tags import blocks
 
 __all__ = ["SEGMENTERS", "Span", "reasoning_range", "segment", "thought_anchors_chunks"]
 
@@ -38,9 +38,6 @@ SEGMENTERS: Mapping[str, Segmenter] = MappingProxyType(
     }
 )
 """Every segmenter by name."""
-
-_OPEN = re.compile(r"^[ \t]*<think>", re.MULTILINE)
-_CLOSE = "</think>"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +76,13 @@ def _tile(text: str, cuts: Iterable[int]) -> list[Span]:
 def reasoning_range(response: str) -> tuple[int, int]:
     """Find the part of a response that reasons: what sentences are cut from.
 
-    - `<think> … </think>`: what lies between. The opening tag may be missing, because many chat
-      templates put it into the prompt; one that does not start a line is a mention, not a tag.
-    - `<think>` as the first thing of a response that never closes it (cut off): to the end.
+    - Between the marks of the model's family (`text.tags`): what lies between. The opening one may
+      be missing, because many chat templates put it into the prompt; a tag that does not start a
+      line is a mention, not a tag.
+    - Several pairs: from the first opening to the last closing mark, with what is said between.
+    - An opening mark as the first thing of a response that never closes it (cut off): to the end.
     - An empty pair (reasoning switched off): the text after it.
-    - No tag: the whole response.
+    - No mark: the whole response.
 
     After a tag, line breaks are left out at the front (they come with the tag, often in the same
     token) but spaces after the last of them are kept (the first word's token carries them). White
@@ -93,21 +92,16 @@ def reasoning_range(response: str) -> tuple[int, int]:
     Returns:
         Half-open character range of `response`.
     """
-    close = response.find(_CLOSE)
-    tag = _OPEN.search(response, 0, close if close >= 0 else len(response))
-    if tag is None and close < 0:
+    found = blocks(response)
+    if not found:
         return 0, len(response)
-    if close < 0:
-        assert tag is not None
-        if response[: tag.start()].strip():  # a mention somewhere in an untagged response
-            return 0, len(response)
-        return _skip_lines(response, tag.end(), len(response)), len(response)
-    start = 0 if tag is None else tag.end()
-    end = start + len(response[start:close].rstrip())
-    if end > start:
-        return _skip_lines(response, start, end), end
-    after = _skip_lines(response, close + len(_CLOSE), len(response))
-    return after, len(response)
+    first, last = found[0], found[-1]
+    if not last.closed:
+        return _skip_lines(response, first.start, len(response)), len(response)
+    end = first.start + len(response[first.start : last.end].rstrip())
+    if end > first.start:
+        return _skip_lines(response, first.start, end), end
+    return _skip_lines(response, last.after, len(response)), len(response)
 
 
 def _skip_lines(text: str, start: int, end: int) -> int:

@@ -14,7 +14,7 @@ from tracelab.view.opening import Number, NumbersResult, open_run, run_config
 from tracelab.view.result import Costs, Rejected, Result
 from tracelab.view.sentences import Anchor, AnchorsResult, anchors
 from tracelab.view.spans import CiteResult, Effect, Statement, cite
-from tracelab.view.steps import AuditResult, AuditVerdict, StepScore, audit
+from tracelab.view.steps import AuditResult, AuditVerdict, NamedStep, StepScore, audit
 
 __all__ = [
     "Anchor",
@@ -23,6 +23,7 @@ __all__ = [
     "CiteResult",
     "Costs",
     "Effect",
+    "NamedStep",
     "Number",
     "NumbersResult",
     "Rejected",

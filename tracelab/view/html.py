@@ -14,7 +14,7 @@ from tracelab.view.report.page import environment, signed
 from tracelab.view.result import in_notebooks
 from tracelab.view.sentences import AnchorsResult
 from tracelab.view.spans import CiteResult, Statement
-from tracelab.view.steps import AuditResult
+from tracelab.view.steps import AuditResult, NamedStep
 
 MOST_TRACES = 5
 """Traces shown; the report shows all."""
@@ -123,6 +123,22 @@ def of_audit(found: AuditResult) -> str:
             )  # fmt: skip
         cards.append({"name": v.trace_name or v.trace_id, "verdict": v, "units": units,
                       "left": max(0, len(steps) - _MOST_UNITS)})  # fmt: skip
+    texts = {(s.trace_id, s.unit_index): _cut(s.text) for s in found.steps}
+    for about, said in (("rules", found.rules), ("judges", found.opinions)):
+        by: dict[str, list[NamedStep]] = {}
+        for n in said:
+            by.setdefault(n.trace_id, []).append(n)
+        for trace_id, mine in by.items():
+            cards.append({
+                "name": mine[0].trace_name or trace_id, "verdict": None, "about": about,
+                "left": 0,
+                "named": [
+                    {"method": n.method.partition(":")[2], "step": n.step, "agent": n.agent,
+                     "reason": n.reason,
+                     "text": None if n.step is None else texts.get((trace_id, n.step))}
+                    for n in mine
+                ],
+            })  # fmt: skip
     return _render("audit.html.j2", found, cards)
 
 

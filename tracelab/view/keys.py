@@ -28,13 +28,9 @@ from pydantic.fields import FieldInfo
 from tracelab.core.errors import ConfigError
 from tracelab.core.study import STUDIES
 from tracelab.engines.registry import ENGINES
-from tracelab.environments import known_environment
 from tracelab.run.config import RunConfig, assign, override, parse_config
-from tracelab.run.wiring import NO_MODEL
 from tracelab.sources.registry import SOURCES
 from tracelab.sources.testbed import NAME as TESTBED
-from tracelab.studies.audit.opinions.collect import known_opinions
-from tracelab.studies.audit.opinions.floors import FLOORS
 
 F = TypeVar("F", bound=Callable[..., Any])
 Names = Callable[[], Iterable[str]]
@@ -119,6 +115,12 @@ def _model_of_audit(config: RunConfig) -> str | None:
 
     Never the bundled one for logs of the user's: its re-executions would say nothing of them.
     """
+    # Only audits need these, and everybody imports this module.
+    from tracelab.environments import known_environment
+    from tracelab.run.wiring import NO_MODEL
+    from tracelab.studies.audit.opinions.collect import known_opinions
+    from tracelab.studies.audit.opinions.floors import FLOORS
+
     options: Any = config.options
     if config.source == TESTBED:
         return TESTBED

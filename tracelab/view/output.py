@@ -11,7 +11,7 @@ import csv
 import io
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 import pyarrow as pa
@@ -53,20 +53,34 @@ def print_arrow(table: pa.Table, form: Format, *, whole: bool = False) -> None:
         print_table(names, _rows(table), whole=whole)
 
 
+def print_parts(tables: Mapping[str, pa.Table]) -> None:
+    """Print several results as one JSON object of lists, by name."""
+    parts = [
+        f"{json.dumps(name)}: [" + ",\n ".join(_records([*t.column_names], [*_rows(t)])) + "]"
+        for name, t in tables.items()
+    ]
+    sys.stdout.write("{" + ",\n".join(parts) + "}\n")
+
+
 def _rows(table: pa.Table) -> Iterator[tuple[Any, ...]]:
     # By position: two columns of a join may have one name.
     return zip(*(column.to_pylist() for column in table.columns), strict=True)
 
 
 def _print_json(names: list[str], rows: list[tuple[Any, ...]], *, lines: bool) -> None:
-    records = [json.dumps(dict(zip(_distinct(names), map(plain, row), strict=True)),
-                          ensure_ascii=False, allow_nan=False) for row in rows]  # fmt: skip
-    # What JSON does not escape by itself: DEL, C1, bidirectional overrides, ...
-    records = [SUSPECT.sub(lambda m: _escaped(m.group()), r) for r in records]
+    records = _records(names, rows)
     if lines:
         sys.stdout.writelines(r + "\n" for r in records)
     else:
         sys.stdout.write("[" + ",\n ".join(records) + "]\n")
+
+
+def _records(names: list[str], rows: list[tuple[Any, ...]]) -> list[str]:
+    """Rows as JSON objects."""
+    records = [json.dumps(dict(zip(_distinct(names), map(plain, row), strict=True)),
+                          ensure_ascii=False, allow_nan=False) for row in rows]  # fmt: skip
+    # What JSON does not escape by itself: DEL, C1, bidirectional overrides, ...
+    return [SUSPECT.sub(lambda m: _escaped(m.group()), r) for r in records]
 
 
 def _escaped(char: str) -> str:

@@ -34,12 +34,15 @@ Row = TypeVar("Row")
 class Costs:
     """What a run has cost so far, as `run_costs` in SQL: tokens, seconds; None if unknown.
 
-    `money` is in the unit of the prices in the config; None without any.
+    Of the rollouts, `errors` failed, `ungraded` have an unknown outcome, and `truncated` were cut
+    before an answer. `money` is in the unit of the prices in the config; None without any.
     """
 
     traces: int
     rollouts: int
     errors: int
+    ungraded: int
+    truncated: int
     rejects: int
     generated_tokens: int | None
     prompt_tokens: int | None
@@ -119,7 +122,8 @@ class Result(Generic[Row]):
         other = f"{len(self.off_policy)} of another model, " if self.off_policy else ""
         return (
             f"<{type(self).__name__} of run {self.run_id!r}: {len(self.rows)} rows, {c.traces} "
-            f"traces, {other}{c.errors} failed rollouts, {c.rejects} rejected records; in "
+            f"traces, {other}{c.errors} failed, {c.ungraded} ungraded and {c.truncated} truncated "
+            f"rollouts, {c.rejects} rejected records; in "
             f"{str(self.warehouse)!r}>"
         )
 

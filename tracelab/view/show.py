@@ -41,10 +41,10 @@ SELECT u.unit_index, u.text, u.category, a.value, a.lo, a.hi, a.n, a.status, a.p
 FROM trace_units AS u
 LEFT JOIN anchors AS a
     ON u.run_id = a.run_id AND u.trace_id = a.trace_id AND u.unit_index = a.unit_index
-    AND a.method = $method AND a.evidence = 'executed'
+    AND a.method = $method AND a.evidence IN ('executed', 'judged')
 LEFT JOIN anchors AS raw
     ON u.run_id = raw.run_id AND u.trace_id = raw.trace_id AND u.unit_index = raw.unit_index
-    AND raw.method = 'resample' AND raw.evidence = 'executed' AND $method = 'resample-pooled'
+    AND raw.method = 'resample' AND raw.evidence = a.evidence AND $method = 'resample-pooled'
 WHERE u.run_id = $run AND u.trace_id = $trace AND u.unit_kind = 'sentence' ORDER BY u.unit_index
 """
 
@@ -61,19 +61,24 @@ WHERE u.run_id = $run AND u.trace_id = $trace AND u.unit_kind = 'step' ORDER BY 
 """
 
 _STATEMENTS = """
-SELECT position, statement, label, top_span, top_value, top_lo, top_hi, logprob_full, logprob_empty
+SELECT position, statement, label, supporting, top_span, top_value, top_lo, top_hi
 FROM grounding WHERE run_id = $run AND trace_id = $trace ORDER BY position, method
 """
 
 _VERDICTS = """
 SELECT method, evidence, status, decisive_step, agent, posterior, runner_up, counterfactual
-FROM verdicts WHERE run_id = $run AND trace_id = $trace
-ORDER BY list_position(['executed', 'replayed', 'scored', 'judged'], evidence), method
+FROM verdicts WHERE run_id = $run AND trace_id = $trace AND evidence IN ('executed', 'replayed')
+ORDER BY evidence, method
+"""
+
+_NAMED = """
+SELECT kind, method, step, agent, status, reason FROM named_steps
+WHERE run_id = $run AND trace_id = $trace ORDER BY kind DESC, method
 """
 
 _METHODS = """
-SELECT DISTINCT method, level FROM anchors
-WHERE run_id = $run AND trace_id = $trace AND evidence = 'executed'
+SELECT DISTINCT method, level, evidence FROM anchors
+WHERE run_id = $run AND trace_id = $trace AND evidence IN ('executed', 'judged')
 """
 
 _OTHER = """
@@ -115,7 +120,9 @@ def show_trace(
     require_views(con)
     key = trace_key(con, name, run, say)
     where = {"run": key.run_id, "trace": key.trace_id}
-    levels = {r["method"]: r["level"] for r in rows(con, _METHODS, **where)}
+    # How a run grades is one thing, so a method has one level of evidence in it.
+    methods = rows(con, _METHODS, **where)
+    levels = {r["method"]: r["level"] for r in methods}
     if method is not None and method not in levels:
         near = instead(method, sorted(levels))
         raise QueryError(f"trace {key.trace_id} has no effects by {shown(method)}{near}")
@@ -129,6 +136,8 @@ def show_trace(
     if sentences := rows(con, _SENTENCES, **where, method=chosen or ""):
         level = levels.get(chosen or "")
         about = f"{chosen}, {level:.0%} intervals" if chosen and level else "no effects measured"
+        if any(r["evidence"] == "judged" for r in methods if r["method"] == chosen):
+            about += ", of answers that a model judged"
         console.print(Text(f"sentences, by {about}", style="bold"))
         _units(console, sentences)
     if statements := rows(con, _STATEMENTS, **where):
@@ -138,6 +147,7 @@ def show_trace(
         console.print(Text("steps", style="bold"))
         _units(console, steps, categories=False)
         _verdicts(console, rows(con, _VERDICTS, **where))
+        _named(console, rows(con, _NAMED, **where))
 
 
 def _head(console: Console, key: TraceKey, messages: Sequence[dict[str, Any]]) -> None:
@@ -204,7 +214,8 @@ def _measured(unit: dict[str, Any]) -> bool:
 
 def _statements(console: Console, statements: Sequence[dict[str, Any]]) -> None:
     for s in statements:
-        rests = "not measured" if s["label"] == "insufficient" else "no span raises it"
+        unseen = s["label"] == "insufficient" or s["supporting"] is None
+        rests = "not measured" if unseen else "no span raises it"
         if s["top_span"] is not None:
             ends = "" if s["top_lo"] is None else f" [{signed(s['top_lo'])}, {signed(s['top_hi'])}]"
             rests = f"{signed(s['top_value'])}{ends} {_short(s['top_span'], 160)}"
@@ -249,6 +260,25 @@ def _hanging(console: Console, head: Text, text: Text) -> None:
     table.add_column(overflow="fold", ratio=1)
     table.add_row(head, text)
     console.print(table)
+
+
+def _named(console: Console, said: Sequence[dict[str, Any]]) -> None:
+    """What rules and judges name, each under what it is: nothing of it was executed."""
+    for kind, about in (
+        ("rule", "rules that read the log; no model was asked, nothing was executed"),
+        ("judge", "opinions of models; nothing was executed"),
+    ):
+        mine = [s for s in said if s["kind"] == kind]
+        if mine:
+            console.print(Text(about, style="bold"), soft_wrap=not console.is_terminal)
+        for s in mine:
+            line = f"{s['method'].partition(':')[2]}: "
+            line += "no step" if s["step"] is None else f"step {s['step']}"
+            if s["agent"] is not None:
+                line += f" by {_short(s['agent'], 60)}"
+            if kind == "judge" and s["reason"]:
+                line += f"; {_short(s['reason'], 200)}"
+            console.print(Text(line), soft_wrap=not console.is_terminal)
 
 
 def _tint(value: float, scale: float) -> Style:

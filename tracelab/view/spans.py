@@ -46,8 +46,11 @@ class Effect:
 class Statement:
     """Is a statement supported, and by what? A row of the view `grounding`.
 
-    `label` is grounded, diffuse, parametric, ungrounded or insufficient; `lds` says how well the
-    scores predict fresh ablations (Spearman correlation, None when not measured).
+    `label` is grounded, diffuse, memory (neither the context nor the rest of the response is
+    needed), derived (it follows from the rest of the response), parametric (one of these two, not
+    measured which), ungrounded or insufficient; `lds` says how well the scores predict fresh
+    ablations (Spearman correlation, None when not measured). `logprob_alone` is that of the tokens
+    after the first with neither context nor response before them, nats; None where not needed.
     """
 
     trace_id: str
@@ -68,6 +71,7 @@ class Statement:
     lds: float | None
     ablations: int
     rather_than: str | None = None
+    logprob_alone: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

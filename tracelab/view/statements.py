@@ -9,6 +9,7 @@ from typing import Any
 
 from rich.text import Text
 
+from tracelab.studies.cite.grounding import MEANING
 from tracelab.text.clean import clean
 from tracelab.view.spans import Answered, CiteResult, Effect, MethodSays, Pruned, Statement
 
@@ -21,6 +22,8 @@ _SHADES = ("", "on #fff6d6", "on #ffe9a8", "on #ffd873", "on #ffc13d")
 _LABELS = {
     "grounded": "green",
     "diffuse": "cyan",
+    "memory": "yellow",
+    "derived": "blue",
     "parametric": "yellow",
     "ungrounded": "red",
     "insufficient": "dim",
@@ -64,7 +67,8 @@ class Record:
                 {
                     "target": t.target, "text": t.statement, "rather_than": t.rather_than,
                     "label": t.label, "logprob_full": t.logprob_full,
-                    "logprob_empty": t.logprob_empty, "ablations": t.ablations,
+                    "logprob_empty": t.logprob_empty, "logprob_alone": t.logprob_alone,
+                    "ablations": t.ablations,
                     **self.quality[t.target],
                     "spans": [
                         {"span": e.unit_index, "value": e.value, "lo": e.lo, "hi": e.hi,
@@ -99,6 +103,8 @@ class Record:
         if self.pruned is not None:
             yield from _pruned(self.pruned)
         yield Text("")
+        for name in dict.fromkeys(t.label for t in self.statements):
+            yield Text(f"{name}: {MEANING[name]}", style="dim")
         yield Text(self._footer(), style="dim")
         if self.answered.note is not None:
             yield Text(clean(self.answered.note), style="dim")

@@ -24,8 +24,8 @@ from tracelab.view.result import Result, common, measure
 class AuditVerdict:
     """What an audit concludes about one run; a row of the table `verdicts`.
 
-    `status` is localized, ambiguous, unidentifiable or nonreproducible; `evidence` is executed,
-    replayed or judged, and never mixed; `posterior` is the probability of the decisive step.
+    `status` is localized, ambiguous, unidentifiable or nonreproducible; `evidence` is executed or
+    replayed; `posterior` is the probability of the decisive step.
     `recorded` and `came_instead` are what a nonreproducible run had on record, and what came.
     """
 
@@ -48,6 +48,25 @@ class AuditVerdict:
     tokens: int
     recorded: str | None = None
     came_instead: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NamedStep:
+    """The step of a failed run that a rule or a judge names; a row of the view `named_steps`.
+
+    Nothing was executed, and there is no probability. `kind` is rule (reads the log, asks no model)
+    or judge (a model's opinion); `status` is named, none (no step) or failed (no answer).
+    """
+
+    trace_id: str
+    trace_name: str | None
+    kind: str
+    method: str
+    status: str
+    step: int | None
+    agent: str | None
+    tool: str | None
+    reason: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +93,19 @@ class StepScore:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class AuditResult(Result[AuditVerdict]):
-    """Verdicts, one a run and method; what executed comes before what was judged."""
+    """Verdicts of what was re-executed, one a run and method.
+
+    Attributes:
+        steps: The steps of all runs, with what re-executions found of them.
+        rules: The steps that rules name.
+        opinions: The steps that judges name.
+    """
 
     row: ClassVar[type[AuditVerdict]] = AuditVerdict
 
     steps: tuple[StepScore, ...] = ()
+    rules: tuple[NamedStep, ...] = ()
+    opinions: tuple[NamedStep, ...] = ()
 
 
 @speaks("audit")
@@ -178,10 +205,13 @@ _VERDICTS = """
 FROM (
     SELECT v.*, t.name AS trace_name FROM verdicts AS v
     INNER JOIN traces AS t ON v.run_id = t.run_id AND v.trace_id = t.trace_id
-    WHERE v.run_id = $run
+    WHERE v.run_id = $run AND v.evidence IN ('executed', 'replayed')
 )
-ORDER BY list_position(['executed', 'replayed', 'scored', 'judged'], evidence), method, trace_name,
-    trace_id
+ORDER BY evidence, method, trace_name, trace_id
+"""
+
+_NAMED = """
+FROM named_steps WHERE run_id = $run AND kind = $kind ORDER BY method, trace_name, trace_id
 """
 
 _STEPS = """
@@ -198,7 +228,9 @@ FROM (
             any_value(value) FILTER (metric = 'delta_value') AS delta_value,
             any_value(lo) FILTER (metric = 'delta_value') AS lo,
             any_value(hi) FILTER (metric = 'delta_value') AS hi
-        FROM unit_scores WHERE run_id = $run AND unit_kind = 'step' GROUP BY ALL
+        FROM unit_scores
+        WHERE run_id = $run AND unit_kind = 'step' AND evidence IN ('executed', 'replayed')
+        GROUP BY ALL
     ) AS n ON s.trace_id = n.trace_id AND s.unit_index = n.unit_index
     WHERE s.run_id = $run
 )
@@ -210,4 +242,7 @@ def opened(con: DuckDBPyConnection, run_id: str, home: Path) -> AuditResult:
     """The result of a run that is in the warehouse."""
     rows = frames.read(con, AuditVerdict, _VERDICTS, run=run_id)
     steps = frames.read(con, StepScore, _STEPS, run=run_id)
-    return AuditResult(run_id, home, rows, *common(con, run_id), steps)
+    rules, opinions = (
+        frames.read(con, NamedStep, _NAMED, run=run_id, kind=kind) for kind in ("rule", "judge")
+    )
+    return AuditResult(run_id, home, rows, *common(con, run_id), steps, rules, opinions)

@@ -1,8 +1,8 @@
--- Statements of responses: supported by the context, by which span, or the model's own.
+-- Statements of responses: supported by the context and by which span, from memory, or derived.
 -- param run [run with grounding]: the run; the latest that finished and has any when it is not given (default none)
 -- param trace [trace of grounding]: the trace; all when it is not given (default none)
 -- param method [method of grounding]: estimator whose spans are shown (default ablate)
--- param label [grounded | diffuse | parametric | ungrounded | insufficient]: only this one; all when it is not given (default none)
+-- param label [grounded | diffuse | memory | derived | parametric | ungrounded | insufficient]: only this one; all when it is not given (default none)
 -- param limit [number]: most statements to list (default 50)
 SELECT
     g.trace_name,

@@ -24,8 +24,11 @@ SELECT
     s.status,
     (s.extra ->> 'p')::DOUBLE AS p,
     (s.extra ->> 'p_adjusted')::DOUBLE AS p_adjusted,
-    (s.extra ->> 'prob_matters')::DOUBLE AS prob_matters,
-    (s.extra ->> 'prob_decisive')::DOUBLE AS prob_decisive
+    -- Of what was not measured they would be the prior's.
+    CASE WHEN s.status IN ('ok', 'certified') THEN (s.extra ->> 'prob_matters')::DOUBLE END
+        AS prob_matters,
+    CASE WHEN s.status IN ('ok', 'certified') THEN (s.extra ->> 'prob_decisive')::DOUBLE END
+        AS prob_decisive
 FROM scores AS s
 INNER JOIN units AS u
     ON

@@ -7,7 +7,8 @@ WITH sampled AS (
         replicate,
         max(n_tokens) AS n_tokens,
         bool_and(error IS NOT NULL) AS failed,
-        bool_and(error IS NULL AND grade_status = 'ungraded') AS ungraded
+        bool_and(error IS NULL AND grade_status = 'ungraded') AS ungraded,
+        bool_and(grade_status = 'unanswered' AND starts_with(grade_detail, 'truncated')) AS truncated
     FROM rollouts
     GROUP BY run_id, item_key, replicate
 ),
@@ -18,8 +19,20 @@ rolled AS (
         count(*) AS rollouts,
         sum(n_tokens)::BIGINT AS generated_tokens,
         count(*) FILTER (failed) AS errors,
-        count(*) FILTER (ungraded) AS ungraded
+        count(*) FILTER (ungraded) AS ungraded,
+        count(*) FILTER (truncated) AS truncated
     FROM sampled
+    GROUP BY run_id
+),
+
+-- Re-executions of agents; what a replay has no answer to is no failure.
+again AS (
+    SELECT
+        run_id,
+        count(*) FILTER (error IS NOT NULL AND NOT starts_with(error, 'truncated')) AS errors,
+        count(*) FILTER (error IS NULL AND reward IS NULL AND NOT censored) AS ungraded,
+        count(*) FILTER (starts_with(error, 'truncated')) AS truncated
+    FROM reruns
     GROUP BY run_id
 ),
 
@@ -85,8 +98,9 @@ SELECT
     coalesce(studied.traces, 0) AS traces,
     coalesce(rolled.rollouts, 0) AS rollouts,
     coalesce(used.rollout_uses, 0) AS rollout_uses,
-    coalesce(rolled.errors, 0) AS errors,
-    coalesce(rolled.ungraded, 0) AS ungraded,
+    coalesce(rolled.errors, 0) + coalesce(again.errors, 0) AS errors,
+    coalesce(rolled.ungraded, 0) + coalesce(again.ungraded, 0) AS ungraded,
+    coalesce(rolled.truncated, 0) + coalesce(again.truncated, 0) AS truncated,
     coalesce(refused.rejects, 0) AS rejects,
     -- Sessions count everything; of one that was killed before it was loaded, samples tell.
     greatest(coalesce(spent.generated_tokens, 0), coalesce(rolled.generated_tokens, 0))
@@ -110,6 +124,7 @@ SELECT
 FROM runs AS r
 LEFT JOIN studied ON r.run_id = studied.run_id
 LEFT JOIN rolled ON r.run_id = rolled.run_id
+LEFT JOIN again ON r.run_id = again.run_id
 LEFT JOIN used ON r.run_id = used.run_id
 LEFT JOIN spent ON r.run_id = spent.run_id
 LEFT JOIN executed ON r.run_id = executed.run_id
@@ -127,8 +142,9 @@ COMMENT ON COLUMN run_costs.status IS 'As in runs.';
 COMMENT ON COLUMN run_costs.traces IS 'Traces studied.';
 COMMENT ON COLUMN run_costs.rollouts IS 'Distinct samples (item_key, replicate), failures included.';
 COMMENT ON COLUMN run_costs.rollout_uses IS 'Rows of rollouts: a sample counts once for each trace that uses it.';
-COMMENT ON COLUMN run_costs.errors IS 'Distinct samples whose generation failed.';
-COMMENT ON COLUMN run_costs.ungraded IS 'Distinct samples that were generated and could not be graded.';
+COMMENT ON COLUMN run_costs.errors IS 'Distinct samples whose generation failed, and re-executions that failed.';
+COMMENT ON COLUMN run_costs.ungraded IS 'Those that were had and could not be graded: their outcome is unknown.';
+COMMENT ON COLUMN run_costs.truncated IS 'Those that the limit of tokens cut before they came to an answer.';
 COMMENT ON COLUMN run_costs.rejects IS 'Input records that could not be used.';
 COMMENT ON COLUMN run_costs.generated_tokens IS 'Tokens written, over all sessions: samples, re-executions, judges; at least those of the distinct samples.';
 COMMENT ON COLUMN run_costs.prompt_tokens IS 'Tokens read, over all sessions, cached ones and prompts of endpoints included; NULL without sessions.';

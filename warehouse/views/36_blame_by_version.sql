@@ -19,7 +19,7 @@ blamed AS (
     INNER JOIN steps AS t
         ON s.run_id = t.run_id AND s.trace_id = t.trace_id AND s.unit_index = t.unit_index
     INNER JOIN episodes AS e ON s.run_id = e.run_id AND s.trace_id = e.trace_id
-    WHERE s.unit_kind = 'step' AND s.metric = 'p_decisive' AND s.value IS NOT NULL
+    WHERE s.unit_kind = 'step' AND s.metric = 'p_decisive' AND s.status = 'ok'
     GROUP BY s.run_id, s.method, s.evidence, e.version, t.agent, t.tool
 )
 
@@ -45,7 +45,7 @@ ORDER BY b.run_id, method, b.evidence, b.version, b.expected_failures DESC, b.ag
 COMMENT ON VIEW blame_by_version IS 'Expected failures by agent, tool and version of the agent system. Key: (run_id, method, evidence, version, agent, tool).';
 COMMENT ON COLUMN blame_by_version.run_id IS 'The run.';
 COMMENT ON COLUMN blame_by_version.method IS 'What estimated it.';
-COMMENT ON COLUMN blame_by_version.evidence IS 'executed, replayed, scored or judged.';
+COMMENT ON COLUMN blame_by_version.evidence IS 'executed or replayed.';
 COMMENT ON COLUMN blame_by_version.version IS 'Version of the agent system; NULL if the logs do not say.';
 COMMENT ON COLUMN blame_by_version.agent IS 'The agent; NULL if unknown.';
 COMMENT ON COLUMN blame_by_version.tool IS 'The tool that the steps called; NULL if none.';

@@ -20,13 +20,14 @@ SELECT
 FROM verdicts AS v
 LEFT JOIN traces AS t ON v.run_id = t.run_id AND v.trace_id = t.trace_id
 LEFT JOIN episodes AS e ON v.run_id = e.run_id AND v.trace_id = e.trace_id
+WHERE v.evidence IN ('executed', 'replayed')
 GROUP BY v.run_id, v.method, v.evidence, v.status, v.who, v.agent, v.tool, cluster_reason
 ORDER BY v.run_id, v.method, v.evidence, failures DESC, v.status, v.agent, v.tool, cluster_reason;
 
-COMMENT ON VIEW clusters IS 'Failures that are alike: same verdict, owner, agent, tool and reason. Key: (run_id, method, evidence, status, who, agent, tool, cluster_reason).';
+COMMENT ON VIEW clusters IS 'Re-executed failures that are alike: same verdict, owner, agent, tool and reason. Key: (run_id, method, evidence, status, who, agent, tool, cluster_reason).';
 COMMENT ON COLUMN clusters.run_id IS 'The run.';
 COMMENT ON COLUMN clusters.method IS 'What concluded it.';
-COMMENT ON COLUMN clusters.evidence IS 'executed, replayed, scored or judged.';
+COMMENT ON COLUMN clusters.evidence IS 'executed or replayed.';
 COMMENT ON COLUMN clusters.status IS 'localized, ambiguous, unidentifiable or nonreproducible.';
 COMMENT ON COLUMN clusters.who IS 'Whose the failures are, as in verdicts.';
 COMMENT ON COLUMN clusters.agent IS 'The agent of the decisive step; NULL if none is named.';

@@ -5,6 +5,7 @@ SELECT
     t.name AS trace_name,
     e.version,
     j.method AS judge,
+    CASE WHEN starts_with(j.method, 'rule:') THEN 'rule' ELSE 'judge' END AS kind,
     j.decisive_step AS judged_step,
     j.agent AS judged_agent,
     j.tool AS judged_tool,
@@ -37,7 +38,8 @@ COMMENT ON COLUMN judge_disagreement.run_id IS 'The run.';
 COMMENT ON COLUMN judge_disagreement.trace_id IS 'The trace.';
 COMMENT ON COLUMN judge_disagreement.trace_name IS 'What the source calls it.';
 COMMENT ON COLUMN judge_disagreement.version IS 'Version of the agent system; NULL if the logs do not say.';
-COMMENT ON COLUMN judge_disagreement.judge IS 'The judge or floor.';
+COMMENT ON COLUMN judge_disagreement.judge IS 'The judge or rule.';
+COMMENT ON COLUMN judge_disagreement.kind IS 'judge (a model''s opinion) or rule (asks no model).';
 COMMENT ON COLUMN judge_disagreement.judged_step IS 'The step it names; NULL if none.';
 COMMENT ON COLUMN judge_disagreement.judged_agent IS 'The agent it names.';
 COMMENT ON COLUMN judge_disagreement.judged_tool IS 'The tool of that step; NULL if none.';

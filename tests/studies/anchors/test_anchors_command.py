@@ -37,6 +37,29 @@ def generated() -> int:
     return int(rows(sql)[0]["n"])
 
 
+def test_a_run_in_which_nothing_was_graded_does_not_end_green(source: Path) -> None:
+    """Whatever rate of errors is allowed; and an ungraded or truncated rollout is one of them."""
+    pattern = ("--set", "grading.kind=regex", "--set", "grading.pattern=(?P<answer>ZZZ)")
+    few = ("--set", "anchors.allocation=uniform", "--rollouts", 4, "--max-error-rate", 1)
+    said = anchors(source, *pattern, *few, "--name", "never", code=3)
+    assert "none of the" in said and "without an answer" in said
+    assert rows("select errors, ungraded, truncated from run_costs") == [
+        {"errors": 0, "ungraded": 0, "truncated": 0}
+    ]
+    cut = ("--set", "anchors.allocation=uniform", "--rollouts", 4, "--max-tokens", 1)
+    said = anchors(source, *cut, "--name", "cut", code=3)
+    found = rows("select status, truncated, rollouts from run_costs where run_id = 'cut'")[0]
+    assert found["status"] == "complete_with_errors" and 0 < found["truncated"]
+    assert f"{found['truncated']:,} truncated" in said and "--max-error-rate" in said
+    told = rows("from rollouts where run_id = 'cut' and grade_detail like 'truncated%'")
+    assert {(r["grade_status"], r["reward"]) for r in told} == {("unanswered", 0.0)}
+    assert {r["finish_reason"] for r in told} == {"length"}
+    assert invoke("check").exit_code == 0
+    again = anchors(source, *cut, "--set", "grading.truncated=graded", "--name", "fine",
+                    "--max-error-rate", 1)  # fmt: skip
+    assert "none of the" not in again
+
+
 def test_it_stops_at_the_width_and_tells_what_it_found(source: Path) -> None:
     said = anchors(source, "--target-halfwidth", "0.15")
     assert " sentences decided, " in said and "of samples recycled" in said

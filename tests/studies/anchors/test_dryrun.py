@@ -173,7 +173,7 @@ def test_questions_are_costed_with_all_that_may_be_asked_about_their_answers(
     lines = [{"id": f"q{i}", "prompt": f"Question {i}?", "reference": "7"} for i in range(3)]
     source.write_text("".join(json.dumps({**x, "rendering": "raw"}) + "\n" for x in lines))
     asked = ["--set", f"source={source}", "--set", "source_options.format=questions", "--fresh"]
-    shown = invoke("run", config, "--dry-run", "--table", *asked)
+    shown = invoke("run", config, "--dry-run", *asked)
     found = forecast(config, *asked)
     base, later = found["stages"]
     assert base["rollouts"] == 3 and later["rollouts"] > 0

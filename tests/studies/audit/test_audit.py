@@ -368,11 +368,10 @@ def test_runs_that_succeeded_are_left_alone_and_odd_ones_are_rejects() -> None:
     found, _ = run_study([*traces, unknown], options)
     executed = [v.trace_id for v in found.verdicts if v.evidence == "executed"]
     assert executed == [t.trace_id for t in traces[1:]]
-    assert sum(v.evidence == "judged" for v in found.verdicts) == 3, "of the refused one too"
+    assert sum(v.evidence == "judged" for v in found.verdicts) == 2, "unknown is not failed"
     [reject] = found.rejects
-    assert (reject.line, reject.reason) == (
-        7, "who knows: the log does not say whether the run succeeded",
-    )  # fmt: skip
+    assert reject.line == 7
+    assert reject.reason.startswith("who knows: the log does not say whether the run succeeded")
 
 
 def test_nothing_to_execute_is_said() -> None:
@@ -434,4 +433,4 @@ def test_the_bundled_model_is_audited_from_play_to_verdict() -> None:
             assert v.decisive_step == label.step
     exact = [s for s in found.scores if s.metric == "delta_value"]
     assert all(0 <= s.extra["keep"] <= 1 for s in exact) and any(s.extra["keep"] for s in exact)
-    assert "1 answers name no step (1 overlong)" in told.warnings[0]
+    assert "1 calls failed, 0 answers name no step" in told.warnings[0]

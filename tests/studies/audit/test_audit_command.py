@@ -47,19 +47,24 @@ def test_opinions_are_verdicts_of_their_own_kind(tmp_path: Path, home: Path) -> 
     result = invoke("audit", folder, *opinions, "--json", "--write-back", back)
     assert result.exit_code == 0, result.output
     found = json.loads(result.stdout)
-    assert len(found) == 10
-    by_rule = {(r["method"], r["decisive_step"]) for r in found}
-    assert by_rule == {("floor:error-rule", 1), ("floor:last-llm-step", 3)}
-    assert {r["evidence"] for r in found} == {"judged"}
-    assert {r["status"] for r in found} == {"ambiguous"}, "an opinion never localizes"
+    assert (found["verdicts"], found["judges"]) == ([], []), "nothing was executed, nobody asked"
+    assert len(found["rules"]) == 10
+    by_rule = {(r["method"], r["step"]) for r in found["rules"]}
+    assert by_rule == {("rule:error-rule", 1), ("rule:last-llm-step", 3)}
+    assert not {"posterior", "decisive_step", "evidence"} & found["rules"][0].keys()
     assert len(back.read_text().splitlines()) == 10
-    blame = rows("select method, agent, expected_failures, share from blame order by method")
-    assert [(b["agent"], b["expected_failures"], b["share"]) for b in blame] == [
-        ("Coder", 5.0, 1.0), ("Checker", 5.0, 1.0),
+    assert rows("from blame") == rows("from blame_by_version") == rows("from clusters") == []
+    assert rows("select distinct metric, status from scores") == [{"metric": "named",
+                                                                   "status": "ok"}]  # fmt: skip
+    assert rows("select distinct status from verdicts") == [{"status": "ambiguous"}]
+    shown = invoke("query", "named_steps", "--json")
+    assert [(r["kind"], r["agent"], r["failures"]) for r in json.loads(shown.stdout)] == [
+        ("rule", "Coder", 5), ("rule", "Checker", 5),
     ]  # fmt: skip
-    [version] = rows("select distinct verdicts, failures_per_audit from blame_by_version")
-    assert version == {"verdicts": 5, "failures_per_audit": 1.0}
-    assert [c["failures"] for c in rows("select failures from clusters")] == [5, 5]
+    [provenance] = rows("select model, model_revision, dtype from run_provenance")
+    assert set(provenance.values()) == {None}, "a rule asks no model"
+    table = invoke("audit", folder, *opinions, "--table")
+    assert "no model was asked" in table.stdout and "probability" not in table.stdout
     clean_warehouse()
     before = rows("select * from verdicts order by all")
     assert invoke("rebuild", "audit").exit_code == 0
@@ -187,7 +192,7 @@ def test_failures_are_executed_again(tmp_path: Path, home: Path) -> None:
     ]  # fmt: skip
     result = invoke("audit", *arguments)
     assert result.exit_code == 0, result.output
-    found = [r for r in json.loads(result.stdout) if r["evidence"] == "executed"]
+    found = json.loads(result.stdout)["verdicts"]
     assert found
     assert {r["status"] for r in found} <= {"localized", "ambiguous", "unidentifiable"}
     labels = {
@@ -258,17 +263,22 @@ def test_judges_behind_a_hostile_endpoint_are_counted_and_never_scored(
         kinds = ["malformed", "rate_limited", "malformed", "timeout"]
         for i, kind in enumerate(kinds, 3):
             assert judged[str(i)]["reason"].startswith(kind), judged[str(i)]["reason"]
-        blame = rows("select method, expected_failures from blame order by method")
-        assert blame == [
-            {"method": "floor:error-rule", "expected_failures": 8.0},
-            {"method": "judge:all-at-once", "expected_failures": 1.0},
-        ]
+        assert rows("from blame") == [], "opinions are no probabilities"
+        named = rows("select kind, status, count(*) as n from named_steps group by all "
+                     "order by all")  # fmt: skip
+        assert [tuple(r.values()) for r in named] == [
+            ("judge", "failed", 4), ("judge", "named", 1), ("judge", "none", 3),
+            ("rule", "named", 8),
+        ]  # fmt: skip
+        who = "select distinct extra ->> 'model' as m from verdicts where method like 'judge:%'"
+        assert rows(who) == [{"m": "m"}]
+        assert rows("select model from runs") == [{"model": None}], "the run's own was not asked"
         clean_warehouse()
         # What was answered is not asked again; what was not is, and the same server may now speak.
         server.respond = lambda r: r.say("Agent: Coder\nStep: 1\nReason: x")
         run(server.url, 0)
         assert len(server.seen) == 12
-    shown = invoke("query", "verdicts", "-p", "run=j", "--table").stdout
+    shown = invoke("query", "named_steps", "-p", "run=j", "--table").stdout
     assert "\x1b[2J" not in shown
     clean_warehouse()
 

@@ -94,12 +94,14 @@ def test_rules_judge_every_run_that_has_steps(folder: Path, home: Path) -> None:
     run = invoke("audit", folder, "--opinion", "error-rule", "--opinion", "busiest-agent", "--json")
     assert run.exit_code == 3, run.output  # three files are no runs
     assert "Traceback" not in run.output and "\x1b[2J" not in run.output
-    found = [r for r in json.loads(run.stdout) if r["method"] == "floor:error-rule"]
-    wanted = {*ODD, *(r.name for r in WELL)} - {"empty"}
+    rules = json.loads(run.stdout)["rules"]
+    found = [r for r in rules if r["method"] == "rule:error-rule"]
+    wanted = {*ODD, *(r.name for r in WELL)} - {"empty", "unknown"}
     assert {r["trace"] for r in found} == wanted and len(found) == len(wanted)
-    assert {r["trace"] for r in found if r["decisive_step"] is None} == {"no-model"}
+    assert {r["trace"] for r in found if r["step"] is None} == {"no-model"}
     said = rejects()
     assert "no steps" in said.pop("empty")
+    assert "does not say whether the run succeeded" in said.pop("unknown")
     assert set(said) == {"half", "nothing"} and all(said.values())
     flags: dict[str, set[str]] = {}
     for r in rows("select t.name, s.flags from steps s join traces t using (run_id, trace_id)"):

@@ -114,11 +114,24 @@ def test_a_paired_difference() -> None:
     c = compare(ours, theirs, rng)
     assert (c.value, c.n) == (0.5, 4)
     assert c.lo is not None and c.hi is not None and c.lo <= 0.5 <= c.hi
-    # P(a resample shows no advantage) = P(4 draws miss both wins) = 1/16.
-    assert c.p == pytest.approx(1 / 16, abs=0.01)
+    # P(a resample shows no advantage) = P(4 draws miss both wins) = 1/16; but two wins of two
+    # have signs as extreme by chance in 1/4.
+    assert c.p == pytest.approx(1 / 4)
+    c = compare([1.0] * 8 + [0.0] * 8, [0.0] * 8 + [0.0] * 7 + [1.0], rng)
+    assert 0.5**9 < c.p < 0.02
     same = compare(ours, ours, rng)
-    assert (same.value, same.lo, same.hi, same.p) == (0.0, 0.0, 0.0, 1.0)
+    assert (same.value, same.p) == (0.0, 1.0)
     assert compare([1.0], [0.0], rng).value is None
+
+
+@pytest.mark.parametrize("n", [2, 5, 40])
+def test_differences_that_are_all_alike_are_not_certain(n: int) -> None:
+    rng = np.random.default_rng(0)
+    for ours, theirs in ((1.0, 0.0), (0.0, 1.0), (1.0, 1.0)):
+        c = compare([ours] * n, [theirs] * n, rng)
+        assert c.lo is not None and c.hi is not None and c.p is not None
+        assert -1 <= c.lo <= ours - theirs <= c.hi <= 1 and c.hi - c.lo > 1 / n
+        assert c.p >= 0.5**n
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ import pytest
 
 from tests.studies.audit.audit_world import Driver, context
 from tracelab.core.episode import Episode, Label, Step
-from tracelab.core.errors import ConfigError
+from tracelab.core.errors import ConfigError, PlanError
 from tracelab.core.finding import Findings
 from tracelab.core.item import Call, Observation
 from tracelab.core.trace import Trace
@@ -67,22 +67,37 @@ def test_judges_and_rules_say_what_they_think_of_what_failed() -> None:
     judge = Driver(chat=mixed)
     found, told = opinions(traces, ["all-at-once", "error-rule", "all-at-once"], judge)
     by = {(v.trace_id, v.method): v for v in found.verdicts}
-    assert len(found.verdicts) == len(by) == 10, "one of each; what succeeded is left alone"
-    judged = [by[t.trace_id, "judge:all-at-once"] for t in [*traces[:4], traces[5]]]
-    assert [v.extra["opinion"] for v in judged] == ["ok", "ok", "unparsed", "failed", "failed"]
-    assert [v.decisive_step for v in judged] == [1, None, None, None, None]
-    assert [v.status for v in judged] == ["ambiguous", *["unidentifiable"] * 4]
+    assert len(found.verdicts) == len(by) == 8, "one of each; what succeeded is left alone"
+    judged = [by[t.trace_id, "judge:all-at-once"] for t in traces[:4]]
+    assert [v.extra["opinion"] for v in judged] == ["ok", "ok", "unparsed", "failed"]
+    assert [v.decisive_step for v in judged] == [1, None, None, None]
+    assert [v.status for v in judged] == ["ambiguous", *["unidentifiable"] * 3]
     assert judged[3].reason == "rate_limited: 429"
     assert {v.evidence for v in found.verdicts} == {"judged"}
-    rule = [by[t.trace_id, "floor:error-rule"].decisive_step for t in traces[:4]]
-    assert rule == [1, 1, 1, 1]
+    rule = [by[t.trace_id, "rule:error-rule"] for t in traces[:4]]
+    assert [v.decisive_step for v in rule] == [1, 1, 1, 1]
+    assert {(v.who, v.posterior) for v in rule} == {("unknown", None)}, "a rule blames nobody"
     scores = [s for s in found.scores if s.method == "judge:all-at-once"]
     assert [(s.trace_id, s.unit_index, s.value) for s in scores] == [(traces[0].trace_id, 1, 1.0)]
-    assert (found.attempted, found.failed) == (10, 2)
+    assert {s.metric for s in found.scores} == {"named"}, "no probability of anything"
+    assert (found.attempted, found.failed, found.unanswered) == (4, 1, 2), "rules ask nobody"
+    assert "does not say whether the run succeeded" in str(found.rejects[0])
+    assert len(found.rejects) == 1
     assert told.warnings == [
-        "opinions: 2 calls failed, 2 answers name no step (1 not_an_integer, 1 no_step); "
+        "opinions: 1 calls failed, 2 answers name no step (1 not_an_integer, 1 no_step); "
         "they are excluded from all statistics"
     ]
+
+
+def test_an_unknown_outcome_is_a_failure_only_if_somebody_says_so() -> None:
+    silent, marked = episode(0, None), episode(1, None, label=3)
+    found, _ = opinions([silent, marked], ["error-rule"], Driver())
+    assert [v.trace_id for v in found.verdicts] == [marked.trace_id], "a marked mistake is one"
+    with pytest.raises(PlanError, match="there is no failed run that can be examined; the first"):
+        opinions([silent], ["error-rule"], Driver())
+    ctx, _ = context(AuditOptions(opinions=["error-rule"], assume_failed=True))
+    said = Driver().drive(Audit().run([AgentRun.of(silent), AgentRun.of(episode(2, True))], ctx))
+    assert [v.trace_id for v in said.verdicts] == [silent.trace_id] and not said.rejects
 
 
 def test_what_is_asked_names_who_is_asked() -> None:
@@ -124,7 +139,7 @@ def test_rules_that_learn_do_so_from_the_other_runs() -> None:
     traces = [episode(0, label=3), episode(1, label=3), episode(2, label=1), episode(3)]
     found, _ = opinions(traces, ["step-mode"], Driver())
     assert [v.decisive_step for v in found.verdicts] == [1, 1, 3, 3]
-    assert [v.method for v in found.verdicts] == ["floor:step-mode"] * 4
+    assert [v.method for v in found.verdicts] == ["rule:step-mode"] * 4
 
 
 @pytest.mark.parametrize(

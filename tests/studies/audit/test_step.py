@@ -76,7 +76,7 @@ def test_only_a_fall_is_blamed() -> None:
     reruns = drawn(value, keep, 60, np.random.default_rng(0))
     counts = tally(5, reruns, end=0.0, keep=list(keep))
     fitted = posterior(counts.curve(), Prior())
-    found = falls(fitted, 0.15)
+    found = falls(fitted, 0.15, 0.95)
     assert found.order[0] == 3 and found.prob[3] > 0.95
     assert found.lo[3] < 0.7 * 0.95 < found.hi[3] or found.mean[3] == pytest.approx(0.7, abs=0.1)
     assert found.hi[1] < 0
@@ -86,7 +86,7 @@ def test_only_a_fall_is_blamed() -> None:
 def test_nothing_is_blamed_where_nothing_falls() -> None:
     reruns = [Rerun(t, t, 0.0) for t in range(4) for _ in range(8)]
     counts = tally(4, reruns, end=0.0)
-    found = falls(posterior(counts.curve(), Prior()), 0.15)
+    found = falls(posterior(counts.curve(), Prior()), 0.15, 0.95)
     assert found.none > 0.9
     verdict = conclude(
         "t", Place([0, 2, 4, 6], ["a"] * 4, [None] * 4), Control(4, 4, 4), counts, found,
@@ -102,7 +102,7 @@ def test_a_credible_set_is_the_smallest_that_holds_its_level(
 ) -> None:
     mass = np.array(weights) + 1e-6
     prob = mass / mass.sum()
-    found = Falls(prob, 0.0, prob, prob, prob)
+    found = Falls(prob, 0.0, prob, prob, prob, 0.9)
     chosen = found.credible_set(level)
     held = sum(prob[i] for i in chosen)
     assert held >= level - 1e-6
@@ -123,7 +123,7 @@ def test_the_posterior_of_the_decisive_step_is_calibrated() -> None:
         keep = np.where(np.arange(size) == at, 0.05, 0.85)
         runs.append((at, tally(size, drawn(value, keep, 3, rng), end=0.0, keep=list(keep))))
     prior = fit([c.curve() for _, c in runs[:30]])
-    found = [(at, falls(posterior(c.curve(), prior), 0.15)) for at, c in runs]
+    found = [(at, falls(posterior(c.curve(), prior), 0.15, 0.95)) for at, c in runs]
     right = np.array([f.order[0] == at for at, f in found])
     said = np.array([f.prob.max() for _, f in found])
     covered = np.array([at in f.credible_set(0.9) for at, f in found])
@@ -135,7 +135,7 @@ def test_the_posterior_of_the_decisive_step_is_calibrated() -> None:
 def test_more_is_asked_only_while_it_is_open() -> None:
     def known(*prob: float) -> Falls:
         p = np.array(prob)
-        return Falls(p, 1 - p.sum(), p, p, p)
+        return Falls(p, 1 - p.sum(), p, p, p, 0.9)
 
     planned = first_round(3, 4)
     assert list(planned) == [4, 4, 4]
@@ -163,8 +163,7 @@ def test_a_run_that_does_not_fail_again_is_no_failure_to_explain() -> None:
 def test_scores_are_null_without_observations() -> None:
     counts = tally(2, [Rerun(0, 0, 1.0)], end=0.0)
     fitted = posterior(counts.curve(), Prior())
-    found = scores("t", [0, 2], counts, fitted, falls(fitted, 0.15), level=0.95,
-                   evidence="replayed")  # fmt: skip
+    found = scores("t", [0, 2], counts, fitted, falls(fitted, 0.15, 0.95), evidence="replayed")
     raw = [s for s in found if s.method == "re-execute"]
     assert [s.status for s in raw] == ["insufficient"] * 2
     assert all(s.value is None and s.lo is None for s in raw)

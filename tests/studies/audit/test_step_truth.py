@@ -27,14 +27,14 @@ def changes(*units: Mapping[float, float]) -> Posterior:
 
 def test_a_sure_fall_is_decisive_only_where_no_larger_one_is() -> None:
     """Step 1 surely falls by .4; step 0, with probability .9, by .8: then it is not step 1."""
-    found = falls(changes({-0.8: 0.9, 0.0: 0.1}, {-0.4: 1.0}), 0.15)
+    found = falls(changes({-0.8: 0.9, 0.0: 0.1}, {-0.4: 1.0}), 0.15, 0.95)
     assert found.prob == pytest.approx([0.9, 0.1], abs=1e-6)
     assert found.none == pytest.approx(0, abs=1e-6)
     assert found.each == pytest.approx([0.9, 1.0])
 
 
 def test_a_rise_is_nobodys_fault() -> None:
-    found = falls(changes({0.8: 1.0}, {-0.3: 0.5, 0.0: 0.5}, {-0.1: 1.0}), 0.15)
+    found = falls(changes({0.8: 1.0}, {-0.3: 0.5, 0.0: 0.5}, {-0.1: 1.0}), 0.15, 0.95)
     assert found.prob == pytest.approx([0, 0.5, 0], abs=1e-6)
     assert found.none == pytest.approx(0.5)
 
@@ -42,7 +42,9 @@ def test_a_rise_is_nobodys_fault() -> None:
 def test_of_three_that_may_fall_alike_each_is_as_likely() -> None:
     """Sizes differ, so the largest is the first that fell: p, then (1 - p) p, then the rest."""
     p = 0.6
-    found = falls(changes({-0.9: p, 0.0: 0.4}, {-0.6: p, 0.0: 0.4}, {-0.3: p, 0.0: 0.4}), 0.15)
+    found = falls(
+        changes({-0.9: p, 0.0: 0.4}, {-0.6: p, 0.0: 0.4}, {-0.3: p, 0.0: 0.4}), 0.15, 0.95
+    )
     assert found.prob == pytest.approx([p, (1 - p) * p, (1 - p) ** 2 * p], abs=1e-6)
     assert found.none == pytest.approx((1 - p) ** 3)
 
@@ -63,6 +65,6 @@ def test_the_recorded_end_is_known(end: float) -> None:
 def test_a_partial_score_at_the_end_is_where_falls_are_counted_from() -> None:
     """V is 1 until the last action and ends at .5: the last action lost a half, not everything."""
     reruns = [Rerun(t, t, 1.0) for t in range(3) for _ in range(12)]
-    found = falls(posterior(tally(3, reruns, end=0.5).curve(), Prior()), 0.15)
+    found = falls(posterior(tally(3, reruns, end=0.5).curve(), Prior()), 0.15, 0.95)
     assert found.order[0] == 2 and found.prob[2] > 0.9
     assert found.mean[2] == pytest.approx(0.5, abs=0.1)

@@ -20,6 +20,7 @@ from tracelab.engines.tokenizer import HFTokenizer
 from tracelab.sources.context import trace_of
 from tracelab.sources.context_testbed import contexts
 from tracelab.studies.cite import study
+from tracelab.studies.cite.grounding import label
 from tracelab.studies.cite.rows import ProbeRow
 from tracelab.studies.cite.study import Cite
 
@@ -128,8 +129,37 @@ def test_statements_are_grounded_in_their_fact_or_the_models_own() -> None:
         assert t.label == "grounded"
         assert int(np.argmax(found.weights(t.target))) == source
         assert found.effects(t.target)[source].lo > 0
-    for text in ("So 4 plus 7 is 11.", "I will add the two prices.", "So the bill is 13."):
-        assert by_text[text].label == "parametric"
+    for text in ("So 4 plus 7 is 11.", "Now 11 plus 2 is 13.", "So the bill is 13."):
+        assert by_text[text].label == "derived"
+    for text in ("I will add the two prices.", found.targets()[0].text.strip()):
+        assert by_text[text].label == "memory"  # nothing that is said before it makes it
+
+
+def test_memory_and_what_follows_are_told_apart_by_what_was_measured() -> None:
+    def says(alone: float | None, empty: float = -1.0) -> str:
+        return label(empty, empty, 5, (), alone=alone)
+
+    assert (says(None), says(-3.9), says(-4.1), says(-4.1, -3.9)) == (
+        "parametric", "memory", "derived", "memory",
+    )  # fmt: skip
+    contrast = [label(2.0, 2.0, 5, (), alone=a, contrast=True) for a in (None, 0.1, -3.0)]
+    assert contrast == ["parametric", "memory", "derived"]
+
+
+def test_a_statement_that_could_not_be_scored_alone_is_neither() -> None:
+    w = world(held_out=0, top_k=[])
+    plain = w.run(notes())
+    alone = {p.item_key for p in plain.probes if ":alone:" in p.intervention}
+    w = world(held_out=0, top_k=[])
+    w.change = lambda item, o: (
+        Observation(o.key, 0, finish_reason="error", error="x: y") if o.key in alone else o
+    )
+    found = w.run(notes())
+    labels = {t.label for t in found.targets()}
+    assert "parametric" in labels and not {"memory", "derived"} & labels
+    assert all(t.logprob_alone is None for t in found.targets())
+    assert found.findings.attempted == plain.findings.attempted
+    assert found.findings.failed == len(alone) > 0
 
 
 def test_a_contrast_asks_why_this_and_not_that() -> None:
@@ -151,8 +181,10 @@ def test_several_targets_cost_one_pass_per_mask() -> None:
     w = world(top_k=[], held_out=0)
     found = w.run(notes(["sentences", "response", "action", "So the bill is 13."]))
     assert len(found.targets()) > 8
-    assert found.findings.attempted == 32 + 2  # the design, the whole and the empty context
-    assert len(w.asked) <= 32 + 2
+    own = sum(":alone:" in p.intervention for p in found.probes)
+    assert 0 < own <= len(found.targets())  # once, without the response
+    assert found.findings.attempted == 32 + 2 + own  # the design, the whole and the empty context
+    assert len(w.asked) <= 32 + 2 + own
 
 
 def test_the_options_target_goes_before_the_records() -> None:
@@ -309,7 +341,8 @@ def test_a_forecast_that_fails_every_probe_still_asks_what_is_asked_at_most() ->
         o if item.kind == "generate" else Observation(o.key, 0, finish_reason="error", error="x: y")
     )
     found = w.run(notes("Kale costs 4."))
-    assert found.findings.failed == found.findings.attempted
+    answered = len(found.pruned())
+    assert found.findings.failed == found.findings.attempted - answered
     assert found.pruned()[0].logprob_change is None
 
 

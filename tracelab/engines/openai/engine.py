@@ -31,7 +31,7 @@ from tracelab.core.outside import OutsideError, decode
 from tracelab.core.seam import EndpointError
 from tracelab.engines.aio import SideBySide
 from tracelab.engines.base import Counters, EngineSpec, failed, overlong
-from tracelab.engines.http import JsonPost
+from tracelab.engines.http import MOST_BYTES, JsonPost
 from tracelab.engines.openai.rows import checked, echoed, listed, part
 
 _MOST_BYTES = 64 << 20
@@ -211,9 +211,16 @@ class OpenAIEngine:
         """The model's context length at the server, as far as it tells."""
         import httpx
 
-        headers = {} if self._key is None else {"Authorization": f"Bearer {self._key}"}
+        # A small reply must not unpack to a large one, and a large one is no list of models.
+        headers = {"Accept-Encoding": "identity"}
+        headers |= {} if self._key is None else {"Authorization": f"Bearer {self._key}"}
+        content, url = bytearray(), f"{self._url}/models"
         try:
-            reply = httpx.get(f"{self._url}/models", headers=headers, timeout=timeout_s)
+            with httpx.stream("GET", url, headers=headers, timeout=timeout_s) as reply:
+                for part in reply.iter_bytes():
+                    content += part
+                    if len(content) > MOST_BYTES:
+                        break
         except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as e:
             raise ModelLoadError(
                 f"engine.server.endpoint = {self._url!r}: cannot be reached ({type(e).__name__})"
@@ -224,7 +231,7 @@ class OpenAIEngine:
                 f"({reply.status_code}); engine.server.api_key_env names the variable that holds it"
             )
         try:
-            sizes = {str(m["id"]): m.get("max_model_len") for m in decode(reply.content)["data"]}
+            sizes = {str(m["id"]): m.get("max_model_len") for m in decode(bytes(content))["data"]}
         except (ValueError, LookupError, TypeError, AttributeError):
             return sys.maxsize  # a server without a list of models may still serve one
         if reply.status_code == 200 and sizes and self._name not in sizes:

@@ -255,11 +255,13 @@ class Counterfactual(Method):
 
     help = "what if this sentence had said something else?"
     metrics = (
-        Metric("delta_value", "reward", "the sentence raised the expected reward", -1, 1),
+        Metric(
+            "delta_value", "reward", "the sentence raised the expected reward", -1, 1, MIN_ROLLOUTS
+        ),
         *distribution.METRICS,
-        Metric("different_fraction", "share", lo=0, hi=1),
-        Metric("overdetermined", "share", lo=0, hi=1),
-        Metric("entropy_before", "nats", lo=0),
+        Metric("different_fraction", "share", lo=0, hi=1, least=MIN_ROLLOUTS),
+        Metric("overdetermined", "share", lo=0, hi=1, least=MIN_ROLLOUTS),
+        Metric("entropy_before", "nats", lo=0, least=MIN_ROLLOUTS),
     )
     compares = True
 

@@ -23,8 +23,8 @@ from tracelab.studies.anchors.scoring import Answers, distance_scores, make, wit
 
 METHOD = "resample"
 METRICS = (
-    Metric("tv", "probability", "the answers differ", 0, 1),
-    Metric("js", "nats", "the answers differ", 0, log(2)),
+    Metric("tv", "probability", "the answers differ", 0, 1, MIN_ROLLOUTS),
+    Metric("js", "nats", "the answers differ", 0, log(2), MIN_ROLLOUTS),
 )
 
 

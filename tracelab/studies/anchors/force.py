@@ -156,9 +156,18 @@ class Force(Method):
 
     help = "what the model would answer right away, before and after each sentence"
     metrics = (
-        Metric("value", "reward", "the expected reward if the model must answer here", 0, 1),
-        Metric("delta_value", "reward", "the sentence raised the expected reward", -1, 1),
-        Metric("tv", "probability", "the answers differ", 0, 1),
+        Metric(
+            "value",
+            "reward",
+            "the expected reward if the model must answer here",
+            0,
+            1,
+            MIN_ROLLOUTS,
+        ),
+        Metric(
+            "delta_value", "reward", "the sentence raised the expected reward", -1, 1, MIN_ROLLOUTS
+        ),
+        Metric("tv", "probability", "the answers differ", 0, 1, MIN_ROLLOUTS),
     )
 
     def ask(self, cohort: Cohort) -> Flow[None]:

@@ -168,7 +168,12 @@ class Links(Method):
     """Sentence to sentence."""
 
     help = "which sentences bring about which later ones"
-    metrics = (Metric(METRIC, "probability", "the earlier sentence brings about the later", -1, 1),)
+    metrics = (
+        Metric(
+            METRIC, "probability", "the earlier sentence brings about the later", -1, 1,
+            MIN_ROLLOUTS,
+        ),
+    )  # fmt: skip
     compares = True
     echoes = True
 

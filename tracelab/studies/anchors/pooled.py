@@ -15,11 +15,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from tracelab.core.finding import Score
 from tracelab.core.unit import Unit
-from tracelab.stats.value_curve import Posterior, Prior, fit, posterior
+from tracelab.stats.value_curve import Posterior, Prior, fit, informed, posterior
 from tracelab.studies.anchors.grouping import INSIDE_TOKEN, MIN_ROLLOUTS
 from tracelab.studies.anchors.tally import Tally
 
@@ -57,14 +55,16 @@ def estimate(
         prior: From `value_curve.fit` over the traces of the run.
         delta: A sentence matters if |ΔV| exceeds this.
         level: Coverage of the credible intervals.
-        min_rollouts: A sentence of which fewer rollouts were seen, alternatives to it or
-            continuations of it, is `insufficient`, unless 1 - p_i < `delta`: then it is
-            `certified`, and its bounds are those that p_i alone gives, -(1 - p_i) and 1 - p_i.
+        min_rollouts: A value that fewer rollouts inform is `insufficient`. A sentence of which
+            fewer were seen, alternatives to it or continuations of it, or only one of the two, is
+            `insufficient`, unless 1 - p_i < `delta`: then it is `certified`, and its bounds are
+            those that p_i alone gives, -(1 - p_i) and 1 - p_i.
 
     Returns:
-        `value` of every boundary and `delta_value` of every sentence; the latter's `extra` has
-        `prob_matters` = P(|ΔV_i| > delta), and `prob_decisive`, the posterior of which sentence
-        has the largest effect.
+        `value` of every boundary and `delta_value` of every sentence; `n` of a value counts the
+        rollouts that inform it (`stats.value_curve.informed`). Where it was measured, a sentence's
+        `extra` has `prob_matters` = P(|ΔV_i| > delta), and `prob_decisive`, the posterior of which
+        sentence has the largest effect.
     """
     if not units:
         return []
@@ -84,28 +84,19 @@ def scores(
     """A posterior as scores; see `estimate`."""
     found: list[Score] = []
     value, lo, hi = fitted.values(level)
-    # A boundary is informed by its own rollouts and, through exact p_i, by those after it.
-    seen = np.cumsum(counts.left_n[::-1])[::-1]
+    behind = informed(counts.n, counts.left_n, counts.keep)
     for b in range(len(value)):
-        linked = counts.n[b] > 0 or (b < len(units) and bool(counts.exact[b]))
-        ok = linked and (seen[b] >= min_rollouts or counts.n[b] >= min_rollouts)
         found.append(
             Score.of(
-                trace_id, "boundary", b, METHOD, "value",
-                _inside(value[b], lo[b], hi[b]) if ok else None,
-                level=level, n=int(counts.n[b]), interval=(lo[b], hi[b]), observed=True,
+                trace_id, "boundary", b, METHOD, "value", _inside(value[b], lo[b], hi[b]),
+                level=level, n=int(behind[b]), least=min_rollouts, interval=(lo[b], hi[b]),
             )
         )  # fmt: skip
     change, lo, hi = fitted.importances(level)
     matters, decisive = fitted.exceeds(delta), fitted.decisive(delta)
     for u in units:
         i = u.index
-        extra: dict[str, object] = {
-            "n_replaced": int(counts.left_n[i]),
-            "prob_matters": round(float(matters[i]), 6),
-            "prob_decisive": round(float(decisive[i]), 6),
-            "delta": delta,
-        }
+        extra: dict[str, object] = {"n_replaced": int(counts.left_n[i]), "delta": delta}
         n = int(counts.left_n[i] + counts.n[i + 1])
         estimated, certified, ends = True, False, (float(lo[i]), float(hi[i]))
         if u.token_end == u.token_start:
@@ -113,8 +104,12 @@ def scores(
         elif counts.exact[i] and 1 - counts.keep[i] < delta and counts.left_n[i] < min_rollouts:
             most = float(1 - counts.keep[i])
             estimated, certified, ends = n > 0, True, (-most, most)
-        elif n < min_rollouts or counts.left_n[i] == 0:
+        elif n < min_rollouts or counts.left_n[i] == 0 or behind[i + 1] < 1:
             estimated = False
+        if estimated or certified:
+            # Of what was not measured these would be the prior's.
+            extra["prob_matters"] = round(float(matters[i]), 6)
+            extra["prob_decisive"] = round(float(decisive[i]), 6)
         found.append(
             Score.of(
                 trace_id, u.kind, i, METHOD, "delta_value",

@@ -195,8 +195,10 @@ class Resample(Method):
 
     help = "the value curve and the effect of each sentence on it, from rollouts"
     metrics = (
-        Metric("value", "reward", "the expected reward from the boundary", 0, 1),
-        Metric("delta_value", "reward", "the sentence raised the expected reward", -1, 1),
+        Metric("value", "reward", "the expected reward from the boundary", 0, 1, MIN_ROLLOUTS),
+        Metric(
+            "delta_value", "reward", "the sentence raised the expected reward", -1, 1, MIN_ROLLOUTS
+        ),
         *distribution.METRICS,
         *certify.METRICS,
     )

@@ -116,7 +116,8 @@ class Receiver:
             response=trace.response[:kept] + (self._forced or "") + o.text,
             reference=trace.reference,
             own_answer=trace.answer,
-            finish_reason=o.finish_reason,
+            # A forced answer is always cut: the few tokens it gets are for the answer alone.
+            finish_reason=o.finish_reason if self._forced is None else "stop",
             trace=trace,
         )
 

@@ -9,12 +9,13 @@ model) asks for it beside them. Pure.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import ClassVar, Literal
 
 import numpy as np
 
 from tracelab.core.errors import PlanError
-from tracelab.core.finding import Findings, Metric
+from tracelab.core.finding import Findings, Metric, Score
 from tracelab.core.flow import Flow, together
 from tracelab.core.study import STUDIES, Stage, StudyContext
 from tracelab.core.trace import Trace
@@ -26,6 +27,12 @@ from tracelab.studies.anchors.options import AnchorsOptions
 from tracelab.studies.anchors.pooled import fit_prior
 from tracelab.studies.anchors.tally import count
 from tracelab.studies.turn import turn_of
+
+_OF_TEXT = frozenset({
+    "different_fraction", "overdetermined", "entropy_before", "overdeterminedness",
+    "different_trajectories_fraction",
+})  # fmt: skip
+"""Metrics of what was written, which rest on no grade."""
 
 
 class _Metrics:
@@ -46,7 +53,7 @@ class Anchors:
     name: ClassVar[str] = "anchors"
     Options: ClassVar[type[AnchorsOptions]] = AnchorsOptions
     metrics = _Metrics()
-    estimator_version: ClassVar[str] = "3"
+    estimator_version: ClassVar[str] = "4"
     testbed: ClassVar[Literal["questions"]] = "questions"
 
     def cases(self, trace: Trace, ctx: StudyContext[AnchorsOptions]) -> Iterator[Reasoning]:
@@ -120,6 +127,20 @@ def estimate(cohort: Cohort, methods: Sequence[Method]) -> Findings:
         rng = np.random.default_rng([ctx.seed, int(case.trace_id, 16)])
         for method in methods:
             found.add(method.estimate(case, cohort, rng))
-        found.attempted += len(case.rollouts) + len(case.forced)
+        outcomes = [r.outcome for r in (*case.rollouts, *case.forced)]
+        unanswered = sum(o.status == "unanswered" for o in outcomes)
+        truncated = sum(o.truncated for o in outcomes)
+        found.attempted += len(outcomes)
         found.failed += case.failed
+        found.ungraded += sum(o.status == "ungraded" for o in outcomes) - case.failed
+        found.truncated += truncated
+        found.unanswered += unanswered - truncated
+    if ctx.grading.evidence == "judged":
+        found.scores = [_judged(s) for s in found.scores]
     return found
+
+
+def _judged(s: Score) -> Score:
+    """A score as what it is where a model graded; what was written instead needs no grade."""
+    graded = s.evidence == "executed" and s.metric not in _OF_TEXT
+    return replace(s, evidence="judged") if graded else s

@@ -40,13 +40,37 @@ class AgentRun(Case):
         return found
 
     @property
-    def failed(self) -> bool:
-        """Whether it did less than succeed, or nobody knows."""
+    def failed(self) -> bool | None:
+        """Whether it did less than succeed; None where the log does not say.
+
+        Where somebody marked a decisive mistake, it failed.
+        """
         e = self.episode
-        return (e.reward if e.reward is not None else e.success or 0.0) < 1.0
+        if e.success is True:
+            return False
+        if e.reward is not None:
+            return e.reward < 1.0
+        marked = e.label is not None and e.label.step is not None
+        return True if e.success is False or marked else None
+
+    def studied(self, *, assume_failed: bool) -> bool:
+        """Whether it is a failure to explain.
+
+        Args:
+            assume_failed: Take it for one where the log does not say.
+
+        Raises:
+            PlanError: The log does not say.
+        """
+        if self.failed is None and not assume_failed:
+            raise PlanError(
+                "the log does not say whether the run succeeded; audit.assume_failed = true "
+                "(--assume-failed) studies it as a failure"
+            )
+        return self.failed is not False
 
     def recorded(self, chat: Chat, *, most: int, context_length: int) -> RecordedRun:
-        """What can be re-executed of it.
+        """What can be re-executed of it; where the log does not say how it ended, it scored 0.
 
         Args:
             chat: The model's template.

@@ -138,7 +138,8 @@ class Examiner:
                 yield from self._explain(s)
         self._ctx.emit(self._rows(s))
         verdict = self._verdict(s)
-        plain = sum(not r.forced for r in s.reruns)
+        mine = [r for r in s.reruns if not r.forced]
+        cut = sum(r.truncated for r in mine)
         # A run that could not be executed at all has no re-executions to count.
         dead = s.control.replays == 0
         shown = self._corrected(s, verdict)
@@ -146,8 +147,12 @@ class Examiner:
             scores=self._scores(s),
             verdicts=[verdict],
             exports=[] if shown is None else [shown],
-            attempted=plain + dead,
-            failed=sum(r.error is not None for r in s.reruns) + dead,
+            attempted=len(mine) + dead,
+            failed=sum(r.error is not None for r in mine) - cut + dead,
+            ungraded=sum(r.reward is None and r.error is None and not r.censored for r in mine),
+            truncated=cut,
+            # A replay that has no answer is no failure, and grades nothing.
+            unanswered=sum(r.censored and r.error is None for r in mine),
         )
 
     def _replays(self, run: RecordedRun) -> Flow[list[Replay]]:
@@ -250,7 +255,7 @@ class Examiner:
     def _estimate(self, s: Subject, prior: Prior) -> Falls:
         assert s.counts is not None
         s.fitted = posterior(s.counts.curve(), prior)
-        s.found = step.falls(s.fitted, self._options.delta)
+        s.found = step.falls(s.fitted, self._options.delta, self._options.level)
         return s.found
 
     def _correct(self, s: Subject) -> Flow[None]:
@@ -335,7 +340,8 @@ class Examiner:
         tops = set()
         for reward in (0.0, 1.0):
             counts = step.tally(s.size, s.reruns, end=s.run.score, keep=s.keep, censored_as=reward)
-            found = step.falls(posterior(counts.curve(), Prior()), self._options.delta)
+            c = self._options
+            found = step.falls(posterior(counts.curve(), Prior()), c.delta, c.level)
             top = int(found.order[0])
             sure = found.none <= 0.5 and found.prob[top] >= self._options.confidence
             tops.add((top, bool(sure)))
@@ -346,8 +352,7 @@ class Examiner:
         if s.counts is None or s.fitted is None or s.found is None:
             return []
         own = step.scores(
-            s.case.trace_id, s.run.steps, s.counts, s.fitted, s.found,
-            level=self._options.level, evidence=self._evidence,
+            s.case.trace_id, s.run.steps, s.counts, s.fitted, s.found, evidence=self._evidence
         )  # fmt: skip
         return own if s.depends is None else own + s.depends.scores
 

@@ -7,8 +7,10 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from tracelab.core.options import Section
-from tracelab.core.secrets import KeyVariable, PlainUrl
+from tracelab.core.options import KeyVariable, PlainUrl, Section
+
+MIN_RERUNS = 4
+"""Fewest graded re-executions before a number is reported about a boundary or a step."""
 
 
 class JudgingConfig(Section):
@@ -76,6 +78,8 @@ class AuditOptions(Section):
     """Acknowledges that the environment's steps change something, and are executed many times."""
     opinions: list[str] = []
     """Judges (`a2p`, ...) and floors (`error-rule`, ...) that guess without executing anything."""
+    assume_failed: bool = False
+    """Study runs as failures whose log does not say how they ended; otherwise they are refused."""
     controls: int = Field(default=4, ge=1)
     """How often the recorded actions are executed again, unchanged, before anything else."""
     initial: int = Field(default=4, ge=1)

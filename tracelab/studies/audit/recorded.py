@@ -19,17 +19,15 @@ Spell = Callable[[Sequence[Message], Message, Sequence[Message]], str]
 
 
 def recorded_run(episode: Episode, spell: Spell) -> RecordedRun:
-    """An episode as a run that can be re-executed.
+    """An episode as a run that can be re-executed; one that nobody scored counts as a failure.
 
     Raises:
-        PlanError: No model took a step, or it is not known that the run failed.
+        PlanError: No model took a step.
     """
     written = [s for s in episode.steps if s.kind == "llm"]
     if not written:
         raise PlanError("no step was written by a model")
-    score = episode.reward if episode.reward is not None else episode.success
-    if score is None:
-        raise PlanError("the log does not say whether the run succeeded")
+    score = episode.reward if episode.reward is not None else episode.success or 0.0
     made: dict[int, dict[str, Any]] = {}
     before = [tuple(input_of(episode, s, made)) for s in written]
     offered = [tools_offered(episode, s) for s in written]

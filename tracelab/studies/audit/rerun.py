@@ -31,7 +31,7 @@ from typing import Any
 from tracelab.core.errors import ConfigError, PlanError
 from tracelab.core.flow import Ask, Execution, Flow
 from tracelab.core.hashing import content_hash
-from tracelab.core.item import Call, Item, Observation
+from tracelab.core.item import TRUNCATED, Call, Item, Observation
 from tracelab.core.seam import (
     Environment,
     EnvironmentFailure,
@@ -77,6 +77,11 @@ class Rerun:
     tokens: int = 0
     error: str | None = None
     generated: int = 0
+
+    @property
+    def truncated(self) -> bool:
+        """Whether the limit of tokens cut a turn."""
+        return (self.error or "").startswith(TRUNCATED)
 
     @classmethod
     def of(cls, launch: Launch, o: Observation) -> Rerun:
@@ -367,12 +372,17 @@ class _Live:
         self.tokens += o.prefix_tokens + len(o.token_ids)
         self.generated += len(o.token_ids)
         self.actions.append(o.text)
+        same = t < len(run.actions) and o.text == run.actions[t]
+        if o.finish_reason == "length" and not same:
+            # Half a turn is none that an environment could answer; a recorded one has its reply.
+            self.error = f"{TRUNCATED}: the limit of tokens cut the model's turn"
+            if self.left is None:
+                self.left, self.action = t, o.text
+            return
         follow = False
         try:
             self.state = self.env.step(o.text)
-            follow = t < len(run.actions) and o.text == run.actions[t] and follows(
-                self.state, run, t
-            )  # fmt: skip
+            follow = same and follows(self.state, run, t)
             self._score()
         except EnvironmentFailure as e:
             self.error = str(e) or "the environment failed"

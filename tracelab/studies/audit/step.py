@@ -27,12 +27,12 @@ from numpy.typing import NDArray
 
 from tracelab.core.finding import Evidence, Score
 from tracelab.stats.intervals import Floats, wilson
-from tracelab.stats.value_curve import CurveData, Posterior, keep_nodes
+from tracelab.stats.value_curve import CurveData, Posterior, informed, keep_nodes
+from tracelab.studies.audit.options import MIN_RERUNS
 from tracelab.studies.audit.rerun import Rerun
 
 METHOD = "re-execute"
-MIN_RERUNS = 4
-"""Fewest graded re-executions before a raw number is reported about a boundary."""
+POOLED = "re-execute-pooled"
 _END = 50.0
 """Weight of the recorded end: the same actions and replies give the same score."""
 
@@ -137,6 +137,7 @@ class Falls:
         mean: Posterior mean of the fall V_i - V_{i+1}, [N]; positive when the action lowered V.
         lo: Lower end of its equal-tailed credible interval, [N].
         hi: Upper end, [N].
+        level: Coverage of [lo, hi].
         each: P(the action lowers V by more than the threshold), [N]; several may.
     """
 
@@ -145,6 +146,7 @@ class Falls:
     mean: Floats
     lo: Floats
     hi: Floats
+    level: float
     each: Floats = field(default_factory=lambda: np.zeros(0))
 
     @property
@@ -161,18 +163,37 @@ class Falls:
         return tuple(sorted(int(i) for i in self.order[:count]))
 
 
-def falls(fitted: Posterior, delta: float, level: float = 0.9) -> Falls:
+def falls(fitted: Posterior, delta: float, level: float) -> Falls:
     """Where V falls most, by more than `delta`.
 
     Like `Posterior.decisive`, but of falls only: a step that raised V is not to blame. Actions
     count as independent given the data.
+
+    Args:
+        fitted: The value curve.
+        delta: Least fall that counts.
+        level: Coverage of the intervals of the falls.
     """
     found = fitted.largest(delta, -1)
     prob = found.where
     if (mass := prob.sum()) > 0:
         prob = prob / mass * (1 - found.none)
     mean, lo, hi = fitted.importances(level)
-    return Falls(prob, found.none, -mean, -hi, -lo, np.minimum(found.each, 1.0))
+    return Falls(prob, found.none, -mean, -hi, -lo, level, np.minimum(found.each, 1.0))
+
+
+def measured(counts: RerunTally) -> NDArray[np.bool_]:
+    """Whether re-executions say anything of each action, [N].
+
+    They do with `MIN_RERUNS` of them, before it or after it, that could be graded, some before it,
+    and some that inform what comes after it, which at the end is the record itself.
+    """
+    behind = informed(counts.n, counts.left_n, counts.keep)
+    after = behind[1:] >= 1
+    after[-1:] = True
+    here = counts.n[:-1]
+    found: NDArray[np.bool_] = (here + counts.n[1:] >= MIN_RERUNS) & (here > 0) & after
+    return found
 
 
 def argmax_rescue(counts: RerunTally) -> int | None:
@@ -221,7 +242,6 @@ def scores(
     fitted: Posterior,
     found: Falls,
     *,
-    level: float,
     evidence: Evidence,
 ) -> list[Score]:
     """Scores of one run: `value` raw and pooled, `delta_value` and `p_decisive` of each action.
@@ -231,38 +251,41 @@ def scores(
         steps: Index of each action among the steps of the episode [N].
         counts: Its re-executions.
         fitted: Its value curve.
-        found: Where V falls.
-        level: Coverage of intervals.
+        found: Where V falls; its level is that of all intervals.
         evidence: `executed` or `replayed`.
 
     Returns:
         `value` of unit kind `boundary`, in [0, 1]; `delta_value` = V_{i+1} - V_i, negative when
-        the action lowered V; `p_decisive`, the posterior that it is the decisive one.
+        the action lowered V; `p_decisive`, the posterior that it is the decisive one. What
+        re-executions say nothing of (`measured`) is `insufficient`.
     """
     out = []
+    level = found.level
     raw_lo, raw_hi = wilson(counts.total, np.maximum(counts.n, 1), level)
     value, lo, hi = fitted.values(level)
-    pooled, observed = METHOD + "-pooled", bool(counts.left_n.sum())
+    behind, known = informed(counts.n, counts.left_n, counts.keep), measured(counts)
     for i, step in enumerate(steps):
         n = int(counts.n[i])
-        enough = n >= MIN_RERUNS
         out.append(
             Score.of(
                 trace_id, "boundary", step, METHOD, "value",
-                float(counts.total[i] / n) if enough else None,
-                level=level, n=n, interval=(float(raw_lo[i]), float(raw_hi[i])), evidence=evidence,
+                float(counts.total[i] / n) if n else None,
+                level=level, n=n, least=MIN_RERUNS, evidence=evidence,
+                interval=(float(raw_lo[i]), float(raw_hi[i])),
             )
         )  # fmt: skip
-        figures: tuple[tuple[Literal["boundary", "step"], str, float, Ends], ...] = (
-            ("boundary", "value", value[i], (lo[i], hi[i])),
-            ("step", "delta_value", -found.mean[i], (-found.hi[i], -found.lo[i])),
-            ("step", "p_decisive", found.prob[i], None),
+        both = n + int(counts.n[i + 1])
+        figures: tuple[tuple[Literal["boundary", "step"], str, float, int, Ends], ...] = (
+            ("boundary", "value", value[i], int(behind[i]), (lo[i], hi[i])),
+            ("step", "delta_value", -found.mean[i], both, (-found.hi[i], -found.lo[i])),
+            ("step", "p_decisive", found.prob[i], both, None),
         )
-        for kind, metric, center, ends in figures:
+        for kind, metric, center, count, ends in figures:
             out.append(
                 Score.of(
-                    trace_id, kind, step, pooled, metric, float(center), level=level,
-                    n=int(counts.n[i] + counts.n[i + 1]), observed=observed, evidence=evidence,
+                    trace_id, kind, step, POOLED, metric,
+                    float(center) if kind == "boundary" or known[i] else None,
+                    level=level, n=count, least=MIN_RERUNS, evidence=evidence,
                     interval=None
                     if ends is None
                     else (float(min(ends[0], center)), float(max(ends[1], center))),

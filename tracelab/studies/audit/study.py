@@ -24,7 +24,7 @@ from tracelab.core.study import STUDIES, Stage, StudyContext
 from tracelab.core.trace import Trace
 from tracelab.studies.audit.case import AgentRun
 from tracelab.studies.audit.opinions.collect import known_opinions, opinions
-from tracelab.studies.audit.options import AuditOptions
+from tracelab.studies.audit.options import MIN_RERUNS, AuditOptions
 from tracelab.studies.audit.play import market_tasks, play
 from tracelab.studies.audit.rerun import Reruns
 from tracelab.studies.chat import Chat
@@ -46,13 +46,16 @@ class Audit:
     name: ClassVar[str] = "audit"
     Options: ClassVar[type[AuditOptions]] = AuditOptions
     metrics: ClassVar[tuple[Metric, ...]] = (
-        Metric("value", "reward", lo=0.0, hi=1.0),
-        Metric("delta_value", "reward", "the step raised the chance of success", -1.0, 1.0),
-        Metric("p_decisive", "probability", lo=0.0, hi=1.0),
-        Metric("effect", "nats", "the piece of the context made the bad action likelier"),
-        Metric("weight", "nats", "the piece of the context made the bad action likelier"),
+        Metric("value", "reward", lo=0.0, hi=1.0, least=MIN_RERUNS),
+        Metric(
+            "delta_value", "reward", "the step raised the chance of success", -1.0, 1.0, MIN_RERUNS
+        ),
+        Metric("p_decisive", "probability", lo=0.0, hi=1.0, least=MIN_RERUNS),
+        Metric("named", "indicator", "the rule or judge names the step", 0.0, 1.0),
+        Metric("effect", "nats", "the piece of the context made the bad action likelier", least=2),
+        Metric("weight", "nats", "the piece of the context made the bad action likelier", least=2),
     )
-    estimator_version: ClassVar[str] = "2"
+    estimator_version: ClassVar[str] = "3"
     testbed: ClassVar[Literal["agents"]] = "agents"
 
     def measures(self, options: AuditOptions) -> bool:
@@ -72,7 +75,7 @@ class Audit:
 
         Raises:
             ConfigError: There is neither an environment nor an opinion, or one is unknown.
-            PlanError: No run can be re-executed, and no opinion is asked for.
+            PlanError: No run failed, or none can be re-executed and no opinion is asked for.
         """
         o = ctx.options
         if o.environment is None and not o.opinions:
@@ -85,8 +88,10 @@ class Audit:
             found.add((yield from _executed(cases, ctx, o.environment)))
         if o.opinions:
             said = yield from opinions(cases, ctx)
-            if not found.attempted:
-                found.attempted = len(said.verdicts)
+            if not said.verdicts:
+                raise _no_failure("examined", said.rejects)
+            if o.environment is not None:
+                said.rejects.clear()  # those who execute have said so
             found.add(said)
         return found
 
@@ -174,14 +179,22 @@ def _executed(
     for part in (yield from together(chain(settled, later), most=examiner.at_once)):
         found.add(part)
     if not found.verdicts and not ctx.options.opinions:
-        why = f"; the first: {found.rejects[0]}" if found.rejects else ""
-        raise PlanError(f"there is no failed run that can be re-executed{why}")
+        raise _no_failure("re-executed", found.rejects)
     return found
+
+
+def _no_failure(what: str, rejects: Sequence[Reject]) -> PlanError:
+    why = f"; the first: {rejects[0]}" if rejects else ""
+    return PlanError(f"there is no failed run that can be {what}{why}")
 
 
 def _share(cases: Sequence[AgentRun], budget: int | None) -> float:
     """What the re-executions of one failed run may generate; tokens."""
-    return math.inf if budget is None else budget / max(1, sum(case.failed for case in cases))
+    return (
+        math.inf
+        if budget is None
+        else budget / max(1, sum(case.failed is not False for case in cases))
+    )
 
 
 def _executable(
@@ -190,11 +203,14 @@ def _executable(
     ctx: StudyContext[AuditOptions],
     rejects: list[Reject],
 ) -> Iterator[tuple[AgentRun, RecordedRun]]:
-    """Failed runs that can be re-executed; others are added to `rejects`."""
+    """Failed runs that can be re-executed.
+
+    Those that cannot be, or that may not have failed, are added to `rejects`.
+    """
     for case in cases:
-        if not case.failed:
-            continue
         try:
+            if not case.studied(assume_failed=ctx.options.assume_failed):
+                continue
             most = ctx.options.max_steps
             run = case.recorded(chat, most=most, context_length=ctx.context_length)
         except PlanError as e:

@@ -18,7 +18,7 @@ import numpy as np
 
 from tracelab.core.finding import Verdict, VerdictStatus, Who
 from tracelab.studies.audit.rerun import Replay, Rerun
-from tracelab.studies.audit.step import Falls, RerunTally, argmax_rescue
+from tracelab.studies.audit.step import Falls, RerunTally, argmax_rescue, measured
 
 _LOW = 0.2
 """A chance of success up to which a task counts as one that this policy cannot solve."""
@@ -185,8 +185,10 @@ def conclude(
             trace_id, method, evidence, "unidentifiable", who=who, reason=reason, tokens=tokens,
             rollouts=rollouts, extra=extra,
         )  # fmt: skip
-    status: VerdictStatus = "localized" if p >= confidence and bounds_agree else "ambiguous"
-    reason = _reason(where, found, top, counts.end, status, bounds_agree)
+    seen = bool(measured(counts)[top])
+    sure = p >= confidence and bounds_agree and seen
+    status: VerdictStatus = "localized" if sure else "ambiguous"
+    reason = _reason(where, found, top, counts.end, status, bounds_agree, seen)
     if correction is not None:
         reason += f"; corrected, {correction.wins:g} of {correction.n} succeed"
         extra["correction"] = {
@@ -240,13 +242,16 @@ def _no_step(counts: RerunTally, found: Falls, late: bool) -> tuple[Who, str]:
 
 
 def _reason(
-    where: Place, found: Falls, top: int, end: float, status: VerdictStatus, bounds_agree: bool
-) -> str:
+    where: Place, found: Falls, top: int, end: float, status: VerdictStatus, bounds_agree: bool,
+    seen: bool,
+) -> str:  # fmt: skip
     falls = f"falls from {_value(found, end, top)} to {_value(found, end, top + 1)}"
     others = [where.steps[i] for i in np.flatnonzero(found.each > 0.5) if i != top]
     also = f", and also at step {', '.join(map(str, others))}" if others else ""
     if status == "localized":
         return f"the chance of success {falls} at this step{also}"
+    if not seen:
+        return "too few re-executions around the most suspicious step could be graded"
     if not bounds_agree:
         return "what the replay could not answer might name another step"
     if others:

@@ -8,7 +8,7 @@ that failed, or whose log-probabilities are no numbers, is a row of NaN with its
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -115,6 +115,7 @@ class Ablations:
     _errors: dict[str, str] = field(default_factory=dict)
     _first: dict[bytes, int] = field(default_factory=dict)
     _last: dict[bytes, int] = field(default_factory=dict)
+    _apart: list[bool] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._chat = Chat(self.ctx.tokenizer, self.case.trace.rendering)
@@ -333,13 +334,67 @@ class Ablations:
         """Whether a mask was asked."""
         return mask.tobytes() in self._first
 
+    def row_of(self, mask: Bools) -> int:
+        """Number of the row that asked a mask first."""
+        return self._first[mask.tobytes()]
+
+    def score(
+        self, stage: str, purpose: str, number: int, items: Mapping[str, tuple[Item, str]]
+    ) -> Flow[dict[str, Floats | None]]:
+        """Ask texts of one's own after the prompt of a row.
+
+        Args:
+            stage: For people.
+            purpose: In `probes.intervention`.
+            number: The row.
+            items: By key: what is asked, and its name in `probes.target`.
+
+        Returns:
+            By key, log-probabilities of the tokens, nats; None where it failed.
+        """
+        told: dict[str, Floats | None] = {}
+        mask = f"{self.case.mode}:{purpose}:{hex_mask(self.rows[number].kept)}"
+
+        def take(batch: Sequence[Observation]) -> None:
+            for o in batch:
+                if o.key in told:
+                    continue
+                row, why = o.token_logprobs, o.error
+                if why is None and (row is None or not all(map(math.isfinite, row))):
+                    why = _NAN
+                found = None if why is not None else np.asarray(row, dtype=np.float64)
+                told[o.key] = found
+                item, target = items[o.key]
+                if o.key in self._values or o.key in self._errors:
+                    continue  # a probe that has its row
+                self.ctx.emit([
+                    ProbeRow(
+                        trace_id=self.case.trace_id,
+                        item_key=o.key,
+                        unit_index=number,
+                        intervention=mask,
+                        target=target,
+                        logprob=None if found is None else min(float(found.sum()), 0.0),
+                        n_target_tokens=len(item.target_ids or ()),
+                        cached_tokens=o.cached_tokens,
+                        error=why,
+                    )
+                ])  # fmt: skip
+
+        if items:
+            yield Ask(stage, [item for item, _ in items.values()], take)
+        self._apart += [told.get(k) is None for k in items]
+        return {k: told.get(k) for k in items}
+
     def counts(self) -> tuple[int, int]:
-        """Probes, one for every mask and continuation, and those that failed."""
+        """Probes, one a mask and continuation or a text of its own, and those that failed."""
         each = len(self.case.continuations)
         refused = each * sum(r.error is not None for r in self.rows)
         heard = [k for r in self.rows for k in r.keys]
         failed = sum(k in self._errors for k in heard)
-        return refused + failed + sum(k in self._values for k in heard), refused + failed
+        failed += refused + sum(self._apart)
+        good = sum(k in self._values for k in heard) + self._apart.count(False)
+        return failed + good, failed
 
 
 def hex_mask(kept: Sequence[bool] | Bools) -> str:

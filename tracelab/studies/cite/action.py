@@ -170,8 +170,9 @@ def _add(
         TargetRow(
             trace_id=make.trace_id, target=make.target, position=len(out.targets),
             kind="action" if other is None else "contrast", text=action, rather_than=other,
-            n_tokens=size, logprob_full=full, logprob_empty=empty,
-            label=label(full, empty, size, effects, contrast=other is not None),
+            n_tokens=size, logprob_full=full, logprob_empty=empty, logprob_alone=empty,
+            # Nothing of the response stands before it.
+            label=label(full, empty, size, effects, alone=empty, contrast=other is not None),
             ablations=made.n,
         )
     )  # fmt: skip

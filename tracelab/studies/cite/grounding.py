@@ -1,21 +1,37 @@
 """Is a statement grounded in its context, or the model's own? Labels from measured numbers. Pure.
 
-The two measurements are the statement's log-probability with the whole context and with none of
-its sources; `gain` is their difference, in nats.
+The measurements are the statement's log-probability with the whole context and with none of its
+sources; `gain` is their difference, in nats. Where that is small, and the model makes the statement
+without the context, a third tells why: the same with nothing of the response before it, either.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from tracelab.core.finding import Score
 
-Grounding = Literal["grounded", "diffuse", "parametric", "ungrounded", "insufficient"]
+Grounding = Literal[
+    "grounded", "diffuse", "memory", "derived", "parametric", "ungrounded", "insufficient"
+]
+
+MEANING: Mapping[str, str] = {
+    "grounded": "the context makes it likelier, and some span is shown to",
+    "diffuse": "the context makes it likelier; no single span is shown to",
+    "memory": "from memory: likely with neither the context nor the rest of the response",
+    "derived": "follows from the response itself: needs no context, but what stands before it",
+    "parametric": "needs no context: from memory or from the rest of the response, not measured "
+    "which",
+    "ungrounded": "no likelier with the context, and unlikely without it",
+    "insufficient": "not measured",
+}
+"""What each label says, in words for a reader."""
 
 GAIN = 1.0
-"""Nats by which the context must raise a statement: 2.7 times as likely with it as without."""
+"""Nats by which the context must raise a statement: 2.7 times as likely with it as without. The
+same for the response before it."""
 LIKELY = -1.0
 """Mean log-probability of a token, nats, from which on a statement counts as one that the model
 makes by itself; a contrast is by itself on the side of A when log p(A) - log p(B) is above 0."""
@@ -27,6 +43,7 @@ def label(
     tokens: int,
     scores: Sequence[Score],
     *,
+    alone: float | None = None,
     contrast: bool = False,
 ) -> Grounding:
     """Say what a statement rests on.
@@ -36,21 +53,40 @@ def label(
         empty: The same with every source ablated.
         tokens: The statement's tokens.
         scores: Its scores, one a source.
-        contrast: Whether both are differences log p(A) - log p(B).
+        alone: Log-probability of its tokens after the first, with every source ablated and nothing
+            of the response before it; of a contrast, of all tokens. None when not measured.
+        contrast: Whether they are differences log p(A) - log p(B).
 
     Returns:
         `grounded`: the context raises it by at least `GAIN`, and the interval of some source lies
-        above 0. `diffuse`: the context does, no single source is shown to. `parametric`: the
-        context does not, and the model makes the statement without it. `ungrounded`: neither the
-        context nor the model supports it. `insufficient`: it could not be measured.
+        above 0. `diffuse`: the context does, no single source is shown to. `memory`: the context
+        does not, and the model makes the statement with neither the context nor the rest of the
+        response. `derived`: it does so only after what the response says before it. `parametric`:
+        one of these two, which was not measured. `ungrounded`: neither the context nor the model
+        supports it. `insufficient`: it could not be measured.
     """
     if full is None or empty is None:
         return "insufficient"
     if full - empty >= GAIN:
         shown = any(s.lo is not None and s.lo > 0 for s in scores)
         return "grounded" if shown else "diffuse"
-    own = empty > 0 if contrast else empty >= LIKELY * tokens
-    return "parametric" if own else "ungrounded"
+    if not _own(empty, tokens, contrast):
+        return "ungrounded"
+    if alone is None:
+        return "parametric"
+    counted = tokens if contrast or tokens == 1 else tokens - 1
+    return "memory" if _own(alone, counted, contrast) or empty - alone < GAIN else "derived"
+
+
+def undecided(full: float | None, empty: float | None, tokens: int, *, contrast: bool) -> bool:
+    """Whether `alone` may be needed for the label; yes where the others are unknown."""
+    if full is None or empty is None:
+        return True
+    return full - empty < GAIN and _own(empty, tokens, contrast)
+
+
+def _own(logprob: float, tokens: int, contrast: bool) -> bool:
+    return logprob > 0 if contrast else logprob >= LIKELY * tokens
 
 
 def parametric_share(full: float | None, empty: float | None) -> float | None:

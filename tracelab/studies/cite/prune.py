@@ -8,7 +8,7 @@ import numpy as np
 
 from tracelab.core.errors import PlanError
 from tracelab.core.flow import Ask, Flow
-from tracelab.core.item import Item, Observation
+from tracelab.core.item import TRUNCATED, Item, Observation
 from tracelab.stats.held_out import ranking
 from tracelab.stats.masks import Purpose, design
 from tracelab.studies.cite.ablations import Ablations
@@ -53,6 +53,11 @@ def prune(work: Ablations, k: int) -> Flow[PrunedRow]:
     else:
         yield Ask("answers from pruned contexts", [item], answers.extend)
     reason = answers[0].error if answers else row.error
+    # A response that was cut itself is compared with another that is cut at the same length.
+    own = len(work.case.tokens.response_ids)
+    if answers and reason is None and answers[0].finish_reason == "length":
+        if own < work.ctx.sampling.max_tokens:
+            reason = f"{TRUNCATED}: the limit of tokens came before the end of the response"
     text = answers[0].text if answers and reason is None else None
     # Every context begins with the whole of it, so that is not asked again.
     full = next(i for i, r in enumerate(work.rows) if r.kept.all())

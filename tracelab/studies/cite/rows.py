@@ -58,6 +58,7 @@ class TargetRow:
     n_tokens: int
     logprob_full: float | None
     logprob_empty: float | None
+    logprob_alone: float | None
     label: str
     ablations: int
 
@@ -88,9 +89,10 @@ class FaithfulnessRow:
         n: int,
         version: int,
     ) -> FaithfulnessRow:
-        """Make one; without a value it is `insufficient`."""
-        status = "insufficient" if value is None else "ok"
-        return cls(trace_id, method, target, metric, value, n, status, str(version))
+        """Make one; without a value, or anything observed, it is `insufficient`."""
+        if value is None or n < 1:
+            return cls(trace_id, method, target, metric, None, n, "insufficient", str(version))
+        return cls(trace_id, method, target, metric, value, n, "ok", str(version))
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +107,8 @@ class PrunedRow:
         tokens: Tokens of the whole prompt.
         tokens_left: Of the pruned one; None when the template refuses it.
         response: What the model writes now; None if it failed.
-        same: Whether that is the response that was explained, white space aside.
+        same: Whether that is the response that was explained, white space aside; None where it
+            failed.
         logprob_change: log p of the explained response, pruned minus whole context, nats; None
             when either failed.
         status: `ok` or `failed`.

@@ -15,17 +15,20 @@ import numpy as np
 
 from tracelab.core.finding import Findings, Metric
 from tracelab.core.flow import Flow, together
+from tracelab.core.item import TRUNCATED
 from tracelab.core.study import STUDIES, StudyContext
 from tracelab.core.trace import Trace
 from tracelab.stats import masks
 from tracelab.studies.cite import held_out
 from tracelab.studies.cite.ablations import Ablations
+from tracelab.studies.cite.alone import alone
 from tracelab.studies.cite.asking import in_step
 from tracelab.studies.cite.attribution import Attribution
 from tracelab.studies.cite.case import ContextCase, case_of, prompted
-from tracelab.studies.cite.grounding import label
+from tracelab.studies.cite.grounding import label, undecided
 from tracelab.studies.cite.methods.ablate import ESTIMATOR_VERSION
 from tracelab.studies.cite.methods.kinds import Baseline, CohortMethod, MaskMethod, Question
+from tracelab.studies.cite.methods.llm_cites import UNUSABLE, LlmCites
 from tracelab.studies.cite.methods.registry import ALWAYS, all_metrics, chosen
 from tracelab.studies.cite.options import CiteOptions
 from tracelab.studies.cite.plan import plan
@@ -173,17 +176,23 @@ def _ablated(work: Ablations) -> Flow[None]:
     seen = work.design_of(work.rows_for("design"))
     fresh = masks.held_out(work.n, o.held_out, rng, seen)
     yield from work.ask("held-out ablations", work.add(fresh))
+    every, none = (np.full(work.n, kept) for kept in (True, False))
+    measured = {t.name: (work.logprob(t, every), work.logprob(t, none)) for t in case.targets}
+    needed = [
+        t for t in case.targets
+        if undecided(*measured[t.name], t.end - t.start, contrast=t.rather_than is not None)
+    ]  # fmt: skip
+    by_itself = yield from alone(work, needed)
     for position, t in enumerate(case.targets):
         work.found[t.name] = {r.name: r.attribute(work, t, position) for r in readers}
-        full, empty = (work.logprob(t, np.full(work.n, kept)) for kept in (True, False))
-        size = t.end - t.start
-        says = label(
-            full, empty, size, work.effects(t.name, ALWAYS), contrast=t.rather_than is not None
-        )
+        full, empty = measured[t.name]
+        size, itself = t.end - t.start, by_itself.get(t.name)
+        effects = work.effects(t.name, ALWAYS)
+        says = label(full, empty, size, effects, alone=itself, contrast=t.rather_than is not None)
         work.targets.append(
             TargetRow(
-                case.trace_id, t.name, position, t.kind, t.text, t.other, size, full, empty, says,
-                work.found[t.name][ALWAYS].n,
+                case.trace_id, t.name, position, t.kind, t.text, t.other, size, full, empty,
+                itself, says, work.found[t.name][ALWAYS].n,
             )
         )  # fmt: skip
 
@@ -200,7 +209,13 @@ def _tested(work: Ablations) -> Flow[Findings]:
         pruned.append((yield from prune(work, o.prune)))
     said = [a for by_method in work.found.values() for a in by_method.values()]
     attempted, failed = work.counts()
-    failed += sum(p.status == "failed" for p in pruned)
+    replies = [by[LlmCites.name] for by in work.found.values() if LlmCites.name in by]
+    attempted += len(pruned) + len(replies)
+    lost = [p.reason or "" for p in pruned if p.status == "failed"]
+    lost += [str(a.scores[0].extra["reason"]) for a in replies if a.failed]
+    truncated = sum(why.startswith(TRUNCATED) for why in lost)
+    unusable = sum(why.startswith(UNUSABLE) for why in lost)
+    failed += len(lost) - truncated - unusable
     trace = work.case.trace_id
     spans = [
         SpanRow(trace, i, s.message, s.start, s.end, s.document, s.paragraph, s.whole)
@@ -211,4 +226,6 @@ def _tested(work: Ablations) -> Flow[Findings]:
         rows=[*spans, *work.targets, *tests, *(r for a in said for r in a.tests), *pruned],
         attempted=attempted,
         failed=failed,
+        truncated=truncated,
+        unanswered=unusable,
     )

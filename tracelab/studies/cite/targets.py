@@ -16,11 +16,11 @@ from typing import Any, Literal
 from tracelab.core.errors import PlanError
 from tracelab.core.trace import TokenizedTrace
 from tracelab.text.segment import segment
+from tracelab.text.tags import reasoning_end
 
 Kind = Literal["sentence", "range", "response", "action", "given", "contrast"]
 
 _ACTION = re.compile(r"<tool_call>.*?(?:</tool_call>|\Z)", re.DOTALL)
-_THOUGHT = "</think>"
 _WORDS: Mapping[str, Kind] = {"sentences": "sentence", "response": "response", "action": "action"}
 
 
@@ -217,6 +217,5 @@ def _action(response: str) -> tuple[int, int]:
     """The response's tool call; without one, what follows the reasoning."""
     if call := _ACTION.search(response):
         return call.span()
-    start = response.find(_THOUGHT)
-    start = 0 if start < 0 else start + len(_THOUGHT)
+    start = reasoning_end(response)
     return start + len(response[start:]) - len(response[start:].lstrip()), len(response)

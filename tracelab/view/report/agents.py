@@ -7,17 +7,42 @@ a trace, ready for JSON. A verdict is shown at its own level of evidence, never 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from duckdb import DuckDBPyConnection
 
 from tracelab.view.report.reasoning import Data, Key, round_off
 
+EVIDENCE: dict[str, str] = {
+    "executed": "steps or sentences were written anew and carried on to the end",
+    "replayed": "steps were written anew, and recorded tool results answered them",
+    "scored": "log-probabilities only; nothing was written anew",
+    "judged": "the opinion of a rule or a model; nothing was measured",
+}
+"""Levels of evidence, the strongest first, and what stands behind each."""
+
+STATUSES: dict[str, str] = {
+    "localized": "one step decided the failure",
+    "ambiguous": "several steps may have decided it; the credible set says which",
+    "unidentifiable": "no single step changed the chance of success",
+    "nonreproducible": "the recorded actions, executed again, did not give the recorded outcome",
+}
+"""What each status of a verdict says."""
+
+
 _STEPS = """
-SELECT u.run_id, u.trace_id, u.unit_index, u.text, s.agent, s.kind, s.tool, s.flags
+SELECT u.run_id, u.trace_id, u.unit_index, u.text, s.agent, coalesce(s.kind, 'system'), s.tool,
+       s.flags
 FROM trace_units AS u JOIN selected USING (run_id, trace_id)
 LEFT JOIN steps AS s USING (run_id, trace_id, unit_index)
 WHERE u.unit_kind = 'step' ORDER BY position, u.unit_index
+"""
+
+_CALLS = """
+SELECT run_id, trace_id, unit_index, tool, arguments, arguments_error, result_step, result, error
+FROM tool_calls JOIN selected USING (run_id, trace_id) ORDER BY run_id, trace_id, unit_index,
+    tool_calls.position
 """
 
 _SCORES = """
@@ -48,27 +73,33 @@ FROM episodes JOIN selected USING (run_id, trace_id) WHERE label_step IS NOT NUL
 """
 
 VERDICTS = """
-SELECT method, evidence, status, count(*) AS verdicts
-FROM verdicts WHERE run_id = $run GROUP BY ALL ORDER BY verdicts DESC, method, evidence, status
+SELECT evidence, method, status, count(*) AS verdicts
+FROM verdicts WHERE run_id = $run GROUP BY ALL ORDER BY evidence, method, verdicts DESC, status
 """
-
-_SPEAKER_CHARS = 60
 
 
 def read(con: DuckDBPyConnection) -> dict[Key, Data]:
     """The audits of the selected traces that have steps.
 
     Returns:
-        By trace: `steps` [speaker, text, kind, tool, flags]; `label` [step, agent, reason] as
-        annotated, where there is one; `scores` by step [method, metric, evidence, value,
-        lo, hi, n, status, level]; `curves` by method and evidence, rows by boundary [value, lo,
-        hi, n, status]; and `verdicts`, a map each, with the columns of the table `verdicts`.
+        By trace: `steps`, a map each: `who`, `kind`, `tool`, `flags`, `text` (what it says besides
+        calls and results), `calls` [tool, arguments, why they are not JSON, step of the result or
+        None] and, of a tool's step, `result` [text or None, whether it is an error], with the
+        `arguments` of its call; `label` [step, agent, reason] as annotated, where there is one;
+        `scores` by step [method, metric, evidence, value, lo, hi, n, status, level]; `curves` by
+        method and evidence, rows by boundary [value, lo, hi, n, status], or None where no model
+        took a step; and `verdicts`, a map each, with the columns of the table `verdicts`.
     """
     found: dict[Key, Data] = {}
+    calls: dict[Key, list[tuple[Any, ...]]] = {}
+    for run, trace, *call in con.execute(_CALLS).fetchall():
+        calls.setdefault((run, trace), []).append(tuple(call))
     for run, trace, _, text, agent, kind, tool, flags in con.execute(_STEPS).fetchall():
         data = found.setdefault((run, trace), {"steps": [], "scores": {}, "curves": {}})
-        who, said = _speaker(text)
-        data["steps"].append([agent or who, said, kind, tool, _json(flags) or []])
+        step = {"who": agent, "kind": kind, "tool": tool, "flags": _json(flags) or [], "text": text}
+        data["steps"].append(step)
+    for key, data in found.items():
+        _take_apart(data["steps"], calls.get(key, []))
     for run, trace, *label in con.execute(_LABELS).fetchall():
         if (run, trace) in found:
             found[run, trace]["label"] = label
@@ -99,12 +130,44 @@ def read(con: DuckDBPyConnection) -> dict[Key, Data]:
     return found
 
 
-def _speaker(text: str) -> tuple[str, str]:
-    """A step's transcript `who: what` in two."""
-    who, colon, said = text.partition(": ")
-    if not colon or len(who) > _SPEAKER_CHARS or "\n" in who:
-        return "", text
-    return who, said.removesuffix("\n\n")
+def _take_apart(steps: Sequence[Data], calls: Sequence[tuple[Any, ...]]) -> None:
+    """Turn the transcript of each step into what it says, its calls, and its result.
+
+    The transcript is `Episode.step_units`, of which the table `tool_calls` holds the parts: they
+    are taken off exactly as they were put on. A transcript that is not made of them stays whole.
+    """
+    answers: dict[int, tuple[Any, ...]] = {}
+    for i, tool, arguments, error, result_step, result, failed in calls:
+        if result_step is not None:
+            answers[result_step] = (tool, arguments, result, failed)
+        if 0 <= i < len(steps) and steps[i]["kind"] != "tool":
+            call = [tool, arguments, error, result_step]
+            steps[i].setdefault("calls", []).append(call)
+    for i, step in enumerate(steps):
+        text = step["text"]
+        if step["kind"] == "tool" and i in answers:
+            tool, arguments, result, failed = answers[i]
+            step["result"], step["arguments"] = [result, failed], arguments
+            called = [step["tool"] or "tool"]
+            called = [*([] if arguments is None else [f"{called[0]}({arguments})"]), *called]
+            heads = [f"{step['who']} \u00b7 {c}: " for c in called] + [f"{c}: " for c in called]
+            said = _without(text, heads, [""])
+            whole = "[no result was recorded]" if result is None else result
+            step["text"] = "" if said is None or said == whole else said
+            continue
+        made = "\n".join(f"[call {c[0]} {c[1]}]" for c in step.get("calls", ()))
+        tails = [f"\n{made}", made] if made else [""]
+        said = _without(text, [f"{step['who'] or step['kind']}: "], tails)
+        step["text"] = text if said is None else said
+
+
+def _without(text: str, heads: Sequence[str], tails: Sequence[str]) -> str | None:
+    """A transcript without its head and its tail; None where it does not have them."""
+    head = next((h for h in heads if text.startswith(h)), None)
+    said = None if head is None else text[len(head) :].removesuffix("\n\n")
+    if said is None or (tail := next((t for t in tails if said.endswith(t)), None)) is None:
+        return None
+    return said[: len(said) - len(tail)]
 
 
 def _json(text: str | None) -> Any:

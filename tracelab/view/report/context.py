@@ -25,8 +25,8 @@ WHERE unit_kind = 'span' ORDER BY position, unit_index
 
 _STATEMENTS = """
 SELECT DISTINCT ON (run_id, trace_id, target)
-    run_id, trace_id, target, position, statement, label, logprob_full, logprob_empty, parametric,
-    ablations
+    run_id, trace_id, target, position, statement, label, logprob_full, logprob_empty,
+    logprob_alone, parametric, ablations
 FROM grounding JOIN (SELECT run_id, trace_id FROM selected) USING (run_id, trace_id)
 ORDER BY run_id, trace_id, position
 """
@@ -71,7 +71,7 @@ def read(con: DuckDBPyConnection, messages: dict[Key, list[list[Any]]]) -> dict[
         By trace: `spans` [role, document, message, text if it has no place in its message];
         `heads` [role, name] and `context`, the pieces, of every message but the last;
         `response`, its pieces; `statements` [target, text, label, log p with context, without,
-        parametric, ablations, placed]; and `effects`, by method a map of `level`, `tests` by
+        alone, parametric, ablations, placed]; and `effects`, by method a map of `level`, `tests` by
         statement [supporting, lds, oof_lds, top_1_drop], and `rows` by statement and span [value,
         lo, hi, n, status] or None.
     """

@@ -23,8 +23,9 @@ from markupsafe import Markup
 
 from tracelab.core.errors import SchemaError
 from tracelab.core.version import __version__
+from tracelab.studies.cite.grounding import MEANING
 from tracelab.text.categories import CATEGORIES
-from tracelab.view.report import agents, alternatives, context, reasoning, runs
+from tracelab.view.report import agents, alternatives, context, names, reasoning, runs, tables
 from tracelab.view.report.reasoning import Data, Key
 from tracelab.view.report.selection import Selected, remember
 from tracelab.view.report.text import island, visible
@@ -62,7 +63,12 @@ def build(con: DuckDBPyConnection, selected: Selected, *, now: datetime | None =
     script = f'"use strict";\n(() => {{\n{script}\n}})();\n'
     html = environment().get_template("report.html.j2").render(
         title=selected.title,
-        runs=[runs.read(con, run) for run in selected.runs],
+        runs=[
+            runs.read(con, run) | {"tables": tables.of_run(run, data["traces"], data["labels"])}
+            for run in selected.runs
+        ],
+        few=tables.few,
+        labels=MEANING,
         slugs={(t.run_id, t.trace_id): t.slug for t in selected.traces},
         selected=selected,
         island=island(data),
@@ -115,13 +121,20 @@ def _data(con: DuckDBPyConnection, selected: Selected) -> dict[str, Any]:
     contexts = context.read(con, messages)
     audits = agents.read(con)
     traces = []
-    for trace in selected.traces:
+    keys = [(t.run_id, t.trace_id) for t in selected.traces]
+    short = (
+        names.labels([t.name for t in selected.traces], *zip(*keys, strict=True)) if keys else []
+    )
+    about = names.abouts([_question(messages[key]) for key in keys])
+    for trace, label, question in zip(selected.traces, short, about, strict=True):
         key = (trace.run_id, trace.trace_id)
         head = heads[key]
         # The response is told by its units; whole only where it has none.
         told = key in sentences or key in contexts or key in audits
         head["messages"] = [] if key in contexts else messages[key][: -1 if told else None]
-        traces.append({"id": trace.slug, "run": trace.run_id, "name": trace.name, **head})
+        ended = tables.outcome(head["success"], head["answer"], head["reference"])
+        named = {"name": trace.name, "label": label, "about": question, "outcome": ended}
+        traces.append({"id": trace.slug, "run": trace.run_id, **named, **head})
         for name, part in (("reasoning", sentences), ("context", contexts), ("agent", audits)):
             if key in part:
                 traces[-1][name] = part[key]
@@ -129,6 +142,9 @@ def _data(con: DuckDBPyConnection, selected: Selected) -> dict[str, Any]:
     data: dict[str, Any] = {
         "traces": traces,
         "categories": CATEGORIES,
+        "labels": MEANING,
+        "evidence": agents.EVIDENCE,
+        "statuses": agents.STATUSES,
         "methods": [m for m in runs.PREFERRED if m in methods]
         + [m for m in methods if m not in runs.PREFERRED],
     }
@@ -154,6 +170,12 @@ def _heads(con: DuckDBPyConnection) -> tuple[dict[Key, Data], dict[Key, list[lis
             "tokens": [prompt, response],
         }
     return heads, messages
+
+
+def _question(messages: list[list[Any]]) -> str:
+    """What a trace was asked last, without the response."""
+    asked = [text for role, _, text in messages[:-1] if role == "user"]
+    return str(asked[-1] if asked else messages[0][2])
 
 
 def _digest(text: str) -> str:

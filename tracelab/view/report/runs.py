@@ -12,7 +12,7 @@ from typing import Any
 from duckdb import DuckDBPyConnection
 
 from tracelab.store.query import query
-from tracelab.view.report.agents import VERDICTS
+from tracelab.view.report.agents import EVIDENCE, VERDICTS
 from tracelab.view.report.context import FAITHFULNESS, LABELS
 
 TOP = 15
@@ -21,19 +21,21 @@ TOP = 15
 PREFERRED = ("resample-pooled", "resample", "counterfactual", "force")
 """The method that is shown first, of those a run has."""
 
-_METHODS = "SELECT DISTINCT method FROM anchors WHERE run_id = $run AND evidence = 'executed'"
+_METHODS = (
+    "SELECT DISTINCT method FROM anchors WHERE run_id = $run AND evidence IN ('executed', 'judged')"
+)
 
 _ANCHORS = """
 SELECT trace_id, trace_name, unit_index, text, value, lo, hi, n, level, p_adjusted, prob_matters,
        prob_decisive
 FROM anchors
-WHERE run_id = $run AND method = $method AND evidence = 'executed' AND status = 'ok'
+WHERE run_id = $run AND method = $method AND evidence IN ('executed', 'judged') AND status = 'ok'
 ORDER BY abs(value) DESC, trace_name, unit_index LIMIT $limit
 """
 
 _STATUSES = """
 SELECT status, count(*) AS sentences FROM anchors
-WHERE run_id = $run AND method = $method AND evidence = 'executed'
+WHERE run_id = $run AND method = $method AND evidence IN ('executed', 'judged')
 GROUP BY status ORDER BY sentences DESC, status
 """
 
@@ -68,8 +70,9 @@ def read(con: DuckDBPyConnection, run: str) -> dict[str, Any]:
 
     Returns:
         `run` (as `run_provenance`, JSON parsed), `costs` (as `run_costs`), `method`, `anchors`,
-        `statuses`, `failures`, `rejects`, `labels`, `faithfulness`, `verdicts`, `blame`,
-        `off_policy` (other models that made traces, with their number, unless that is meant).
+        `statuses`, `failures`, `rejects`, `labels`, `faithfulness`; by level of evidence, the
+        strongest first, `verdicts` and `blame`; `off_policy` (other models that made traces, with
+        their number, unless that is meant).
     """
     (provenance,) = rows(con, "SELECT * FROM run_provenance WHERE run_id = $run", run=run)
     for name in ("config", "versions"):
@@ -87,10 +90,18 @@ def read(con: DuckDBPyConnection, run: str) -> dict[str, Any]:
         "rejects": rows(con, "SELECT * FROM rejected_inputs WHERE run_id = $run", run=run),
         "labels": rows(con, LABELS, run=run),
         "faithfulness": rows(con, FAITHFULNESS, run=run),
-        "verdicts": rows(con, VERDICTS, run=run),
-        "blame": _optional(con, "blame", run),
+        "verdicts": _by_evidence(rows(con, VERDICTS, run=run)),
+        "blame": _by_evidence(_optional(con, "blame", run)),
         "off_policy": rows(con, _OTHERS, run=run),
     }
+
+
+def _by_evidence(found: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """Rows apart by their level of evidence: what was executed and judged is never one list."""
+    apart: dict[str, list[dict[str, Any]]] = {level: [] for level in EVIDENCE}
+    for row in found:
+        apart[row.pop("evidence")].append(row)
+    return {level: kept for level, kept in apart.items() if kept}
 
 
 def _optional(con: DuckDBPyConnection, view: str, run: str) -> list[dict[str, Any]]:

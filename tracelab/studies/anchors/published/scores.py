@@ -151,7 +151,7 @@ def _score(
         extra["reason" if reason else "zero_because"] = reason or published
     return Score.of(
         trace_id, unit.kind, unit.index, METHOD, metric, None if reason else value,
-        level=level, n=sum(counts), observed=True, extra=extra,
+        level=level, n=sum(counts), extra=extra,
     )  # fmt: skip
 
 

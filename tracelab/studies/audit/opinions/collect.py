@@ -1,6 +1,7 @@
-"""Opinions of an audit: floors and judges, which guess without executing anything.
+"""Opinions of an audit: rules and judges, which guess without executing anything.
 
-Evidence is `judged`, whatever they claim, and none of them localizes. Runs are gone through one at
+Evidence is `judged`, whatever they claim, and none of them localizes. A rule reads the log and asks
+no model: it has no probability, and names nobody. Runs are gone through one at
 a time; of all of them together only what rules that learn from others need is held.
 """
 
@@ -12,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tracelab.core.episode import Arguments, Episode, Step, ToolCall
-from tracelab.core.errors import ConfigError
+from tracelab.core.errors import ConfigError, PlanError
 from tracelab.core.finding import Findings, Score, Verdict
 from tracelab.core.flow import Flow, together
 from tracelab.core.study import StudyContext
@@ -21,8 +22,9 @@ from tracelab.studies.audit.opinions.floors import FLOORS, LEARNT, Guess
 from tracelab.studies.audit.opinions.judges import PROTOCOLS, JudgeOptions, Opinion, judged
 from tracelab.studies.audit.options import AuditOptions
 
-P_DECISIVE = "p_decisive"
-_LEVEL = 0.9
+NAMED = "named"
+RULE, JUDGE = "rule:", "judge:"
+"""What methods begin with: a rule reads the log and asks nobody, a judge is a model's opinion."""
 _AT_ONCE = 64
 """Runs that are judged at one time; an endpoint has fewer requests in flight."""
 
@@ -32,11 +34,15 @@ class Opinions:
     """What was said.
 
     Attributes:
-        found: A verdict for each run and judge, without a step where none was named; all belief is
-            on the named step.
+        level: Stored with the scores; none has an interval.
+        judge: Name of the model that judges.
+        found: A verdict for each run and rule or judge, without a step where none was named; and a
+            score `named` of each step that is.
         unusable: Answers that name no step, by kind.
     """
 
+    level: float
+    judge: str = ""
     found: Findings = field(default_factory=Findings)
     unusable: Counter[str] = field(default_factory=Counter)
 
@@ -51,10 +57,17 @@ class Opinions:
         extra: dict[str, Any] = {"opinion": said.status}
         if said.parse_failures:
             extra["unusable"] = dict(said.parse_failures)
-        if method.startswith("judge:"):
-            extra |= {"reference_shown": said.reference_shown, "calls": said.calls}
-        self.found.failed += said.status == "failed"
-        if said.status != "failed" and not named:
+        asked = method.startswith(JUDGE)
+        if asked:
+            extra |= {
+                "model": self.judge, "reference_shown": said.reference_shown, "calls": said.calls,
+            }  # fmt: skip
+        lost = said.status in ("failed", "overlong")
+        if asked:  # of a rule nothing was asked
+            self.found.attempted += 1
+            self.found.failed += lost
+            self.found.unanswered += not lost and not named
+        if not lost and not named:
             kinds = said.parse_failures or Counter([said.status])
             self.unusable[next(iter(sorted(kinds)))] += 1
         self.found.verdicts.append(
@@ -63,12 +76,12 @@ class Opinions:
                 decisive_step=step if named else None,
                 agent=said.agent or (at.agent if at is not None else None),
                 tool=at.calls[0].name if at is not None and at.calls else None,
-                who="agent" if named else "unknown", reason=reason[:500], extra=extra,
+                who="agent" if named and asked else "unknown", reason=reason[:500], extra=extra,
             )
         )  # fmt: skip
         if named and step is not None:
             self.found.scores.append(
-                Score.of(trace_id, "step", step, method, P_DECISIVE, 1.0, level=_LEVEL, n=1,
+                Score.of(trace_id, "step", step, method, NAMED, 1.0, level=self.level, n=1,
                          evidence="judged")
             )  # fmt: skip
 
@@ -88,7 +101,7 @@ def known_opinions(names: Iterable[str]) -> None:
 
 
 def opinions(cases: Sequence[AgentRun], ctx: StudyContext[AuditOptions]) -> Flow[Findings]:
-    """What floors and judges think of the runs that are not known to have succeeded.
+    """What rules and judges think of the runs that failed; others are left alone, or `rejects`.
 
     Raises:
         ConfigError: An opinion is unknown, or the judge's endpoint lacks a model.
@@ -98,32 +111,39 @@ def opinions(cases: Sequence[AgentRun], ctx: StudyContext[AuditOptions]) -> Flow
     alone = [n for n in names if n not in LEARNT]
     options = judge_options(ctx) if any(n in PROTOCOLS for n in names) else None
     slim: list[tuple[str, Episode]] = []
+    level = ctx.options.level
+    judge = ctx.options.judge.model or ctx.model.name
 
     def each(case: AgentRun) -> Flow[Opinions]:
-        said, e = Opinions(), case.episode
+        said, e = Opinions(level, judge), case.episode
         for name in alone:
             if name in PROTOCOLS:
                 assert options is not None
-                said.add(case.trace_id, e, f"judge:{name}", (yield from judged(e, name, options)))
+                said.add(case.trace_id, e, JUDGE + name, (yield from judged(e, name, options)))
             else:
-                said.add(case.trace_id, e, f"floor:{name}", _rule(FLOORS[name]([e])[0]))
+                said.add(case.trace_id, e, RULE + name, _rule(FLOORS[name]([e])[0]))
         return said
 
     def begun() -> Iterator[Flow[Opinions]]:
         for case in cases:
-            if case.episode.success is not True:
-                if len(alone) < len(names):
-                    slim.append((case.trace_id, _slim(case.episode)))
-                yield each(case)
+            try:
+                if not case.studied(assume_failed=ctx.options.assume_failed):
+                    continue
+            except PlanError as e:
+                out.found.rejects.append(case.reject(e))
+                continue
+            if len(alone) < len(names):
+                slim.append((case.trace_id, _slim(case.episode)))
+            yield each(case)
 
-    out = Opinions()
+    out = Opinions(level)
     for said in (yield from together(begun(), most=_AT_ONCE)):
         out.found.add(said.found)
         out.unusable.update(said.unusable)
     for name in (n for n in names if n in LEARNT):
         guesses = FLOORS[name]([e for _, e in slim])
         for (trace_id, e), guess in zip(slim, guesses, strict=True):
-            out.add(trace_id, e, f"floor:{name}", _rule(guess))
+            out.add(trace_id, e, RULE + name, _rule(guess))
     if out.found.failed or out.unusable:
         kinds = ", ".join(f"{n} {k}" for k, n in out.unusable.most_common())
         ctx.warn(

@@ -20,11 +20,11 @@ from typing import Any, NamedTuple
 
 from tracelab.core.episode import fold_role
 from tracelab.core.outside import INNER_DEPTH, OutsideError, decode
+from tracelab.text.tags import parted
 
 _TAIL_CHARS = 20_000
 _MARKS = "[ \\t>*_#`|-]*"
 _INTEGER = re.compile(r"0|[1-9][0-9]{0,8}")
-_THINK = "</think>"
 
 
 class Answer(NamedTuple):
@@ -69,7 +69,7 @@ def parse_answer(text: str, steps: int, agents: Sequence[str], *, truncated: boo
         truncated: The reply was cut off.
     """
     failures: Counter[str] = Counter()
-    text = text.rpartition(_THINK)[2][-_TAIL_CHARS:]
+    text = parted(text)[1][-_TAIL_CHARS:]
     if not text.strip():
         failures["truncated" if truncated else "empty"] += 1
         return Answer(None, None, None, failures)
@@ -93,7 +93,7 @@ def parse_choice(
     text: str, label: str, choices: tuple[str, str]
 ) -> tuple[str | None, str | None, str | None]:
     """Read `Label: choice`; return (choice, failure, reason)."""
-    text = text.rpartition(_THINK)[2][-_TAIL_CHARS:]
+    text = parted(text)[1][-_TAIL_CHARS:]
     said = {s.lower().rstrip(".") for s in _lines(text, label)}
     reasons = _lines(text, "reason")
     reason = reasons[-1] if reasons else None

@@ -171,7 +171,9 @@ def compare(
 ) -> Comparison:
     """Paired percentile bootstrap of the mean difference, over runs that both answered.
 
-    Efron & Tibshirani (1993), ch. 13. The p-value is (1 + #{difference <= 0}) / (1 + resamples).
+    Efron & Tibshirani (1993), ch. 13. The p-value is (1 + #{difference <= 0}) / (1 + resamples),
+    and not less than that of the most extreme signs, 1 / 2^(runs that differ). Where all
+    differences are one value, the ends are those of Wilson's bound on the share of others.
 
     Args:
         ours: Score of each run, in [0, 1].
@@ -194,8 +196,13 @@ def compare(
     )
     tail = (1 - level) / 2
     lo, hi = np.quantile(means, [tail, 1 - tail])
+    if len(values) == 1:
+        # Resamples of one value are that value. Others have a chance of at most `unseen`.
+        only, unseen = float(values[0]), float(wilson(0, n, level)[1])
+        lo, hi = only - unseen * (1 + only), only + unseen * (1 - only)
     p = (1 + int((means <= 1e-12).sum())) / (1 + resamples)
-    return Comparison(float(differences.mean()), float(lo), float(hi), p, n)
+    p = max(p, 0.5 ** int((differences != 0).sum()))  # of the signs, however they are resampled
+    return Comparison(float(differences.mean()), float(lo), float(hi), min(p, 1.0), n)
 
 
 def best_floor(floors: Mapping[str, Sequence[CaseScore]]) -> str:

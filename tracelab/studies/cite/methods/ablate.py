@@ -28,10 +28,10 @@ from tracelab.studies.cite.methods.registry import ALWAYS, METHODS
 from tracelab.studies.cite.plan import Knowledge
 from tracelab.studies.cite.targets import Target
 
-ESTIMATOR_VERSION = 3
+ESTIMATOR_VERSION = 4
 """Bumped whenever the same log-probabilities would give other numbers."""
-EFFECT = Metric("effect", "nats", "keeping the span makes the target likelier")
-WEIGHT = Metric("weight", "nats", "keeping the span makes the target likelier")
+EFFECT = Metric("effect", "nats", "keeping the span makes the target likelier", least=2)
+WEIGHT = Metric("weight", "nats", "keeping the span makes the target likelier", least=2)
 
 
 @METHODS.register(ALWAYS, order=10)

@@ -16,7 +16,7 @@ promised about removal, and there is no interval. Pure.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -42,7 +42,7 @@ class At2(CohortMethod[TargetAttention]):
 
     name = "at2"
     help = "attention with a weight a head, learned from the run's own ablations"
-    metrics = (WEIGHT,)
+    metrics = (replace(WEIGHT, least=MIN_MASKS),)
 
     def look(self, work: Ablations) -> Flow[TargetAttention]:
         """One pass a continuation."""

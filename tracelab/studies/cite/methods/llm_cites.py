@@ -21,7 +21,7 @@ import numpy as np
 from tracelab.core.errors import PlanError
 from tracelab.core.finding import Metric
 from tracelab.core.flow import Ask, Flow
-from tracelab.core.item import Item, Observation, Sampling
+from tracelab.core.item import TRUNCATED, Item, Observation, Sampling
 from tracelab.stats.lasso import Floats
 from tracelab.studies.cite.ablations import Ablations
 from tracelab.studies.cite.attribution import Attribution, SpanScores
@@ -32,6 +32,8 @@ from tracelab.text.hostile import json_line
 from tracelab.text.reply import UnclearReplyError, one_object
 
 CITED = Metric("cited", "indicator", "the model names the span", 0.0, 1.0)
+UNUSABLE = "the reply "
+"""Begins the reason of what was answered, unusably."""
 _SHOWN = 120  # characters of a reply that cannot be used
 
 
@@ -59,7 +61,7 @@ class LlmCites(Baseline):
 
         def hear(batch: Sequence[Observation]) -> None:
             for o in batch:
-                cut = "truncated: the reply is cut off" if o.finish_reason == "length" else None
+                cut = f"{TRUNCATED}: the reply is cut off" if o.finish_reason == "length" else None
                 for name in asked[o.key]:
                     replies[name] = Reply(None if o.error else o.text, o.error or cut)
 
@@ -173,7 +175,7 @@ def _read(reply: Reply | None, n: int) -> tuple[Floats, dict[str, str] | None]:
     try:
         cited = parse(reply.text or "", n)
     except UnclearReplyError as e:
-        return none, {"reason": f"the reply {e}", **_excerpt(reply.text)}
+        return none, {"reason": f"{UNUSABLE}{e}", **_excerpt(reply.text)}
     return np.array([float(i in cited) for i in range(n)]), None
 
 

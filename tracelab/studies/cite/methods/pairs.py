@@ -26,7 +26,9 @@ from tracelab.studies.cite.targets import Target
 
 TOP = 8
 """Sources among which pairs are tried: 37 masks."""
-INTERACTION = Metric("interaction", "nats", "the span and the one after the colon need each other")
+INTERACTION = Metric(
+    "interaction", "nats", "the span and the one after the colon need each other", least=4
+)
 
 
 @METHODS.register("pairs", order=60)

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from abc import ABC
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 from tracelab.core.finding import Metric
@@ -45,5 +46,7 @@ def chosen(names: Sequence[str], kind: type[Any]) -> list[Any]:
 
 
 def all_metrics() -> tuple[Metric, ...]:
-    """What methods report, each once."""
-    return tuple(dict.fromkeys(m for method in METHODS.values() for m in method.metrics))
+    """What methods report, each under its method."""
+    return tuple(
+        replace(m, method=name) for name, method in METHODS.items() for m in method.metrics
+    )

@@ -23,6 +23,7 @@ from tracelab.studies.cite.methods.kinds import FAILED_MASK, Question, Values
 from tracelab.studies.cite.methods.registry import METHODS
 from tracelab.studies.cite.targets import Target
 
+_FLAT = 1e-9  # nats: an effect that is smaller is none
 MIN_DRAWS = 3
 """Fewest independent draws from which a standard error is taken."""
 SMALL = 10
@@ -63,8 +64,10 @@ def _scores(make: SpanScores, found: Shapley) -> list[Score]:
         known = bool(np.isfinite(found.stderr[i]))
         more = {"stderr": float(found.stderr[i]) if known else None, "failed": found.failed}
         why = more if np.isfinite(v) else {**more, **FAILED_MASK}
-        ends = (float(lo[i]), float(hi[i]))
-        out.append(make.one(i, EFFECT.name, float(v), found.masks, why, ends))
+        # A source that did nothing in every draw says nothing of what it might do in another.
+        flat = known and max(abs(float(v)), float(found.stderr[i])) <= _FLAT
+        ends = None if flat else (float(lo[i]), float(hi[i]))
+        out.append(make.one(i, EFFECT.name, float(v), found.masks - found.failed, why, ends))
     return out
 
 

@@ -24,9 +24,9 @@ from tracelab.studies.cite.methods.registry import ALWAYS, METHODS
 from tracelab.studies.cite.rows import FaithfulnessRow
 from tracelab.studies.cite.targets import Target
 
-VERSION = 1
+VERSION = 2
 """Bumped whenever the same log-probabilities would give other numbers."""
-MEMBER = Metric("member", "indicator", "the span is in the set", 0.0, 1.0)
+MEMBER = Metric("member", "indicator", "the span is in the set", 0.0, 1.0, 2)
 
 
 @METHODS.register("sufficient", order=50)
@@ -48,15 +48,14 @@ class Sufficient(Question):
         effect = yield from set_score(work.n, found.members, values)
         make = work.scores(self.name, target.name)
         measured = bool(np.isfinite(found.full) and np.isfinite(found.empty))
+        scored = found.masks - found.failed
         more = {"reached": found.reached, **({} if measured else FAILED_MASK)}
         scores = [
-            make.one(
-                i, MEMBER.name, float(i in found.members) if measured else None, found.masks, more
-            )
+            make.one(i, MEMBER.name, float(i in found.members) if measured else None, scored, more)
             for i in range(work.n)
         ]
         tests = (
-            ("set_size", float(len(found.members)), found.masks),
+            ("set_size", float(len(found.members)) if measured else None, scored),
             ("necessity", effect.necessity, 2),
             ("sufficiency", effect.sufficiency, 2),
             ("hold", effect.hold, 2),

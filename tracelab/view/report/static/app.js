@@ -63,14 +63,13 @@ function render() {
 }
 
 function head(trace) {
-  const outcome = trace.success === true ? "right" : trace.success === false ? "wrong"
-    : trace.reference !== null && trace.answer !== null && trace.reference === trace.answer ? "right" : null;
+  const outcome = trace.outcome;
   const messages = trace.messages || [];
   return h("header.head", null,
-    h("h1", null, h("bdi", null, show(trace.name, 200)), outcome ? h("span.chip." + (outcome === "right" ? "good" : "bad"), null, outcome) : null),
+    h("h1", null, h("bdi", null, show(trace.name, 200)), h("span.chip" + (outcome === null ? "" : outcome === "right" ? ".good" : ".bad"), { title: outcome === null ? "neither the source nor a reference says whether it is right" : trace.success === null ? "by its answer and the reference" : "as its source says" }, outcome || "outcome unknown")),
     h("p.lead", null, "Answer ", trace.answer === null ? h("span.dim", null, "not recorded") : h("b", { dir: "auto" }, show(trace.answer, 200)),
       trace.reference === null ? "" : h("span", null, ", reference ", h("b", { dir: "auto" }, show(trace.reference, 200))),
-      h("span.dim", null, ` · ${plural(trace.tokens[1], "response token")}`, trace.model ? [" · ", h("bdi", null, show(trace.model, 80))] : null,
+      h("span.dim", null, trace.tokens[1] ? ` · ${plural(trace.tokens[1], "response token")}` : trace.agent ? ` · ${plural(trace.agent.steps.length, "step")}` : "", trace.model ? [" · ", h("bdi", null, show(trace.model, 80))] : null,
         data.traces.some((t) => t.run !== trace.run) ? [" · run ", h("bdi", null, show(trace.run))] : null)),
     messages.length ? h("details.question", { open: messages.reduce((n, m) => n + m[2].length, 0) < 1200 }, h("summary", null, "Question"),
       messages.map(([role, name, text]) => h("div.message", null, h("p.role", null, role, name ? [" · ", h("bdi", null, show(name, 60))] : null),
@@ -111,21 +110,69 @@ function listTraces() {
   list.replaceChildren(h("li", null, h("a.over", { href: "#" }, "Overview")), ...data.traces.map((trace) => {
     const r = trace.reasoning, m = r && data.methods.find((name) => r.methods && r.methods[name]);
     const top = m ? ranked(r, m)[0] : undefined;
-    const labels = trace.context ? trace.context.statements.filter((s) => s[2] === "grounded").length : null;
-    const verdict = trace.agent && trace.agent.verdicts ? trace.agent.verdicts[0].status : null;
-    return h("li", null, h("a", { href: "#" + encodeURIComponent(trace.id), "data-id": trace.id },
-      h("span.name", { dir: "auto" }, show(trace.name, 80)),
-      top !== undefined ? h("span.num." + (effect(r, m, top)[V] > 0 ? "pos" : "neg"), { title: "its largest effect" }, signed(effect(r, m, top)[V]))
-        : h("span.num.dim", { title: labels !== null ? "statements that are grounded" : null },
-          verdict || (labels !== null ? `${labels}/${trace.context.statements.length}` : "n/m"))));
+    const statements = trace.context ? trace.context.statements : null;
+    const verdict = trace.agent && (trace.agent.verdicts || []).find((v) => v.evidence !== "judged");
+    const number = top !== undefined ? h("span.num." + sign(effect(r, m, top)[V]), { title: "its largest effect of a sentence" }, signed(effect(r, m, top)[V]))
+      : verdict ? h("span.dim", { title: "verdict, " + verdict.evidence }, verdict.status)
+        : statements && statements.length ? h("span.num.dim", { title: "statements that are grounded, of all" }, `${statements.filter((s) => s[2] === "grounded").length} of ${statements.length}`)
+          : h("span.num.dim", { title: "not measured" }, "n/m");
+    return h("li", null, h("a", { href: "#" + encodeURIComponent(trace.id), "data-id": trace.id, title: plain(trace.name) },
+      h("span.name", { dir: "auto" }, show(trace.label, 80)),
+      h("span.about", null, trace.outcome ? h("span.ended." + trace.outcome, null, h("span.sr", null, trace.outcome)) : null, h("bdi", null, show(trace.about, 80))), number));
   }));
+}
+
+// A text in an attribute: nothing there that could act on its reader.
+const plain = (text) => String(text).replace(SUSPECT, "\ufffd").slice(0, 300);
+
+// Tables of traces: a heading sorts, columns of few values can be chosen from.
+function sortable(tableNode) {
+  const body = tableNode.tBodies[0], heads = [...tableNode.tHead.rows[0].cells], all = [...body.rows];
+  if (all.length < 2) return;
+  const value = (row, k) => { const c = row.cells[k]; return c.dataset.v !== undefined ? Number(c.dataset.v) : c.querySelector(".dim") ? null : c.textContent.trim(); };
+  heads.forEach((head, k) => {
+    const button = h("button.sort", { type: "button" }, head.textContent);
+    head.replaceChildren(button);
+    button.addEventListener("click", () => {
+      const down = head.getAttribute("aria-sort") === "ascending";
+      heads.forEach((x) => x.removeAttribute("aria-sort"));
+      head.setAttribute("aria-sort", down ? "descending" : "ascending");
+      const compare = (a, b) => typeof a === "number" && typeof b === "number" ? a - b : String(a).localeCompare(String(b), "en", { numeric: true });
+      // What is missing stays last, whichever way.
+      body.append(...[...all].sort((x, y) => {
+        const a = value(x, k), b = value(y, k);
+        return a === null || b === null ? (a === null) - (b === null) : (down ? -1 : 1) * compare(a, b);
+      }));
+    });
+  });
+  const chosen = new Map(), told = h("span.dim", { role: "status" });
+  const filter = () => {
+    let shownRows = 0;
+    for (const row of all) {
+      row.hidden = [...chosen].some(([k, wanted]) => wanted && row.cells[k].textContent.trim() !== wanted);
+      shownRows += !row.hidden;
+    }
+    told.textContent = shownRows < all.length ? `${count(shownRows)} of ${plural(all.length, "row")}` : plural(all.length, "row");
+  };
+  const controls = h("div.controls.filters");
+  heads.forEach((head, k) => {
+    if (head.dataset.choose === undefined) return;
+    const counts = new Map();
+    for (const row of all) { const v = row.cells[k].textContent.trim(); counts.set(v, (counts.get(v) || 0) + 1); }
+    const choice = h("select", null, h("option", { value: "" }, "any"), [...counts].sort().map(([v, n]) => h("option", { value: v }, show(`${v.slice(0, 60)} (${n})`))));
+    choice.addEventListener("change", () => { chosen.set(k, choice.value); filter(); });
+    controls.append(h("label", null, head.textContent + " ", choice));
+  });
+  filter();
+  controls.append(told);
+  tableNode.closest(".traces-table").insertBefore(controls, tableNode.parentElement);
 }
 
 function haystack(trace) {
   const parts = [trace.name, trace.id, trace.answer || "", ...(trace.messages || []).map((m) => m[2])];
   if (trace.reasoning) parts.push(...trace.reasoning.sentences.map((s) => s[0]));
   if (trace.context) parts.push(...trace.context.context.flat().map((p) => p[0]), ...trace.context.response.map((p) => p[0]));
-  if (trace.agent) parts.push(...trace.agent.steps.map((s) => s[0] + " " + s[1]));
+  if (trace.agent) parts.push(...trace.agent.steps.map(stepText));
   return parts.join("\n").toLowerCase();
 }
 
@@ -217,5 +264,6 @@ $("traces").addEventListener("click", () => openList(false));
 let typing = 0;
 $("search").addEventListener("input", () => { clearTimeout(typing); typing = setTimeout(search, 120); });
 addEventListener("hashchange", route);
+document.querySelectorAll("table.sortable").forEach(sortable);
 listTraces();
 route();

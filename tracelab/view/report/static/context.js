@@ -1,12 +1,6 @@
 // A context: the statements of a response, and the spans that the selected one rests on.
 
-const LABELS = {
-  grounded: "the context makes it likelier, and some span is shown to",
-  diffuse: "the context makes it likelier; no single span is shown to",
-  parametric: "as likely without the context: the model’s own",
-  ungrounded: "no likelier with the context, and unlikely without it",
-  insufficient: "not measured",
-};
+const LABELS = data.labels;
 
 function contextView(trace, pick) {
   const c = trace.context, methods = Object.keys(c.effects);
@@ -16,7 +10,8 @@ function contextView(trace, pick) {
 
   const counts = {};
   for (const s of c.statements) counts[s[2]] = (counts[s[2]] || 0) + 1;
-  out.append(h("p.chips", null, Object.entries(counts).map(([l, n]) => h("span.chip.l-" + l, { title: LABELS[l] || "" }, `${n} ${l}`))));
+  out.append(h("dl.terms", { "aria-label": "Labels of the statements" }, Object.keys(LABELS).filter((l) => counts[l]).flatMap((l) => [
+    h("dt", null, h("b.num", null, String(counts[l])), " ", h("span.chip.l-" + l, null, l)), h("dd", null, LABELS[l])])));
   if (methods.length > 1) {
     const choice = h("select", { id: "method" }, methods.map((m) => h("option", { value: m, selected: m === method }, m)));
     choice.addEventListener("change", () => { state.method = choice.value; render(); $("method").focus(); });
@@ -55,7 +50,7 @@ function contextView(trace, pick) {
 
   return {
     node: out, rows, total: c.statements.length,
-    order: c.statements.map((s, i) => [s, i]).filter(([s]) => s[2] !== "parametric").map(([, i]) => i),
+    order: c.statements.map((s, i) => [s, i]).filter(([s]) => !["memory", "derived", "parametric"].includes(s[2])).map(([, i]) => i),
     select(i) {
       let top = null;
       const most = i === null ? 1 : scale(i);
@@ -82,12 +77,13 @@ function swatchOf(kind) {
 }
 
 function statementDetail(trace, method, i, scale) {
-  const c = trace.context, [target, text, label, full, empty, parametric, ablations] = c.statements[i];
+  const c = trace.context, [target, text, label, full, empty, alone, parametric, ablations] = c.statements[i];
   const out = [h("p.chips", null, h("span.chip.l-" + label, null, label), h("span.dim", null, LABELS[label] || "")),
     h("blockquote", { dir: "auto" }, show(text.trim())),
     facts([["log p with the context", full === null ? "not measured" : fixed(full) + " nats"],
       ["log p without it", empty === null ? "not measured" : fixed(empty) + " nats"],
-      ["parametric share", parametric === null ? "not measured" : `${fixed(parametric)} (probability without over with, at most 1)`],
+      ["alone, after its first token", alone !== null ? fixed(alone) + " nats, with neither the context nor the rest of the response" : label === "parametric" ? "not measured" : null],
+      ["share that needs no context", parametric === null ? "not measured" : `${fixed(parametric)} (probability without over with, at most 1)`],
       ["ablations", count(ablations)], ["target", h("code", null, show(target))]])];
   if (!method) return [...out, h("p.note", null, "No effects of spans were measured.")];
   const entry = c.effects[method], test = entry.tests[i];

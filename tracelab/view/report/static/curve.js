@@ -2,7 +2,8 @@
 
 function curve(entry, options) {
   // entry: {level, rows: [[value, lo, hi, n, status] | null, ...]} over boundaries 0 .. N.
-  // options: {label, dots: rows of another method, jump: {index, text}, set: Set of steps, pick}
+  // options: {label, dots: rows of another method, jump: {index, text}, set: Set of steps, pick,
+  // sparse: whether boundaries without a row are none rather than not measured}
   const rows = entry.rows, last = Math.max(1, rows.length - 1);
   const box = h("div.curve");
   const read = h("p.read", { "aria-live": "off" });
@@ -30,12 +31,13 @@ function curve(entry, options) {
         if (band.length > 1) picture.append(svg("polygon", { class: "band", points: [
           ...band.map((b) => `${x(b)},${y(rows[b][2])}`), ...band.reverse().map((b) => `${x(b)},${y(rows[b][1])}`)].join(" ") }));
         picture.append(svg("polyline", { class: "line", points: run.map((b) => `${x(b)},${y(rows[b][0])}`).join(" ") }));
-        if (run.length === 1) picture.append(svg("circle", { class: "point", cx: x(run[0]), cy: y(rows[run[0]][0]), r: 3 }));
+        if (run.length === 1 || options.sparse) for (const b of run) picture.append(svg("circle", { class: rows[b][4] === "recorded" ? "raw" : "point", cx: x(b), cy: y(rows[b][0]), r: rows[b][4] === "recorded" ? 4 : 3 }));
       }
       run = [];
     };
     rows.forEach((row, b) => {
       if (row && row[0] !== null) { run.push(b); return; }
+      if (!row && options.sparse) return; // no point by construction: the line goes on
       flush();
       picture.append(svg("rect", { class: "gap", x: Math.max(L, x(b - 0.5)), y: T, width: Math.min(x(b + 0.5), W - R) - Math.max(L, x(b - 0.5)), height: H - T - B }));
     });
@@ -44,11 +46,13 @@ function curve(entry, options) {
       if (row && row[0] !== null) picture.append(svg("circle", { class: "raw", cx: x(b), cy: y(row[0]), r: 2.2 }));
     });
     const jump = options.jump;
-    if (jump && rows[jump.index] && rows[jump.index + 1] && rows[jump.index][0] !== null && rows[jump.index + 1][0] !== null) {
-      const i = jump.index, middle = (x(i) + x(i + 1)) / 2, side = middle > W * 0.6 ? "end" : "start";
-      picture.append(svg("rect", { class: "jump", x: x(i), y: T, width: Math.max(3, x(i + 1) - x(i)), height: H - T - B }),
-        svg("line", { class: "leap", x1: x(i), y1: y(rows[i][0]), x2: x(i + 1), y2: y(rows[i + 1][0]) }),
-        svg("text", { class: "said", x: side === "end" ? x(i + 1) : x(i), y: 14, "text-anchor": side }, jump.text));
+    let to = jump ? jump.index + 1 : 0;
+    while (options.sparse && to < last && !rows[to]) to += 1;
+    if (jump && rows[jump.index] && rows[to] && rows[jump.index][0] !== null && rows[to][0] !== null) {
+      const i = jump.index, middle = (x(i) + x(to)) / 2, side = middle > W * 0.6 ? "end" : "start";
+      picture.append(svg("rect", { class: "jump", x: x(i), y: T, width: Math.max(3, x(to) - x(i)), height: H - T - B }),
+        svg("line", { class: "leap " + sign(rows[to][0] - rows[i][0]), x1: x(i), y1: y(rows[i][0]), x2: x(to), y2: y(rows[to][0]) }),
+        svg("text", { class: "said", x: side === "end" ? x(to) : x(i), y: 14, "text-anchor": side }, jump.text));
     }
     const cursor = svg("line", { class: "cursor", y1: T, y2: H - B, x1: -9, x2: -9 });
     picture.append(cursor);
@@ -67,9 +71,10 @@ function curve(entry, options) {
   function tell(b) {
     if (b === null) { read.textContent = options.foot; return; }
     const row = rows[b];
+    if (row && row[4] === "recorded") { read.textContent = `the end: the recorded run ended at ${fixed(row[0])}`; return; }
     read.textContent = row && row[0] !== null
       ? `before ${options.unit} ${b}${b === last ? " (the end)" : ""}: ${fixed(row[0])}, ${interval(row[1], row[2], fixed)}, n = ${count(row[3])}`
-      : `before ${options.unit} ${b}: not measured`;
+      : `before ${options.unit} ${b}: ${!row && options.sparse ? "no model’s step, so no point of its own" : "not measured"}`;
   }
   // Drawn anew whenever its place becomes wider or narrower.
   let width = 0;

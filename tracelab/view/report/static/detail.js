@@ -46,7 +46,12 @@ function valuesBeside(r, method, i) {
   if (!name) return [];
   const [a, b] = [curves[name].rows[i], curves[name].rows[i + 1]];
   const say = (row) => row && row[0] !== null ? `${fixed(row[0])} (${interval(row[1], row[2], fixed)}, n = ${count(row[3])})` : "not measured";
-  return [facts([["value before", say(a)], ["value after", say(b)]])];
+  const out = [facts([["value before", say(a)], ["value after", say(b)]])];
+  const row = effect(r, method, i);
+  if (!row || !a || !b || a[3] === null || b[3] === null) return out;
+  const sum = a[3] + b[3];
+  return [...out, h("p.note", null, row[N] === sum ? `n of the effect counts rollouts from before the sentence and from after it: ${count(a[3])} + ${count(b[3])} = ${count(sum)}.`
+    : `n of the effect (${count(row[N])}, ${method}) is not ${count(a[3])} + ${count(b[3])}: the values (${name}) count all graded rollouts at their boundary, the effect those that its method compares.`)];
 }
 
 function answersAround(r, i) {
@@ -93,7 +98,7 @@ function alternativesAt(r, i) {
   const alt = (r.alternatives || {})[i], out = [h("h3", null, "Written instead")];
   if (!alt) return [...out, h("p.note", null, "No rollout that reached this sentence wrote anything else.")];
   const reached = r.answers ? r.answers.at[i].reduce((s, [, n]) => s + n, 0) : null;
-  out.push(h("p.note", null, `${count(alt.n)}${reached ? " of " + count(reached) : ""} rollouts left the trace here, with ${plural(alt.distinct, "different sentence")}.` +
+  out.push(h("p.note", null, `${count(alt.n)}${reached && reached >= alt.n ? " of " + count(reached) : ""} rollouts left the trace here, with ${plural(alt.distinct, "different sentence")}.` + (reached !== null && reached < alt.n ? ` ${count(alt.n - reached)} of them could not be graded, so that fewer are counted above.` : "") +
     (alt.groups.length < alt.distinct ? ` The ${alt.groups.length} most frequent are shown.` : "") +
     (alt.rollouts.length < alt.n ? ` ${plural(alt.rollouts.length, "rollout")} can be read in this file; all are in the warehouse.` : "")));
   alt.groups.forEach(([text, n, reward, similarity, ends], g) => {

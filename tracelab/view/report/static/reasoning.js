@@ -88,9 +88,9 @@ function reasoningView(trace, pick) {
       on: { click: () => { if (!String(getSelection())) pick(i); } } },
       h("span.index", null, String(i)),
       h("span.cat.c-" + sentence[1], { title: data.categories[sentence[1]] }, h("span", null, sentence[1])),
-      text,
       h("span.effect", null, h(ok ? "b" : "span.dim", null, ok ? says : "n/m"), whisker(ok ? row : null, scale),
-        ok ? null : h("span.sr", null, " not measured"), row && row[STATUS] === "certified" ? h("span.sr", null, " certified") : null));
+        ok ? null : h("span.sr", null, " not measured"), row && row[STATUS] === "certified" ? h("span.sr", null, " certified") : null),
+      text);
   });
   list.append(...rows);
   const arcs = svg("svg", { class: "arcs", "aria-hidden": "true" });
@@ -145,5 +145,6 @@ function legend(trace, r, method, scale) {
       h("span", null, swatch("fdr"), ` significant at a false discovery rate of ${percent(FDR)}` + (method === "resample-pooled" ? " (unpooled test)" : "")),
       (r.methods[method].rows.some((row) => row && row[STATUS] === "certified")) ? h("span", null, swatch("certified"), " certified: so often written that its effect is bounded") : null,
       (r.links || []).length ? h("span", null, "arcs: sentence → later sentence (dot), change in how often it is written; solid if significant") : null),
-    h("p.note", null, `Effect of a sentence = expected reward (0 to 1) after it minus before it; the whisker is its ${percent(levels)} interval. Colours of categories are by rule, not measured.`));
+    h("p.note", null, `Effect of a sentence = expected reward (0 to 1) after it minus before it; the whisker is its ${percent(levels)} interval. Categories are given by rules, not measured.`),
+    h("dl.terms", null, [...new Set(r.sentences.map((s) => s[1]))].flatMap((c) => [h("dt", null, h("span.cat.c-" + c, null, h("span", null, c))), h("dd", null, data.categories[c])])));
 }

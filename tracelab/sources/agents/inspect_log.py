@@ -18,17 +18,17 @@ from tracelab.core.messages import calls_of, reasoning_of, text_of, text_or_none
 from tracelab.core.outside import decode, finite
 from tracelab.core.seam import Reject
 from tracelab.core.trace import Trace
-from tracelab.sources.agent_log import StepList, count_or_none, finish
+from tracelab.sources.agents.agent_log import StepList, count_or_none, finish
+from tracelab.sources.agents.inspect_zip import inspect_samples
+from tracelab.sources.agents.openai_chat import chat_steps
 from tracelab.sources.base import BadRecordError, Seen, SourceFormat, caught, excerpt
-from tracelab.sources.inspect_zip import inspect_samples
-from tracelab.sources.openai_chat import chat_steps
 from tracelab.sources.registry import SOURCES
 from tracelab.sources.sniff import DOCUMENTS, LINES, Head
 
 _ATTACHMENT = re.compile(r"attachment://([0-9a-f]{32})")
 _ZIP = b"PK\x03\x04"
 MAX_ADDED, ADDED_RATIO = 16 << 20, 4
-MAX_REFERRED = 200_000
+MAX_REFERRED = 500_000
 _LETTERS = {"C": 1.0, "I": 0.0, "P": 0.5, "N": 0.0}
 _MISSING = "A model input refers to messages that the log does not hold."
 _POOLS = ("messages", "input", "events", "events_data", "attachments", "output", "store", "scores")
@@ -62,7 +62,7 @@ class _Room:
 
     def __init__(self, size: int) -> None:
         self.characters = MAX_ADDED + ADDED_RATIO * size
-        self.messages = MAX_REFERRED + size // 16
+        self.messages = MAX_REFERRED + size // 8
 
     def add(self, text: str) -> str:
         self.characters -= len(text)
@@ -77,7 +77,7 @@ class _Room:
         self.messages -= len(messages)
         if self.messages < 0:
             raise BadRecordError(
-                f"Model inputs refer to more than {MAX_REFERRED} messages and one for 16 bytes."
+                f"Model inputs refer to more than {MAX_REFERRED} messages and one for 8 bytes."
             )
         return messages
 
@@ -136,7 +136,7 @@ class _Span(NamedTuple):
 def _from_events(
     events: list[dict[str, Any]], pool: list[Any], notes: list[str], room: _Room
 ) -> StepList:
-    out, said = StepList(), set[str]()
+    out, said, heard = StepList(), set[str](), set[int]()
     spans: dict[str, _Span] = {}
     for event in events:
         kind = event.get("event")
@@ -144,7 +144,9 @@ def _from_events(
             agent = event.get("name") if event.get("type") == "agent" else None
             spans[event["id"]] = _Span(text_or_none(event.get("parent_id")), text_or_none(agent))
         elif kind == "model":
-            _add_model(out, event, pool, _agent(event.get("span_id"), spans), said, notes, room)
+            _add_model(
+                out, event, pool, _agent(event.get("span_id"), spans), said, heard, notes, room
+            )
         elif kind == "tool":
             text, flags = text_of(event.get("result"))
             if isinstance(error := event.get("error"), dict):
@@ -158,7 +160,7 @@ def _from_events(
 
 def _add_model(
     out: StepList, event: dict[str, Any], pool: list[Any], agent: str | None,
-    said: set[str], notes: list[str], room: _Room,
+    said: set[str], heard: set[int], notes: list[str], room: _Room,
 ) -> None:  # fmt: skip
     given, referred = _list(event.get("input")), list[Any]()
     for ref in _list(event.get("input_refs")) if not given else []:
@@ -170,8 +172,9 @@ def _add_model(
             referred += room.refer(pool[first:end])
     given = given or referred
     for message in given:
-        if not isinstance(message, dict):
+        if not isinstance(message, dict) or id(message) in heard:
             continue
+        heard.add(id(message))  # the log holds it: pools are referred to again and again
         role = message.get("role")
         key = str(message.get("id") or json.dumps(message, sort_keys=True))
         if role in ("user", "system") and key not in said:
@@ -201,7 +204,7 @@ def _add_model(
             agent=agent or "assistant",
             content=text,
             calls=_calls(message),
-            input=out.store.chain(given),
+            input=out.chain(given),
             tools=out.store.put(tools) if tools else None,
             prompt_tokens=count_or_none(usage.get("input_tokens")),
             output_tokens=count_or_none(usage.get("output_tokens")),

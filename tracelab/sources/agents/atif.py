@@ -16,9 +16,9 @@ from tracelab.core.episode import Arguments, Episode, Step, StepKind, ToolCall
 from tracelab.core.messages import reasoning_of, text_of, text_or_none
 from tracelab.core.seam import Reject
 from tracelab.core.trace import Trace
-from tracelab.sources.agent_log import StepList, count_or_none, read_documents
+from tracelab.sources.agents.agent_log import StepList, count_or_none, read_documents
+from tracelab.sources.agents.openai_chat import outcome_of
 from tracelab.sources.base import BadRecordError, Seen, SourceFormat
-from tracelab.sources.openai_chat import outcome_of
 from tracelab.sources.registry import SOURCES
 from tracelab.sources.sniff import DOCUMENTS, LINES, Head
 

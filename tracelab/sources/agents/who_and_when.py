@@ -17,7 +17,7 @@ from tracelab.core.episode import Episode, Label, Step, StepKind, fold_role
 from tracelab.core.messages import text_of, text_or_none
 from tracelab.core.seam import Reject
 from tracelab.core.trace import Trace
-from tracelab.sources.agent_log import read_documents
+from tracelab.sources.agents.agent_log import MAX_STEPS, read_documents
 from tracelab.sources.base import BadRecordError, Seen, SourceFormat
 from tracelab.sources.registry import SOURCES
 from tracelab.sources.sniff import DOCUMENTS, LINES, Head
@@ -44,6 +44,8 @@ def who_and_when_episode(data: Any, path: Path, line: int = 0) -> Episode:
     """
     if not isinstance(data, dict) or not isinstance(data.get("history"), list):
         raise BadRecordError("`history` is missing or not a list.", "history")
+    if len(data["history"]) > MAX_STEPS:
+        raise BadRecordError(f"The run has more than {MAX_STEPS} steps.", "history")
     steps = [_step(item, i) for i, item in enumerate(data["history"])]
     notes: list[str] = []
     step = _label_step(data.get("mistake_step"), len(steps), notes)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections import ChainMap, Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,21 +21,22 @@ from tracelab.core.messages import text_of, text_or_none
 from tracelab.core.outside import decode, finite
 from tracelab.core.seam import Reject
 from tracelab.core.trace import Trace
-from tracelab.sources.agent_log import StepList, count_or_none, documents, finish
+from tracelab.sources.agents.agent_log import StepList, count_or_none, documents, finish
 from tracelab.sources.base import Seen, SourceFormat, caught, excerpt, refused
-from tracelab.sources.otel_messages import (
+from tracelab.sources.registry import SOURCES
+from tracelab.sources.sniff import DOCUMENTS, LINES, Head
+from tracelab.sources.spans.otel_messages import (
     SpanCall,
     input_messages,
     kind_of,
     output_message,
     tool_definitions,
 )
-from tracelab.sources.otel_spans import OTelSpan, as_json, spans_of
-from tracelab.sources.registry import SOURCES
-from tracelab.sources.sniff import DOCUMENTS, LINES, Head
+from tracelab.sources.spans.otel_spans import OTelSpan, as_json, spans_of
 
-_AGENT = ("gen_ai.agent.name", "agent.name", "graph.node.id", "traceloop.entity.name")
-_MODEL = ("gen_ai.response.model", "gen_ai.request.model", "llm.model_name")
+_AGENT = ("gen_ai.agent.name", "agent.name", "agent_name", "graph.node.id", "traceloop.entity.name")
+_MODEL = ("gen_ai.response.model", "gen_ai.request.model", "llm.model_name", "ai.model.id",
+          "model_name")  # fmt: skip
 _PROMPT_TOKENS = (
     "gen_ai.usage.input_tokens", "gen_ai.usage.prompt_tokens", "llm.token_count.prompt",
 )  # fmt: skip
@@ -79,7 +80,7 @@ def read_otel(path: Path, seen: Seen | None = None) -> Iterator[Trace | Reject]:
         spans = runs.pop(trace_id)
 
         def made(trace_id: str = trace_id, spans: list[OTelSpan] = spans) -> Trace | Reject:
-            episode = _episode(trace_id, spans, path)
+            episode = episode_of_spans(trace_id, spans, path)
             if episode.steps:
                 return finish(episode, seen, f"trace {trace_id}")
             reason = f"Trace {trace_id} has no span of a model call or a tool."
@@ -89,16 +90,34 @@ def read_otel(path: Path, seen: Seen | None = None) -> Iterator[Trace | Reject]:
         yield caught(made, file, spans[0].line, place=place)
 
 
-def _episode(trace_id: str, spans: list[OTelSpan], path: Path) -> Episode:
+def episode_of_spans(
+    trace_id: str, spans: list[OTelSpan], path: Path, *, format: str = "otel",
+    more: Mapping[str, Any] | None = None, **known: Any,
+) -> Episode:  # fmt: skip
+    """The run that the spans of one trace id are.
+
+    Args:
+        trace_id: Its name.
+        spans: All of them, in any order; of several exports, with repetitions.
+        path: The file.
+        format: Name of the format.
+        more: What else the log says of the run, kept in `meta`.
+        known: Fields of `Episode` that the log says apart from its spans (success, reward).
+    """
     notes: list[str] = []
     spans = _distinct(spans, notes)
     spans.sort(key=lambda s: (s.start, s.end))
     by_id = {s.span_id: s for s in reversed(spans)}
     kinds = [kind_of(s) for s in spans]
     executed = {_call_id(s) for s, kind in zip(spans, kinds, strict=True) if kind == "tool"}
-    out, said, ids, task = StepList(), set[str](), set[str](), ""
+    twice = _twice(spans, kinds, by_id)
+    if twice:
+        notes.append(f"{len(twice)} calls were recorded by two instrumentations.")
+    out, said, ids, task = StepList(), Counter[str](), set[str](), ""
     agents: dict[str, str | None] = {}
     for span, kind in zip(spans, kinds, strict=True):
+        if id(span) in twice:
+            continue
         flags: tuple[str, ...] = () if span.error is None else ("error",)
         if span.parent_id is not None and span.parent_id not in by_id:
             flags = (*flags, "missing_parent")
@@ -108,10 +127,11 @@ def _episode(trace_id: str, spans: list[OTelSpan], path: Path) -> Episode:
         agent = _agent(span, by_id, agents)
         if kind == "llm":
             given = input_messages(span)
+            node = out.chain(given)
             _hear(out, given, said, executed)
             task = task or next((text_of(m.get("content"))[0] for m in given
                                  if m.get("role") == "user"), "")  # fmt: skip
-            _add_llm(out, span, given, agent, flags)
+            _add_llm(out, span, node, agent, flags)
         elif kind == "tool":
             _add_tool(out, span, agent, flags)
     out.unanswered()
@@ -125,15 +145,15 @@ def _episode(trace_id: str, spans: list[OTelSpan], path: Path) -> Episode:
     return Episode(
         name=trace_id,
         steps=tuple(out.steps),
-        format="otel",
+        format=format,
         source=str(path),
         line=min(s.line for s in spans),
         task=task or (asked if isinstance(asked, str) else ""),
         task_id=text_or_none(next((merged[k] for k in _TASK_ID if k in merged), None)),
         model=next((m for s in spans if (m := text_or_none(_first(s, _MODEL)))), None),
         version=text_or_none(merged.get("service.version")),
-        success=success,
-        reward=reward,
+        success=known.get("success", success),
+        reward=known.get("reward", reward),
         messages=out.store.messages,
         inputs=out.store.inputs,
         meta={
@@ -142,9 +162,54 @@ def _episode(trace_id: str, spans: list[OTelSpan], path: Path) -> Episode:
             "service": merged.get("service.name"),
             "spans": len(spans),
             "errors": [s.error for s in spans if s.error is not None],
+            **(more or {}),
         },
         notes=tuple(notes),
     )
+
+
+def _twice(
+    spans: list[OTelSpan], kinds: Sequence[str | None], by_id: dict[str, OTelSpan]
+) -> set[int]:
+    """Spans (by identity) of calls that an outer span of the same kind records too.
+
+    Where only one of the two holds what was said, that one stays; otherwise the outer one.
+    """
+    kind_by = {s.span_id: k for s, k in zip(reversed(spans), reversed(kinds), strict=True)}
+    above: dict[str, str | None] = {}  # the nearest span with a kind at or above a span
+
+    def nearest(at: str | None) -> str | None:
+        passed: list[str] = []
+        while at is not None and at in by_id and at not in above and kind_by[at] is None:
+            passed.append(at)
+            above[at] = None  # parents may run in circles
+            at = by_id[at].parent_id
+        found = None
+        if at is not None and at in by_id:
+            found = at if kind_by[at] is not None else above.get(at)
+        above.update(dict.fromkeys(passed, found))
+        return found
+
+    out: set[int] = set()
+    for span, kind in zip(spans, kinds, strict=True):
+        name = None if kind is None else nearest(span.parent_id)
+        outer = None if name is None else by_id[name]
+        if outer is None or outer is span or kind_by[outer.span_id] != kind:
+            continue
+        mine, theirs = (_did(s, kind) for s in (span, outer))
+        if theirs is None and mine is not None:
+            out.add(id(outer))
+        elif mine is None or mine == theirs:
+            out.add(id(span))
+    return out
+
+
+def _did(span: OTelSpan, kind: str | None) -> object:
+    """What a span records of its call's outcome; None where that is nothing."""
+    if kind == "llm":
+        return output_message(span)
+    call = SpanCall.of(span)
+    return None if call.result is None else (call.name, call.result)
 
 
 def _distinct(spans: list[OTelSpan], notes: list[str]) -> list[OTelSpan]:
@@ -168,15 +233,20 @@ def _distinct(spans: list[OTelSpan], notes: list[str]) -> list[OTelSpan]:
 
 
 def _hear(
-    out: StepList, given: list[dict[str, Any]], said: set[str], executed: set[str | None]
+    out: StepList, given: list[dict[str, Any]], said: Counter[str], executed: set[str | None]
 ) -> None:
-    """Add what an input holds and no span does: user and system messages, results of tools."""
+    """Add what an input holds and no span does: user and system messages, results of tools.
+
+    An input repeats those before it: a message is new where it stands there once more than ever.
+    """
+    here: Counter[str] = Counter()
     for message in given:
         key = json.dumps(message, sort_keys=True)
         role = message.get("role")
-        if key in said:
+        here[key] += 1
+        if here[key] <= said[key]:
             continue
-        said.add(key)
+        said[key] += 1
         text, flags = text_of(message.get("content"))
         if role == "tool":
             call_id = text_or_none(message.get("tool_call_id"))
@@ -188,9 +258,8 @@ def _hear(
 
 
 def _add_llm(
-    out: StepList, span: OTelSpan, given: list[dict[str, Any]], agent: str | None,
-    flags: tuple[str, ...],
-) -> None:  # fmt: skip
+    out: StepList, span: OTelSpan, node: str | None, agent: str | None, flags: tuple[str, ...]
+) -> None:
     found = output_message(span)
     text, calls, thought = found or ("", (), "")
     definitions = tool_definitions(span)
@@ -205,7 +274,7 @@ def _add_llm(
             agent=agent or "assistant",
             content=text,
             calls=calls,
-            input=out.store.chain(given),
+            input=node,
             tools=None if definitions is None else out.store.put(definitions),
             prompt_tokens=count_or_none(_first(span, _PROMPT_TOKENS)),
             output_tokens=count_or_none(_first(span, _OUTPUT_TOKENS)),
@@ -309,6 +378,10 @@ class OTel(SourceFormat):
     def sniff(head: Head) -> bool:
         """See `SourceFormat.sniff`."""
         data = head.data
+        page = head.record.get("data")
+        if isinstance(page, dict) and isinstance(page.get("spans"), list):
+            return True
+        data = page if isinstance(page, list) else data
         first = data[0] if isinstance(data, list) and data else data
         if isinstance(first, dict) and _is_span(first):
             return True

@@ -7,6 +7,7 @@ cannot be read at all or has no steps.
 
 from __future__ import annotations
 
+import json
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -17,13 +18,21 @@ from tracelab.core.episode import Episode, InputStore, Step, ToolCall
 from tracelab.core.outside import decode, whole
 from tracelab.core.seam import Reject
 from tracelab.core.trace import Trace
-from tracelab.sources.base import BadRecordError, Seen, caught, excerpt
+from tracelab.sources.base import (
+    EXCERPT_CHARS,
+    BadRecordError,
+    Seen,
+    caught,
+    excerpt,
+    refused,
+)
 from tracelab.sources.lines import MAX_LINE_BYTES, read_lines
+from tracelab.sources.sniff import BETWEEN, Head
 from tracelab.sources.unpack import UnpackError, read_whole
 
 MAX_FILE_BYTES = 256 << 20
-MAX_STEPS = 50_000
-"""Most steps of one run."""
+MAX_STEPS = 20_000
+"""Most steps of one run, and most messages of one model input."""
 
 
 @dataclass(slots=True)
@@ -70,6 +79,16 @@ class StepList:
         self.steps.append(replace(step, index=index, flags=tuple(dict.fromkeys(flags))))
         return index
 
+    def chain(self, messages: list[Any]) -> str | None:
+        """Store a whole model input; see `InputStore.chain`.
+
+        Raises:
+            BadRecordError: It has more than `MAX_STEPS` messages.
+        """
+        if len(messages) > MAX_STEPS:
+            raise BadRecordError(f"A model input has more than {MAX_STEPS} messages.")
+        return self.store.chain(messages)
+
     def place(self, step: Step, parent: int | None) -> None:
         """Append a finished step of another list; its calls are paired already."""
         self.steps.append(replace(step, index=len(self.steps), parent=parent))
@@ -100,6 +119,18 @@ class StepList:
             Step(0, "tool", content=text, result=text, tool_call_id=call.id, parent=parent,
                  flags=flags, **more)
         )  # fmt: skip
+
+    def add_call(self, index: int, call: ToolCall) -> None:
+        """One call more of a step that is there already; its result may come from now on."""
+        step = self.steps[index]
+        self.steps[index] = replace(step, calls=(*step.calls, call))
+        self._await(_Call(index, call))
+
+    def close(self, call: ToolCall) -> None:
+        """A call that no tool answers, such as one that ends the run."""
+        if (asked := _first(self._by_id.get(call.id))) is not None:
+            asked.open = False
+            self._open -= 1
 
     def is_open(self, call_id: str) -> bool:
         """Whether a call of this id still waits for its result."""
@@ -163,6 +194,48 @@ def read_documents(
             yield caught(made, str(path), number, data)
 
 
+def read_records(
+    path: Path,
+    seen: Seen | None,
+    one: Read,
+    *,
+    inside: str | None = None,
+    whole: Callable[[Any], bool] | None = None,
+) -> Iterator[Trace | Reject]:
+    """Yield the trace, or the reject, of each record: one a line, of an array, or the whole file.
+
+    Args:
+        path: The file.
+        seen: What the import has read so far.
+        one: Makes an episode of a record, numbered from 1; 0 where the file is one record.
+        inside: Key of a document that holds its records as a list.
+        whole: Whether a list that begins with this is one record, not one of records.
+    """
+    seen = Seen() if seen is None else seen
+    for number, data, problem in documents(path, lines=Head.of(path).by_line):
+        if problem:
+            yield Reject(str(path), number, problem, excerpt(data))
+            continue
+        try:
+            value = decode(data, repair=True)
+        except Exception as e:
+            yield refused(e, str(path), number, data)
+            continue
+        if inside is not None and isinstance(value, dict) and isinstance(value.get(inside), list):
+            value = value[inside]
+        many = isinstance(value, list) and number == 0
+        if many and whole is not None and value and whole(value[0]):
+            many = False
+        for n, record in enumerate(value if many else [value], 1):
+            at = number or (n if many else 0)
+            start = data if not many else json.dumps(record)[:EXCERPT_CHARS]
+
+            def made(record: Any = record, at: int = at, start: Any = start) -> Trace | Reject:
+                return finish(one(record, path, at), seen, excerpt(start))
+
+            yield caught(made, str(path), at, start)
+
+
 def finish(episode: Episode, seen: Seen, start: str) -> Trace | Reject:
     """Turn an episode into a trace, unless it has no steps or was imported before."""
     file, line = episode.source, episode.line
@@ -175,15 +248,26 @@ def finish(episode: Episode, seen: Seen, start: str) -> Trace | Reject:
 
 
 def documents(path: Path, *, lines: bool) -> Iterator[tuple[int, bytes, str | None]]:
-    """Yield (line, bytes, problem) of each document: one a line, or the whole file as line 0."""
+    """Yield (number, bytes, problem) of each document.
+
+    One a line, numbered so; else the whole file as 0, or documents that were printed over several
+    lines and stand one after another, from 1.
+    """
     if lines:
         for line in read_lines(path, MAX_LINE_BYTES):
             yield line.number, line.data, line.problem
         return
     try:
-        yield 0, read_whole(path, MAX_FILE_BYTES), None
+        data = read_whole(path, MAX_FILE_BYTES)
     except UnpackError as e:
         yield 0, b"", f"The file {e}."
+        return
+    at, number = 0, 0
+    for between in BETWEEN.finditer(data):
+        number += 1
+        yield number, data[at : between.start()], None
+        at = between.end() - 1
+    yield number + 1 if number else 0, data[at:], None
 
 
 def count_or_none(value: Any) -> int | None:

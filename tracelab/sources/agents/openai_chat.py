@@ -8,28 +8,25 @@ understood; the rest is kept in `meta`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from tracelab.core.episode import Episode, Step, StepKind
 from tracelab.core.messages import calls_of, reasoning_of, text_of, text_or_none
-from tracelab.core.outside import finite
 from tracelab.core.seam import Reject
 from tracelab.core.trace import Trace
-from tracelab.sources.agent_log import StepList, count_or_none, read_documents
-from tracelab.sources.base import BadRecordError, Seen, SourceFormat
+from tracelab.sources.agents.agent_log import StepList, count_or_none, finish, read_records
+from tracelab.sources.agents.build import first_of, reward_of
+from tracelab.sources.agents.dialects import messages
+from tracelab.sources.base import BadRecordError, Seen, SourceFormat, excerpt
 from tracelab.sources.registry import GENERIC, SOURCES
 from tracelab.sources.sniff import DOCUMENTS, LINES, Head
 
 _KINDS: dict[str, StepKind] = {
-    "system": "system",
-    "developer": "system",
-    "user": "user",
-    "assistant": "llm",
-    "tool": "tool",
-    "function": "tool",
-}
+    "system": "system", "user": "user", "assistant": "llm", "tool": "tool",
+}  # fmt: skip
 _ALIASES = {
     "id": ("id", "run_id", "trace_id"),
     "task_id": ("task_id",),
@@ -40,21 +37,29 @@ _ALIASES = {
     "reference": ("reference", "ground_truth"),
 }
 _OUTCOME = ("success", "reward", "score")
-_KNOWN = {"messages", "tools", *_OUTCOME, *(n for names in _ALIASES.values() for n in names)}
+_KNOWN = {
+    "messages",
+    "tools",
+    "system",
+    *_OUTCOME,
+    *(n for names in _ALIASES.values() for n in names),
+}
 
 
 def read_openai_chat(path: Path, seen: Seen | None = None) -> Iterator[Trace | Reject]:
-    """Yield the trace of each record; a `.json` file is one record."""
-    return read_documents(path, seen, _episode, lines=not path.name.lower().endswith(".json"))
+    """Yield the trace of each record: one a line, of an array, or the whole file."""
+    return read_records(path, seen, _episode)
 
 
 def _episode(data: Any, path: Path, line: int) -> Episode:
     if not isinstance(data, dict):
         raise BadRecordError("The record is not a JSON object.")
-    messages = data.get("messages")
-    if not isinstance(messages, list):
-        raise BadRecordError("`messages` is missing or not a list.", "messages")
-    steps = chat_steps(messages, data.get("tools"))
+    dropped: Counter[str] = Counter()
+    plain = messages(data.get("messages"), dropped)
+    system = data.get("system")  # Anthropic's stands beside the messages
+    if system and not any(m["role"] == "system" for m in plain):
+        plain = [*messages([{"role": "system", "content": system}]), *plain]
+    steps = plain_steps(plain, data.get("tools"))
     known: dict[str, Any] = {
         name: next((t for k in keys if (t := text_or_none(data.get(k))) is not None), None)
         for name, keys in _ALIASES.items()
@@ -63,6 +68,7 @@ def _episode(data: Any, path: Path, line: int) -> Episode:
     first = next((s.content for s in steps.steps if s.kind == "user"), "")
     task = known.pop("task") or first
     success, reward = outcome_of(data)
+    left = {"dropped": dict(dropped)} if dropped else {}
     return Episode(
         name=name,
         steps=tuple(steps.steps),
@@ -74,25 +80,38 @@ def _episode(data: Any, path: Path, line: int) -> Episode:
         reward=reward,
         messages=steps.store.messages,
         inputs=steps.store.inputs,
-        meta={k: v for k, v in data.items() if k not in _KNOWN},
+        meta={**{k: v for k, v in data.items() if k not in _KNOWN}, **left},
         **known,
     )
 
 
-def chat_steps(messages: list[Any], tools: Any = None) -> StepList:
-    """Steps of a list of OpenAI-style messages.
+def chat_steps(raw: Any, tools: Any = None, dropped: Counter[str] | None = None) -> StepList:
+    """Steps of a list of messages, of any provider (see `dialects.messages`).
+
+    A role that is none of the usual ones is a step of the system's by that name.
+
+    Args:
+        raw: The messages.
+        tools: Definitions of what the model could call.
+        dropped: Counts what is left out, by kind.
 
     Raises:
-        BadRecordError: An entry is not a message.
+        BadRecordError: It is no list, or an entry is no message.
     """
+    return plain_steps(messages(raw, dropped), tools)
+
+
+def plain_steps(plain: Iterable[dict[str, Any]], tools: Any = None) -> StepList:
+    """Steps of plain messages; the input of an assistant's is the messages before it."""
     out = StepList()
     definitions = out.store.put(tools) if tools else None
     node: str | None = None
-    for i, message in enumerate(messages):
-        kind = _KINDS.get(str(message.get("role"))) if isinstance(message, dict) else None
-        if kind is None:
-            raise BadRecordError(f"`messages[{i}]` is not a message with a known role.", "messages")
+    for message in plain:
+        role = str(message["role"])
+        kind = _KINDS.get(role, "system")
         text, flags = text_of(message.get("content"))
+        if message.get("is_error"):
+            flags = (*flags, "error")
         if kind != "tool":
             out.unanswered()
         if kind == "tool":
@@ -107,13 +126,15 @@ def chat_steps(messages: list[Any], tools: Any = None) -> StepList:
                 Step(
                     index=0,
                     kind=kind,
-                    agent=text_or_none(message.get("name")) or str(message["role"]),
+                    agent=text_or_none(message.get("name")) or role,
                     content=text or (refusal if isinstance(refusal, str) else ""),
                     calls=calls_of(message) if llm else (),
                     input=node if llm else None,
                     tools=definitions if llm else None,
-                    prompt_tokens=count_or_none(usage.get("prompt_tokens")),
-                    output_tokens=count_or_none(usage.get("completion_tokens")),
+                    prompt_tokens=count_or_none(first_of(usage, "prompt_tokens", "input_tokens")),
+                    output_tokens=count_or_none(
+                        first_of(usage, "completion_tokens", "output_tokens")
+                    ),
                     flags=flags,
                     reasoning=reasoning_of(message) if llm else "",
                 )
@@ -125,11 +146,24 @@ def chat_steps(messages: list[Any], tools: Any = None) -> StepList:
 
 def outcome_of(data: dict[str, Any]) -> tuple[bool | None, float | None]:
     """Success flag and numeric score of a record; a score of 1 or 0 also says success."""
-    success = data.get("success")
-    reward = finite(data.get("reward", data.get("score")))
-    if isinstance(success, bool):
-        return success, reward
-    return (bool(reward) if reward in (0.0, 1.0) else None), reward
+    success, (by_reward, reward) = (
+        data.get("success"),
+        reward_of(data.get("reward", data.get("score"))),
+    )
+    return (success if isinstance(success, bool) else by_reward), reward
+
+
+def has_tools(record: dict[str, Any]) -> bool:
+    """Whether a record is an agent's: its messages have calls, or results of tools."""
+    told = record.get("messages")
+    return isinstance(told, list) and _has_tools(told)
+
+
+def chat_trace(
+    record: dict[str, Any], path: Path, line: int, seen: Seen, start: bytes
+) -> Trace | Reject:
+    """The trace of one record that stands among others, and begins so."""
+    return finish(_episode(record, path, line), seen, excerpt(start))
 
 
 def _has_tools(messages: list[Any]) -> bool:

@@ -49,6 +49,9 @@ def spans_of(data: Any, line: int) -> Iterator[OTelSpan | str]:
         return
     if not isinstance(data, dict):
         raise BadRecordError("The document is not a JSON object.")
+    if isinstance(data.get("data"), list) and "attributes" not in data:
+        yield from spans_of(data["data"], line)  # a page of Phoenix's REST API
+        return
     groups = data.get("resourceSpans", data.get("resource_spans"))
     if isinstance(groups, list):
         for group in groups:
@@ -65,6 +68,11 @@ def spans_of(data: Any, line: int) -> Iterator[OTelSpan | str]:
                 spans = scope.get("spans") if isinstance(scope, dict) else None
                 for span in spans if isinstance(spans, list) else []:
                     yield _span(span, resource, line)
+    elif isinstance(data.get("data"), dict) and isinstance(data["data"].get("spans"), list):
+        info = data.get("info")
+        told = {"mlflow.trace.info": info} if isinstance(info, dict) else {}
+        for span in data["data"]["spans"]:
+            yield _span(span, told, line)
     elif "attributes" in data or "spanId" in data or "context" in data:
         yield _span(data, {}, line)
     else:
@@ -86,17 +94,36 @@ def _span(data: Any, resource: dict[str, Any], line: int) -> OTelSpan | str:
     parent = first("parentSpanId", "parent_span_id", "parent_id")
     status = data.get("status")
     message = status.get("message") if isinstance(status, dict) else data.get("status_message")
-    code = status.get("code") if isinstance(status, dict) else data.get("status_code")
+    if message is None and isinstance(status, dict):
+        message = status.get("description")
+    code = (
+        status.get("code", status.get("status_code"))
+        if isinstance(status, dict)
+        else data.get("status_code")
+    )
     failed = code in (2, "STATUS_CODE_ERROR", "ERROR")
     events = data.get("events")
+    held = attributes(data.get("attributes"))
+    if isinstance(kind := data.get("span_kind"), str):  # Phoenix has it beside the attributes
+        held.setdefault("openinference.span.kind", kind)
     return OTelSpan(
         trace_id=trace_id,
         span_id=span_id,
         parent_id=parent if isinstance(parent, str) and parent else None,
-        name=str(data.get("name") or ""),
-        start=_time(first("startTimeUnixNano", "start_time_unix_nano", "start_time")),
-        end=_time(first("endTimeUnixNano", "end_time_unix_nano", "end_time")),
-        attributes=attributes(data.get("attributes")),
+        name=str(first("name", "span_name") or ""),
+        start=time_of(
+            first(
+                "startTimeUnixNano",
+                "start_time_unix_nano",
+                "start_time",
+                "start_timestamp",
+                "startTime",
+            )
+        ),
+        end=time_of(
+            first("endTimeUnixNano", "end_time_unix_nano", "end_time", "end_timestamp", "endTime")
+        ),
+        attributes=held,
         error=str(message or "error") if failed else None,
         events=[
             (str(e.get("name") or ""), attributes(e.get("attributes")))
@@ -108,7 +135,7 @@ def _span(data: Any, resource: dict[str, Any], line: int) -> OTelSpan | str:
     )
 
 
-def _time(value: Any) -> int:
+def time_of(value: Any) -> int:
     """Nanoseconds of a Unix time or an ISO 8601 one; 0 for anything else."""
     if (number := whole(value, 20)) is not None:
         return number
@@ -201,6 +228,16 @@ def listed(flat: dict[str, Any], prefix: str) -> list[Any]:
 def as_json(value: Any) -> Any:
     """A value that may be written as JSON text; text that is not JSON stays text."""
     if isinstance(value, str) and value[:1] in "[{":
+        try:
+            return decode(value, repair=True)
+        except OutsideError:
+            return value
+    return value
+
+
+def as_json_text(value: Any) -> Any:
+    """A value that is written as JSON text of any kind, a string included; else as it is."""
+    if isinstance(value, str):
         try:
             return decode(value, repair=True)
         except OutsideError:
