@@ -76,8 +76,9 @@ def native(said: str) -> bool:
     return any(word in said for word in ("Traceback", "***", "SIGTERM", "core dumped", "Fatal"))
 
 
-@pytest.mark.parametrize("group", [False, True], ids=["alone", "group"])
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    ("number", "group"), [(signal.SIGINT, True), (signal.SIGTERM, False)], ids=["int", "term"]
+)
 def test_the_first_ends_after_what_is_in_flight_and_loses_nothing(
     start: Start, home: Path, number: signal.Signals, group: bool
 ) -> None:
