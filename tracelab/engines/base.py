@@ -30,6 +30,7 @@ class EngineSpec:
         context_length: Longest prefix + continuation, tokens.
         options: The engine's own settings (`EngineKind.options_of`).
         trust_remote_code: Whether Python code that comes with the model may run.
+        template_options: What its chat template is told besides the messages.
     """
 
     kind: str
@@ -38,6 +39,7 @@ class EngineSpec:
     context_length: int
     options: Mapping[str, Any] = field(default_factory=dict)
     trust_remote_code: bool = False
+    template_options: Mapping[str, Any] | None = None
 
 
 @dataclass(slots=True)

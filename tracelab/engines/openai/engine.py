@@ -65,7 +65,9 @@ class OpenAIEngine:
         self._flying = SideBySide()
         self._url = str(o["endpoint"]).rstrip("/")
         self._key = api_key(o.get("api_key_env"), "engine.server.api_key_env")
-        self._tokenizer = HFTokenizer(spec.path, trust_code=spec.trust_remote_code)
+        self._tokenizer = HFTokenizer(
+            spec.path, trust_code=spec.trust_remote_code, template_options=spec.template_options
+        )
         self._context = min(spec.context_length, self._look_up(float(o["timeout_s"])))
 
     def score(self, items: Sequence[Item]) -> AsyncGenerator[list[Observation], None]:

@@ -63,7 +63,9 @@ class TransformersEngine:
                 f"{one_line(e, 400)}"
             ) from e
         self._model: Any = model.to(self._device).eval()
-        self._tokenizer = HFTokenizer(spec.path, trust_code=spec.trust_remote_code)
+        self._tokenizer = HFTokenizer(
+            spec.path, trust_code=spec.trust_remote_code, template_options=spec.template_options
+        )
         self._eos = _eos_ids(self._model)
         self._max_batch = int(spec.options.get("max_batch", 64))
         self._side_by_side = int(spec.options.get("side_by_side", 1))
