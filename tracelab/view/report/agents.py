@@ -66,8 +66,8 @@ ORDER BY list_position(['executed', 'replayed', 'scored', 'judged'], evidence),
 
 _VERDICTS = f"""
 SELECT run_id, trace_id, method, {_LEVEL} AS evidence, status, decisive_step, agent, tool, who,
-       reason, posterior, credible_set, runner_up, correctable_step, counterfactual, rollouts, tokens,
-       recorded, came_instead, extra
+       reason, posterior, credible_set, runner_up, correctable_step, counterfactual, rollouts,
+       tokens, recorded, came_instead, extra
 FROM verdicts JOIN selected USING (run_id, trace_id)
 ORDER BY position, {_RANK}, method
 """
