@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from tracelab.text.answers import canonical, surely_equal
+from tracelab.text.answer.compare import surely_equal
 from tracelab.view.report.agents import EVIDENCE, STATUSES
 from tracelab.view.report.reasoning import Data
 from tracelab.view.report.runs import preferred
@@ -63,7 +63,7 @@ def outcome(success: bool | None, answer: str | None, reference: str | None) -> 
         return "right" if success else "wrong"
     if answer is None or reference is None:
         return None
-    same = surely_equal(canonical(answer), canonical(reference))
+    same = surely_equal(answer, reference)
     return None if same is None else "right" if same else "wrong"
 
 
