@@ -5,9 +5,9 @@
     found = tracelab.anchors({"prompt": "…", "response": "…"}, model="DIR")
     found.to_df()
 
-`anchors`, `cite` and `audit` do what the commands of these names do, `run_config` what `tracelab
-run` does (`tracelab.run` is a package); `open_run` opens what an earlier run found. They are
-imported when they are used: `import tracelab` stays light.
+`anchors`, `cite`, `audit` and `ingest` do what the commands of these names do, `run_config` what
+`tracelab run` does (`tracelab.run` is a package); `open_run` opens what an earlier run found. They
+are imported when they are used: `import tracelab` stays light.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ from tracelab.core.version import __version__
 
 if TYPE_CHECKING:
     from tracelab.core.errors import TracelabError
-    from tracelab.view.api import anchors, audit, cite, open_run, run_config
+    from tracelab.view.api import anchors, audit, cite, ingest, open_run, run_config
 
 
-__all__ = ["TracelabError", "__version__", "anchors", "audit", "cite", "open_run", "run_config"]
+__all__ = ["TracelabError", "__version__", "anchors", "audit", "cite", "ingest", "open_run",
+           "run_config"]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -107,3 +108,42 @@ def test_no_tokenizer_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(ModelLoadError, match="tokenizer cannot be loaded") as e:
         HFTokenizer(str(tmp_path))
     assert "\n" not in str(e.value)
+
+
+def test_a_prompt_that_spells_what_opens_every_text_gets_it_once(tmp_path: Path) -> None:
+    from tokenizers.processors import TemplateProcessing
+    from transformers import PreTrainedTokenizerFast
+
+    tok = Tokenizer(models.BPE())
+    tok.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tok.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    tok.train_from_iterator(["a b"], trainers.BpeTrainer(
+        vocab_size=300, special_tokens=["<s>"], initial_alphabet=alphabet))  # fmt: skip
+    opens = tok.token_to_id("<s>")
+    tok.post_processor = TemplateProcessing(single="<s> $A", special_tokens=[("<s>", opens)])
+    PreTrainedTokenizerFast(tokenizer_object=tok, bos_token="<s>").save_pretrained(tmp_path)
+    model = HFTokenizer(str(tmp_path))
+    said, bare = (model.render([Turn("user", t)], "raw") for t in ("<s>Hello", "Hello"))
+    assert said == bare and said.count(opens) == 1
+    ids, starts = model.place_prompt("<s>Hello", "raw")
+    assert ids == said and starts[:2] == (0, 3)
+    assert model.place_prompt("Hello", "raw")[1][:2] == (0, 0)
+
+
+def test_the_template_is_told_what_the_config_says(testbed: HFTokenizer, tmp_path: Path) -> None:
+    import shutil
+
+    folder = tmp_path / "model"
+    shutil.copytree(MODEL_DIR, folder)
+    template = "{% for m in messages %}{{ m.content }}{% endfor %}"
+    template += "{% if enable_thinking is defined and not enable_thinking %} NO{% endif %}"
+    for old in folder.glob("chat_template*"):
+        old.unlink()
+    settings_file = folder / "tokenizer_config.json"
+    held = json.loads(settings_file.read_text())
+    settings_file.write_text(json.dumps({**held, "chat_template": template}))
+    told = HFTokenizer(str(folder), template_options={"enable_thinking": False})
+    chat = [{"role": "user", "content": "Q"}]
+    assert told.chat_text(chat, "chat") == "Q NO"
+    assert HFTokenizer(str(folder)).chat_text(chat, "chat") == "Q"

@@ -81,4 +81,6 @@ def test_identity_ignores_machine_settings_and_more_rollouts() -> None:
     more = {"anchors": {"rollouts": 7}, "engine": {"replicas": 3}, "runtime": {"in_flight": 2}}
     assert parse_config({**MINIMAL, **more}, "x").digest == a.digest
     assert parse_config({**MINIMAL, "seed": 1}, "x").digest != a.digest
+    told = {"engine": {"template_options": {"enable_thinking": False}}}
+    assert parse_config({**MINIMAL, **told}, "x").digest != a.digest
     assert parse_config({**MINIMAL, "sampling": {"top_p": 0.5}}, "x").digest != a.digest

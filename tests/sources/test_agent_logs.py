@@ -289,3 +289,11 @@ def test_auto_finds_the_format(tmp_path: Path) -> None:
         list(read(write(tmp_path / "b/notes.json", {"hello": 1}).parent))
     (empty,) = read(write(tmp_path / "spans.json", spans))
     assert isinstance(empty, Reject) and "holds no spans" in empty.reason
+
+
+def test_what_an_atif_agent_is_shown_without_a_call(tmp_path: Path) -> None:
+    shown = {"step_id": 2, "source": "agent", "message": "ls", "observation": {"results": [
+        {"content": "a.py"}, {"content": "b.py"}]}}  # fmt: skip
+    e = one(write(tmp_path / "run.json", {**ATIF, "steps": [ATIF["steps"][0], shown]}))
+    results = [(s.agent, s.result, s.flags) for s in e.steps if s.kind == "tool"][:2]
+    assert results == [(ATIF["agent"]["name"], n, ()) for n in ("a.py", "b.py")]

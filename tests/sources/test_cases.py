@@ -10,7 +10,7 @@ from tests.shared import SHARED
 from tracelab.core.episode import Episode
 from tracelab.core.seam import Reject
 from tracelab.core.trace import Trace
-from tracelab.sources import read
+from tracelab.sources import read, read_last
 
 FOLDER = SHARED / "data" / "cases"
 pytestmark = pytest.mark.skipif(not FOLDER.is_dir(), reason="the cases are not on this machine")
@@ -82,6 +82,31 @@ def test_the_outcome_is_what_the_log_says() -> None:
     }
     assert set(told.values()) == {False}
     assert one("unread_swe_agent.traj").success is None
+
+
+def test_what_inspect_and_atif_say() -> None:
+    scored = one("17_inspect_two_scorers.json")
+    assert (scored.success, scored.answer) == (False, "lost")
+    tool = one("18_inspect_tool_error.json").steps[2]
+    assert (tool.result, tool.flags) == ("Command timed out.", ("error",))
+    pooled = one("19_inspect_message_pool.json")
+    assert (pooled.task, pooled.model_input(1)) != ("", None)
+    shown = one("37_atif_no_call.json").steps[-1]
+    assert (shown.kind, shown.agent, shown.flags) == ("tool", "term", ())
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_the_scored_run_counts(order: int) -> None:
+    names = ["21a_unscored.json", "21b_scored.json"][::order]
+    found = list(read_last([FOLDER / n for n in names]))
+    assert [t.success for t in found if isinstance(t, Trace)] == [False] * 4
+    rejects = {(r.file, r.line, r.reason) for r in found if isinstance(r, Reject)}
+    assert len(rejects) == (0 if order == 1 else 4)
+
+
+def test_a_question_by_any_key() -> None:
+    [asked] = traces("27_cite_question_key.json")
+    assert asked.extra["query"] == "How much is Kale?"
 
 
 def test_rows_of_data_sets() -> None:

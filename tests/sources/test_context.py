@@ -124,3 +124,65 @@ def test_testbed_contexts_are_the_testbeds_prompts_with_roles() -> None:
         assert [(s.text.strip(), s.role) for s in context_of(trace, Cut()).sources] == [
             (f.text, f.role) for f in problem.facts
         ]
+
+
+NODE = {"node": {"text": "Kale costs 4.", "metadata": {"file_name": "a"}}, "score": 0.5}
+LC = {"lc": 1, "id": ["langchain", "Document"], "kwargs": {"page_content": "Kale costs 4."}}
+
+
+@pytest.mark.parametrize(
+    ("row", "query", "response", "reference"),
+    [
+        ({"context": "Kale costs 4.", "question": "Kale?", "response": "4."}, "Kale?", "4.", None),
+        ({"user_input": "Kale?", "retrieved_contexts": ["Kale costs 4."], "response": "4.",
+          "reference": "4"}, "Kale?", "4.", "4"),
+        ({"question": "Kale?", "contexts": ["Kale costs 4."], "answer": "4.",
+          "ground_truth": "4"}, "Kale?", "4.", "4"),
+        ({"question": "Kale?", "contexts": ["Kale costs 4."], "answer": "4.",
+          "ground_truths": ["4", "four"]}, "Kale?", "4.", "4"),
+        ({"user_input": [{"content": "Hi", "type": "human"}, {"content": "Kale?", "type": "human"}],
+          "retrieved_contexts": ["Kale costs 4."], "response": "4."}, "Kale?", "4.", None),
+        ({"query": "Kale?", "result": "4.", "source_documents": [
+            {"page_content": "Kale costs 4.", "metadata": {"source": "a.pdf", "page": 1}}]},
+         "Kale?", "4.", None),
+        ({"input": "Kale?", "context": [LC], "answer": "4."}, "Kale?", "4.", None),
+        ({"query": "Kale?", "source_nodes": [NODE], "response": "4."}, "Kale?", "4.", None),
+        ({"question": "Kale?", "ctxs": [{"title": "P", "text": "Kale costs 4."}],
+          "answers": ["4", "four"]}, "Kale?", "", "4"),
+        ({"id": "h", "question": "Kale?", "answer": "4", "supporting_facts": [["P", 0]],
+          "context": [["P", ["Kale costs 4.", " Tea costs 5."]], ["Q", ["No."]]]},
+         "Kale?", "", "4"),
+        ({"question": "Kale?", "answer": "4", "supporting_facts": {"title": ["P"]},
+          "context": {"title": ["P"], "sentences": [["Kale costs 4.", "Tea costs 5."]]}},
+         "Kale?", "", "4"),
+        ({"id": "s", "title": "P", "context": "Kale costs 4.", "question": "Kale?",
+          "answers": {"text": ["4"], "answer_start": [11]}}, "Kale?", "", "4"),
+    ],
+)  # fmt: skip
+def test_rows_of_libraries_are_understood(
+    tmp_path: Path, row: dict[str, object], query: str, response: str, reference: str | None
+) -> None:
+    for name, text in (("a.jsonl", json.dumps(row)), ("b.json", json.dumps([row], indent=1))):
+        (tmp_path / name).write_text(text)
+        (found,) = read(tmp_path / name)
+        assert isinstance(found, Trace), found
+        assert (found.extra["query"], found.response) == (query, response)
+        assert found.reference == reference
+        assert "Kale costs 4." in found.turns[0].text and found.extra["documents"]
+
+
+def test_a_context_without_a_question_is_refused(tmp_path: Path) -> None:
+    (found,) = lines(tmp_path, {"context": "Kale costs 4.", "response": "4."})
+    assert isinstance(found, Reject) and "no question" in found.reason
+
+
+def test_documents_of_rows(tmp_path: Path) -> None:
+    qas = [{"id": f"q{i}", "question": f"{i}?", "answers": [{"text": str(i)}]} for i in range(3)]
+    article = {"title": "P", "paragraphs": [{"context": "One. Two.", "qas": qas}]}
+    (tmp_path / "squad.json").write_text(json.dumps({"version": "1.1", "data": [article]}))
+    found = [t for t in read(tmp_path / "squad.json") if isinstance(t, Trace)]
+    assert [(t.name, t.reference) for t in found] == [("q0", "0"), ("q1", "1"), ("q2", "2")]
+    columns = {"question": ["a?", "b?"], "contexts": [["A."], ["B."]], "answer": ["A.", "B."]}
+    (tmp_path / "ragas.json").write_text(json.dumps(columns))
+    found = [t for t in read(tmp_path / "ragas.json") if isinstance(t, Trace)]
+    assert [t.response for t in found] == ["A.", "B."]

@@ -17,6 +17,7 @@ from tracelab.core.episode import Episode
 from tracelab.core.seam import Reject
 from tracelab.core.trace import Trace
 from tracelab.sources import read
+from tracelab.sources.account import Account
 
 
 @dataclass(frozen=True)
@@ -220,6 +221,130 @@ def spans(talk: Talk) -> list[dict[str, Any]]:
     return out
 
 
+def jaeger(talk: Talk) -> dict[str, Any]:
+    made = [
+        {"traceID": "t", "spanID": s["spanId"], "operationName": s["name"], "processID": "p1",
+         "references": [{"refType": "CHILD_OF", "traceID": "t", "spanID": "root"}],
+         "startTime": s["startTimeUnixNano"], "duration": 1, "logs": [],
+         "tags": [{"key": k, "type": "string", "value": v} for k, v in s["attributes"].items()]
+         + ([{"key": "error", "type": "bool", "value": True}] if s["status"]["code"] == 2 else [])}
+        for s in spans(talk)
+    ]  # fmt: skip
+    root = {"traceID": "t", "spanID": "root", "operationName": "run", "references": [],
+            "startTime": 0, "duration": 99, "tags": [], "logs": [], "processID": "p1"}  # fmt: skip
+    return {"data": [{"traceID": "t", "spans": [*made[::-1], root],
+                      "processes": {"p1": {"serviceName": "shop", "tags": []}}}]}  # fmt: skip
+
+
+def trail(talk: Talk) -> dict[str, Any]:
+    made = [
+        {"timestamp": f"2025-01-01T00:00:{n // 60:02}.{n % 60:06}Z", "trace_id": "t",
+         "span_id": s["spanId"], "parent_span_id": "root", "span_name": s["name"],
+         "span_attributes": s["attributes"], "resource_attributes": {}, "duration": "PT0.5S",
+         "status_code": "Error" if s["status"]["code"] == 2 else "Unset", "status_message": "",
+         "events": [], "child_spans": []}
+        for n, s in enumerate(spans(talk))
+    ]  # fmt: skip
+    root = {"timestamp": "2025-01-01T00:00:00Z", "trace_id": "t", "span_id": "root",
+            "parent_span_id": None, "span_name": "main", "span_attributes": {}, "duration": "PT9M",
+            "status_code": "Unset", "events": [], "child_spans": made}  # fmt: skip
+    return {"trace_id": "t", "spans": [root]}
+
+
+def openai_agents(talk: Talk) -> list[dict[str, Any]]:
+    """Spans as exporters post them; a generation's messages are of the chat completions API."""
+    out: list[dict[str, Any]] = [
+        {"object": "trace", "id": "trace_1", "workflow_name": "shop", "group_id": None},
+        _agent_span("root", None, 0, {"type": "agent", "name": "assistant", "tools": []}),
+    ]
+    history: list[dict[str, Any]] = []
+    results = {m["tool_call_id"]: m["content"] for m in openai(talk) if m["role"] == "tool"}
+    failed = {f"c{t}.{k}.{i}": c.failed for t, turn in enumerate(talk.turns)
+              for k, calls in enumerate(turn.rounds) for i, c in enumerate(calls)}  # fmt: skip
+    for message in openai(talk):
+        if message["role"] == "assistant":
+            out.append(
+                _agent_span(
+                    f"g{len(out)}",
+                    "root",
+                    len(out),
+                    {
+                        "type": "generation",
+                        "input": list(history),
+                        "output": [message],
+                        "model": "m",
+                    },
+                )
+            )
+            for call in message.get("tool_calls", ()):
+                out.append(_agent_span(f"f{len(out)}", "root", len(out), {
+                    "type": "function", "name": call["function"]["name"],
+                    "input": call["function"]["arguments"], "output": results[call["id"]]},
+                    failed[call["id"]]))  # fmt: skip
+        history.append(message)
+    return out
+
+
+def _agent_span(
+    name: str, parent: str | None, n: int, data: dict[str, Any], failed: bool = False
+) -> dict[str, Any]:
+    return {"object": "trace.span", "id": name, "trace_id": "trace_1", "parent_id": parent,
+            "started_at": f"2025-01-01T00:{n // 60:02}:{n % 60:02}+00:00",
+            "ended_at": f"2025-01-01T00:{n // 60:02}:{n % 60:02}.5+00:00", "span_data": data,
+            "error": {"message": "it failed", "data": None} if failed else None}  # fmt: skip
+
+
+def autogen(talk: Talk) -> dict[str, Any]:
+    out: list[dict[str, Any]] = []
+
+    def add(source: str, kind: str, content: Any) -> None:
+        out.append({"source": source, "type": kind, "content": content, "metadata": {},
+                    "models_usage": None})  # fmt: skip
+
+    for t, turn in enumerate(talk.turns):
+        add("user", "TextMessage", turn.asked)
+        for k, calls, last in rounds(turn):
+            if k == 0 and turn.thought:
+                add("assistant", "ThoughtEvent", turn.thought)
+            if last:
+                add("assistant", "TextMessage", turn.said)
+                continue
+            ids = [f"c{t}.{k}.{i}" for i in range(len(calls))]
+            add("assistant", "ToolCallRequestEvent", [
+                {"id": n, "name": c.name, "arguments": json.dumps(c.arguments)}
+                for n, c in zip(ids, calls, strict=True)])  # fmt: skip
+            add("assistant", "ToolCallExecutionEvent", [
+                {"call_id": n, "name": c.name, "content": c.result, "is_error": c.failed}
+                for n, c in zip(ids, calls, strict=True)])  # fmt: skip
+    return {"messages": out, "stop_reason": "done"}
+
+
+def langgraph(talk: Talk) -> list[dict[str, Any]]:
+    """The history of a thread, newest first, as the server gives it."""
+    kinds = {"system": "system", "user": "human", "assistant": "ai", "tool": "tool"}
+    failed = {f"c{t}.{k}.{i}": c.failed for t, turn in enumerate(talk.turns)
+              for k, calls in enumerate(turn.rounds) for i, c in enumerate(calls)}  # fmt: skip
+    told: list[dict[str, Any]] = []
+    for m in openai(talk):
+        more: dict[str, Any] = {}
+        if m.get("tool_calls"):
+            more["tool_calls"] = [
+                {"name": c["function"]["name"], "args": json.loads(c["function"]["arguments"]),
+                 "id": c["id"], "type": "tool_call"} for c in m["tool_calls"]]  # fmt: skip
+        if m["role"] == "tool":
+            more["tool_call_id"] = m["tool_call_id"]
+            more["status"] = "error" if failed[m["tool_call_id"]] else "success"
+        if m.get("reasoning_content"):
+            more["additional_kwargs"] = {"reasoning_content": m["reasoning_content"]}
+        told.append({"type": kinds[m["role"]], "content": m["content"] or "", **more})
+    return [
+        {"values": {"messages": told[: len(told) - back]}, "next": [],
+         "created_at": f"2025-01-01T00:00:{50 - back:02}+00:00",
+         "checkpoint": {"thread_id": "th", "checkpoint_id": str(back)}}
+        for back in range(min(len(told), 3))
+    ]  # fmt: skip
+
+
 Writer = Callable[[Talk, Path], Path]
 
 
@@ -248,11 +373,21 @@ DIALECTS: dict[str, Writer] = {
     "codex": lambda t, d: lines(d / "a.jsonl", codex(t)),
     "tau": lambda t, d: lines(d / "a.jsonl", [{"task_id": 1, "reward": 0.0, "traj": openai(t)}]),
     "spans": lambda t, d: document(d / "a.json", spans(t)),
+    "jaeger": lambda t, d: document(d / "a.json", jaeger(t)),
+    "trail": lambda t, d: document(d / "a.json", trail(t)),
+    "trail row": lambda t, d: lines(d / "a.jsonl", [
+        {"trace": json.dumps(trail(t)), "labels": json.dumps({"errors": []})}]),
+    "openai agents": lambda t, d: document(d / "a.json", {"data": openai_agents(t)}),
+    "openai agents lines": lambda t, d: lines(d / "a.jsonl", openai_agents(t)),
+    "autogen": lambda t, d: document(d / "a.json", autogen(t)),
+    "autogen messages": lambda t, d: document(d / "a.json", autogen(t)["messages"]),
+    "langgraph": lambda t, d: document(d / "a.json", langgraph(t)),
+    "langgraph lines": lambda t, d: lines(d / "a.jsonl", langgraph(t)[::-1]),
     "spans reversed": lambda t, d: document(d / "a.json", spans(t)[::-1]),
 }  # fmt: skip
 SILENT = ("openai", "openai array", "responses", "codex", "tau")
 """Dialects that have no place to say that a tool failed."""
-NO_SYSTEM = ("claude code",)
+NO_SYSTEM = ("claude code", "autogen", "autogen messages")
 
 WORDS = st.text("abc é漢{}<>\"'\n", min_size=1, max_size=12).filter(str.strip)
 CALLS = st.builds(
@@ -278,6 +413,14 @@ def test_nothing_is_lost(dialect: str, talk: Talk) -> None:
     wanted = steps_of(talk, dialect not in SILENT)
     if dialect in NO_SYSTEM and talk.system:
         wanted = wanted[1:]
+    account = Account()
+    account.add(record)
+    calls = [c for turn in talk.turns for some in turn.rounds for c in some]
+    read_of = account.total("read")
+    assert (read_of["calls"], read_of["results"]) == (len(calls), len(calls))
+    assert read_of["messages of users"] == len(talk.turns)
+    assert not {"calls without a result", "results without a call"} & set(read_of)
+    assert all(s.place for s in record.episode.steps), "each step says where it comes from"
     arrived = found(record.episode)
     if dialect == "responses":  # the exchange's own answer comes last
         wanted = [*wanted, ("llm", ".", "", ())]

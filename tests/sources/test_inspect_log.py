@@ -15,7 +15,7 @@ from tracelab.core.episode import Episode
 from tracelab.core.errors import ImportFormatError
 from tracelab.core.seam import Reject
 from tracelab.core.trace import Trace
-from tracelab.sources import read
+from tracelab.sources import read, read_last
 
 HEADER = {"version": 2, "status": "success", "plan": {},
           "eval": {"task": "shop", "task_version": 3, "model": "mock/m"}}  # fmt: skip
@@ -148,3 +148,55 @@ def test_a_damaged_log_is_one_sentence(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-40])
     with pytest.raises(ImportFormatError, match="is not an Inspect log"):
         list(read(path, "inspect"))
+
+
+def log(path: Path, *samples: dict[str, Any], run_id: str = "r") -> Path:
+    spec = {**HEADER["eval"], "run_id": run_id}  # type: ignore[dict-item]
+    path.write_text(json.dumps({**HEADER, "eval": spec, "samples": samples}))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("scores", "wanted"),
+    [
+        ({"topic": {"value": "algebra"}, "match": {"value": "I", "answer": "5"}}, (False, 0.0)),
+        ({"a": {"value": "C"}, "b": {"value": 1}}, (True, 1.0)),
+        ({"a": {"value": "C"}, "b": {"value": "I"}}, (None, None)),
+        ({"half": {"value": 0.5}}, (None, 0.5)),
+        ({"topic": {"value": "algebra"}}, (None, None)),
+        ({}, (None, None)),
+    ],
+)
+def test_the_outcome_is_what_scorers_agree_on(
+    tmp_path: Path, scores: Any, wanted: tuple[Any, Any]
+) -> None:
+    (e,) = episodes(log(tmp_path / "log.json", sample(scores=scores)))
+    assert (e.success, e.reward) == wanted
+    assert e.meta["scores"] == scores, "all are kept"
+    assert len(scores) < 2 or any("scorers" in n for n in e.notes), "the rule is told"
+
+
+def test_a_pool_beside_the_events(tmp_path: Path) -> None:
+    """Older logs: `message_pool` of the sample."""
+    old = sample(events_data=None, message_pool=sample()["events_data"]["messages"])
+    (e,) = episodes(log(tmp_path / "log.json", old))
+    assert [s.kind for s in e.steps] == ["user", "llm", "tool", "llm"]
+    assert e.task == "What does Kale cost?" and e.model_input(3) is not None
+
+
+def test_what_a_user_says_twice_is_two_steps(tmp_path: Path) -> None:
+    yes, ok = {"role": "user", "content": "yes"}, {"role": "assistant", "content": "ok"}
+    event = {"event": "model", "output": {"choices": [{"message": ok}]}}
+    events = [{**event, "input": [yes]}, {**event, "input": [yes, ok, yes]}]
+    (e,) = episodes(log(tmp_path / "log.json", sample(events=events)))
+    assert [s.kind for s in e.steps] == ["user", "llm", "user", "llm"]
+
+
+def test_a_run_that_was_scored_later_has_its_outcome(tmp_path: Path) -> None:
+    log(tmp_path / "a.json", *(sample(i, scores={}) for i in range(3)), run_id="r1")
+    log(tmp_path / "b.json", *(sample(i) for i in range(3)), run_id="r2")
+    log(tmp_path / "c.json", *(sample(i, scores={}) for i in range(3)), run_id="r3")
+    found = list(read_last([tmp_path]))
+    assert [t.success for t in found if isinstance(t, Trace)] == [False] * 3
+    rejects = [r for r in found if isinstance(r, Reject)]
+    assert [r.line for r in rejects] == [1, 2, 3], "a duplicate is a reject of its own"

@@ -362,6 +362,7 @@ def test_a_doubled_key_is_noticed_in_every_table(world: duckdb.DuckDBPyConnectio
         con.execute(
             "INSERT INTO reruns SELECT 'r1', 't', 0, 0, NULL, 1, false, false, NULL, 1, '[]'"
         )
+        con.execute("INSERT INTO readings SELECT 'r1', 'f', 'read', 'traces', 1")
         for table in schema(world):
             if table.kind == "view" or table.name == "schema_migrations":
                 continue

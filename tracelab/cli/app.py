@@ -96,27 +96,52 @@ def demo(home: str | None, fresh: bool, quiet: bool) -> None:
 @click.option("--segmenter", default="reasoning-v1", show_default=True)
 @click.option("--max-error-rate", type=click.FloatRange(0, 1), default=0.05, show_default=True,
               help="Share of rejected records above which the exit code is 3.")  # fmt: skip
+@click.option(
+    "--column",
+    "columns",
+    multiple=True,
+    metavar="NAME=COLUMN",
+    help="What a data set calls a column: question, response, reasoning, reference, ...",
+)
+@click.option("--explain", is_flag=True, help="Show how one trace is read, and load nothing.")
+@click.option("--trace", "number", type=click.IntRange(1), default=1, show_default=True,
+              help="With --explain: which trace, in the order they are read.")  # fmt: skip
 @home_option
 @guarded
 def ingest(
     paths: tuple[str, ...], form: str, name: str, segmenter: str, max_error_rate: float,
-    home: str | None,
+    columns: tuple[str, ...], explain: bool, number: int, home: str | None,
 ) -> None:  # fmt: skip
     """Load traces into the warehouse without running a model.
 
-    Bad records become rows of `rejects` with file, line and reason; the rest is loaded. Ingesting
-    a file again changes nothing, unless the file did.
+    Bad records become rows of `rejects` with file, line and reason; the rest is loaded. What was
+    read and what was left out is said, and kept in `readings`. Ingesting a file again changes
+    nothing, unless the file did.
 
     \b
-    Example:
+    Examples:
       tracelab ingest my.jsonl
+      tracelab ingest --explain my.jsonl
     """
     from tracelab.run.ingest import ingest_paths
 
-    rejected = ingest_paths(
-        paths, form, name, segmenter, Home.at(home), lambda line: click.echo(clean(line), err=True)
+    named = dict(c.partition("=")[::2] for c in columns)
+    if explain:
+        from tracelab.view.explain import explained
+
+        for line in explained(paths, form, number, named):
+            click.echo(line)
+        return
+    done = ingest_paths(
+        paths,
+        form,
+        name,
+        segmenter,
+        Home.at(home),
+        lambda line: click.echo(clean(line), err=True),
+        columns=named,
     )
-    sys.exit(EXIT_ERRORS if rejected > max_error_rate else 0)
+    sys.exit(EXIT_ERRORS if done.rejected_share > max_error_rate else 0)
 
 
 @main.command()

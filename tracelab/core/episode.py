@@ -83,6 +83,8 @@ class Step:
         flags: What was wrong or special: `missing_result`, `orphan_result`, `duplicate_id`,
             `invalid_arguments`, `binary`, `non_text`, `no_content`, `missing_parent`,
             `coordinator` (hands work to others), `copied_context`, `error`.
+        place: Where in the record it stands: `messages[3]`, `line 7`, `span 5b8e`; empty where the
+            reader does not say.
     """
 
     index: int
@@ -101,6 +103,7 @@ class Step:
     parent: int | None = None
     flags: tuple[str, ...] = ()
     reasoning: str = ""
+    place: str = ""
 
     def text(self) -> str:
         """The step as one would read it: content, then the calls it asks for."""

@@ -16,6 +16,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from functools import cache
 from typing import Any, NoReturn
 
 DEPTH = 200
@@ -68,12 +69,7 @@ def decode(
     text = data if isinstance(data, str) else _text(data, repair)
     _bounded(text)
     try:
-        decoder = json.JSONDecoder(
-            parse_constant=_null if repair else _refuse,
-            parse_float=_finite_or_null if repair else _finite,
-            parse_int=_whole_or_null if repair else _whole,
-            object_pairs_hook=_unique if unique else None,
-        )
+        decoder = _decoder(repair, unique)
         value = decoder.raw_decode(text)[0] if first else decoder.decode(text)
     except json.JSONDecodeError as e:
         line = f"line {e.lineno}, " if "\n" in text else ""
@@ -87,6 +83,16 @@ def decode(
     if "\\ud" in text or "\\uD" in text or (isinstance(data, str) and not _encodes(data)):
         return _scrubbed(value) if repair else _without_surrogates(value)
     return value
+
+
+@cache
+def _decoder(repair: bool, unique: bool) -> json.JSONDecoder:
+    return json.JSONDecoder(
+        parse_constant=_null if repair else _refuse,
+        parse_float=_finite_or_null if repair else _finite,
+        parse_int=_whole_or_null if repair else _whole,
+        object_pairs_hook=_unique if unique else None,
+    )
 
 
 def finite(value: object) -> float | None:

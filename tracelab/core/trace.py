@@ -104,6 +104,12 @@ class Trace:
         return content_hash([turns, self.rendering, self.model])
 
     @property
+    def outcome_known(self) -> bool:
+        """Whether the source says how it went: success or not, or a reward."""
+        scored = self.episode is not None and self.episode.reward is not None
+        return self.success is not None or scored
+
+    @property
     def answered(self) -> bool:
         """Whether there is a response: the model is to write one first where there is none."""
         return bool(self.turns) and self.turns[-1].role == "assistant"

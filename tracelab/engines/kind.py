@@ -71,7 +71,8 @@ class EngineKind(ABC):
                 f"{found.max_context} positions"
             )
         options = cls.options_of(config, cls.uses_gpu(config), context)
-        return EngineSpec(cls.name, found.path, found.ref, context, options, trust)
+        template = config.template_options
+        return EngineSpec(cls.name, found.path, found.ref, context, options, trust, template)
 
     @classmethod
     def uses_gpu(cls, config: EngineConfig) -> bool:
@@ -112,7 +113,11 @@ class EngineKind(ABC):
         """
         from tracelab.engines.tokenizer import HFTokenizer
 
-        return HFTokenizer(spec.path, trust_code=spec.trust_remote_code)
+        return HFTokenizer(
+            spec.path,
+            trust_code=spec.trust_remote_code,
+            template_options=spec.template_options,
+        )
 
     @classmethod
     @abstractmethod

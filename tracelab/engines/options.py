@@ -64,6 +64,8 @@ class EngineConfig(Section):
     trust_remote_code: bool = False
     """Run Python code that comes with the model, as you, with your files and network. Without it, a
     model that needs its own code is refused, and nothing asks. Part of the run's record."""
+    template_options: dict[str, Any] | None = None
+    """What the model's chat template is told besides the messages: `{enable_thinking = false}`."""
     server: ServerConfig = ServerConfig()
     options: dict[str, Any] = {}
     """Settings of an engine of an installed package."""

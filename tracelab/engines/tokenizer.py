@@ -32,12 +32,20 @@ _UNFINISHED = "\ufffd"
 class HFTokenizer:
     """A tokenizer of the transformers library, fast or slow."""
 
-    def __init__(self, path: str, *, trust_code: bool = False) -> None:
+    def __init__(
+        self,
+        path: str,
+        *,
+        trust_code: bool = False,
+        template_options: Mapping[str, Any] | None = None,
+    ) -> None:
         """Load it.
 
         Args:
             path: Directory or hub id.
             trust_code: Whether Python code that comes with it may run.
+            template_options: What its chat template is told besides the messages
+                (`enable_thinking`).
 
         Raises:
             ModelLoadError: There is none, or it is broken.
@@ -56,6 +64,7 @@ class HFTokenizer:
         if not self._tok("a", add_special_tokens=False)["input_ids"]:
             raise ModelLoadError(f"model {path!r}: the directory has no tokenizer files")
         self._path = path
+        self._options = dict(template_options or {})
 
     @cached_property
     def vocabulary(self) -> int:
@@ -139,6 +148,7 @@ class HFTokenizer:
                     tools=list(tools) or None,
                     add_generation_prompt=ask,
                     tokenize=False,
+                    **self._options,
                 )
             )
         except Exception as e:  # a template is a program of the model's author
@@ -159,13 +169,14 @@ class HFTokenizer:
         special = rendering == "raw"
         if self._tok.is_fast:
             enc = self._tok(text, add_special_tokens=special, return_offsets_mapping=True)
+            twice = self._opened_twice(enc["input_ids"], special)
             starts: list[int] = []
             end = 0
-            for start, stop in enc["offset_mapping"]:
+            for start, stop in enc["offset_mapping"][twice:]:
                 starts.append(max(min(start, end), starts[-1] if starts else 0))
                 end = max(end, stop)
-            return tuple(enc["input_ids"]), tuple(starts)
-        ids = tuple(self._tok(text, add_special_tokens=special)["input_ids"])
+            return tuple(enc["input_ids"][twice:]), tuple(starts)
+        ids = self._encode_prompt(text, rendering)
 
         def spell(some: Sequence[int]) -> str:
             return str(self._tok.decode(list(some), clean_up_tokenization_spaces=False))
@@ -200,7 +211,14 @@ class HFTokenizer:
 
     def _encode_prompt(self, text: str, rendering: Rendering) -> tuple[int, ...]:
         # A rendered chat already spells its special tokens.
-        return tuple(self._tok(text, add_special_tokens=rendering == "raw")["input_ids"])
+        special = rendering == "raw"
+        ids = self._tok(text, add_special_tokens=special)["input_ids"]
+        return tuple(ids[self._opened_twice(ids, special) :])
+
+    def _opened_twice(self, ids: Sequence[int], special: bool) -> int:
+        """1 where the text spells the token that opens every text, which was then added again."""
+        bos = self._tok.bos_token_id
+        return int(special and bos is not None and list(ids[:2]) == [bos, bos])
 
     def _encode(self, text: str) -> tuple[list[int], list[int]]:
         """Tokens of a text, and the character at which each starts."""

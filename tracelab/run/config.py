@@ -26,6 +26,7 @@ from tracelab.engines.options import EngineConfig as EngineConfig
 from tracelab.engines.registry import ENGINES
 from tracelab.grading.grader import GradingConfig
 from tracelab.sources import AUTO, SOURCES
+from tracelab.sources.columns import check_columns
 
 RUN_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,80}$"
 """Names of runs: they are names of folders too."""
@@ -49,6 +50,10 @@ class SourceConfig(Section):
 
     format: str = "auto"
     """`auto`, a format of `tracelab ingest`, or `questions`: JSONL of prompts without responses."""
+    columns: dict[str, str] | None = None
+    """What a data set calls its columns, by their names here: `{question = "Aufgabe"}`. Of
+    `question`, `response`, `reasoning`, `reference`, `success`, `id`, `model`, `system`,
+    `context`."""
     limit: int | None = Field(default=None, ge=1)
     """Most traces taken, in file order."""
     attempts: int = Field(default=1, ge=1)
@@ -132,10 +137,12 @@ class RunConfig(Section):
         for key in self.options.may_change:
             del data[self.study][key]
         data["source_options"].pop("off_policy")
+        if not data["source_options"]["columns"]:  # runs of before there were any go on
+            del data["source_options"]["columns"]
         for price in ("input_price", "output_price"):
             data["grading"].get("judge", {}).pop(price, None)
-        engine, trusted = data["engine"], ("trust_remote_code",)
-        kept = ("kind", "dtype", "max_model_len", *(k for k in trusted if engine[k]))
+        engine, said = data["engine"], ("trust_remote_code", "template_options")
+        kept = ("kind", "dtype", "max_model_len", *(k for k in said if engine[k]))
         data["engine"] = {k: engine[k] for k in kept}
         return data
 
@@ -221,6 +228,7 @@ def parse_config(data: Mapping[str, Any], where: str) -> RunConfig:
     try:
         STUDIES.named(config.study, "study")
         ENGINES.named(config.engine.kind, "engine.kind")
+        check_columns(config.source_options.columns or {})
         if config.source_options.format != AUTO:
             SOURCES.named(config.source_options.format, "source_options.format")
     except ConfigError as e:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -26,10 +27,11 @@ from tracelab.core.version import __version__
 from tracelab.run.config import RUN_NAME
 from tracelab.run.inputs import loaded
 from tracelab.sources import read
+from tracelab.sources.account import Account
 from tracelab.sources.base import refused, report_rejects
 from tracelab.store.connect import open_writer, transaction
 from tracelab.store.home import Home
-from tracelab.store.load import load_rejects, load_run, load_traces
+from tracelab.store.load import load_readings, load_rejects, load_run, load_traces
 from tracelab.store.rows import RejectRow, RunRow
 from tracelab.studies.anchors.case import begin
 from tracelab.text.segment import segment
@@ -44,6 +46,38 @@ _NOT_TAKEN = (
 _NO_LIMIT = 1 << 60
 
 
+@dataclass(frozen=True, slots=True)
+class Ingested:
+    """What an ingest did.
+
+    Attributes:
+        run_id: The run that the traces belong to.
+        traces: Traces that were read, those already there included.
+        rejects: Records that could not be used, and why.
+        account: What was read and what was left out, by file and kind.
+    """
+
+    run_id: str
+    traces: int
+    rejects: tuple[Reject, ...]
+    account: Account = field(repr=False)
+
+    @property
+    def read(self) -> dict[str, int]:
+        """What was read, by kind: traces, messages, calls, results, ..."""
+        return dict(self.account.total("read"))
+
+    @property
+    def left_out(self) -> dict[str, int]:
+        """What was left out of traces that were kept, by kind."""
+        return dict(self.account.total("left_out"))
+
+    @property
+    def rejected_share(self) -> float:
+        """The share of records that were rejected."""
+        return len(self.rejects) / (self.traces + len(self.rejects))
+
+
 def ingest_paths(
     paths: Sequence[str],
     form: str,
@@ -52,8 +86,9 @@ def ingest_paths(
     home: Home,
     say: Callable[[str], object],
     *,
+    columns: Mapping[str, str] | None = None,
     wait_s: float = 30.0,
-) -> float:
+) -> Ingested:
     """Load traces of files.
 
     Args:
@@ -63,10 +98,8 @@ def ingest_paths(
         segmenter: How reasoning is cut into sentences.
         home: Where the warehouse is.
         say: Told what was read and what was rejected.
+        columns: What a data set calls its columns; see `tracelab.sources.columns`.
         wait_s: Seconds to wait for the database if another process holds it.
-
-    Returns:
-        The share of records that were rejected.
 
     Raises:
         ConfigError: The run of this name is something else.
@@ -75,44 +108,46 @@ def ingest_paths(
     if not re.fullmatch(RUN_NAME, name):
         raise ConfigError(f"--name {name!r}: use letters, digits, `.`, `_` and `-`")
     segment("", segmenter)  # an unknown name is an error before anything is read
-    records = read(list(paths), form)
+    records = read(list(paths), form, columns)
     home.require_writable()
     with open_writer(home.database, wait_s=wait_s) as con:
         row = _begun(con, name, segmenter)
         before = _content(con, name)
     cases: list[Case] = []
     rejects: list[Reject] = []
-    untaken: list[Reject] = []
-    files: set[str] = set()
-    total = held = 0
+    account = Account()
+    held = 0
     for found in records:
-        files.add(found.file if isinstance(found, Reject) else found.source)
         case = found if isinstance(found, Reject) else _case(found, segmenter)
+        account.add(case if isinstance(case, Reject) else case.trace)
         if isinstance(case, Reject):
             rejects.append(case)
             continue
         cases.append(case)
-        total += 1
         held += sum(len(u.text) + _UNIT_CHARS for u in case.units)
         if held >= _BATCH_CHARS:
             with open_writer(home.database, wait_s=wait_s) as con:
                 load_run(con, replace(row, status="running"))
-                untaken += _load(con, name, cases)
+                rejects += _load(con, name, cases, account)
             cases.clear()
             held = 0
     with open_writer(home.database, wait_s=wait_s) as con:
-        untaken += _load(con, name, cases)
-    rejects += untaken
-    total -= len(untaken)
+        rejects += _load(con, name, cases, account)
     with open_writer(home.database, wait_s=wait_s) as con, transaction(con):
-        rows = [RejectRow(r.file, r.line, r.reason, r.excerpt) for r in rejects]
-        load_rejects(con, name, rows, instead_of=sorted(files))
+        rows = _apart(rejects)
+        load_rejects(con, name, rows, instead_of=account.files)
+        load_readings(con, name, account.rows(), instead_of=account.files)
         after = _content(con, name)
         if after != before or row.finished_at is None:
             row = replace(row, finished_at=datetime.now(UTC))
         # Of all files ever ingested under this name, not only of these.
         load_run(con, replace(row, status="complete_with_errors" if after[1] else "complete"))
     report_rejects(rejects, say)
+    total = account.total("read")["traces"]
+    for line in account.lines():
+        say(f"{name}: {line}")
+    if account.better:
+        say(f"{name}: {account.better} traces took their outcome from a later record")
     say(
         f"{name}: {total} traces read ({after[0]} in the run), {len(rejects)} records rejected; "
         f"in {home.database}"
@@ -120,10 +155,24 @@ def ingest_paths(
     if total == 0:
         first = f"; the first: {rejects[0]}" if rejects else ""
         raise ImportFormatError(f"{', '.join(paths)}: no record can be used{first}")
-    return len(rejects) / (total + len(rejects))
+    return Ingested(name, total, tuple(rejects), account)
 
 
-def _load(con: DuckDBPyConnection, name: str, cases: Sequence[Case]) -> list[Reject]:
+def _apart(rejects: Sequence[Reject]) -> list[RejectRow]:
+    """A row each, also of those that say the same of one place."""
+    times: Counter[tuple[str, int, str]] = Counter()
+    rows = []
+    for r in rejects:
+        times[r.file, r.line, r.reason] += 1
+        n = times[r.file, r.line, r.reason]
+        reason = r.reason if n == 1 else f"{r.reason} ({n})"
+        rows.append(RejectRow(r.file, r.line, reason, r.excerpt))
+    return rows
+
+
+def _load(
+    con: DuckDBPyConnection, name: str, cases: Sequence[Case], account: Account
+) -> list[Reject]:
     """Load traces; of a batch that the database does not take, those that it takes alone."""
     try:
         with transaction(con):
@@ -132,8 +181,10 @@ def _load(con: DuckDBPyConnection, name: str, cases: Sequence[Case]) -> list[Rej
     except _NOT_TAKEN as e:
         if len(cases) == 1:
             trace = cases[0].trace
-            return [refused(e, trace.source, trace.line, trace.name, "The database refuses it")]
-        return [reject for case in cases for reject in _load(con, name, [case])]
+            why = refused(e, trace.source, trace.line, trace.name, "The database refuses it")
+            account.refuse(trace, why)
+            return [why]
+        return [reject for case in cases for reject in _load(con, name, [case], account)]
 
 
 def _case(trace: Trace, segmenter: str) -> Case | Reject:

@@ -19,7 +19,7 @@ from tracelab.core.study import Case, StudyContext
 from tracelab.core.trace import TokenizedTrace, Trace
 from tracelab.engines.made_by import off_policy
 from tracelab.run.config import RunConfig
-from tracelab.sources import read
+from tracelab.sources import read_last
 from tracelab.sources.base import refused
 from tracelab.sources.context_testbed import contexts
 from tracelab.sources.testbed import NAME as TESTBED
@@ -90,7 +90,7 @@ def gather(config: RunConfig, kind: str) -> Source:
     options = config.source_options
     if config.source != TESTBED:
         form = _form_of(config)
-        return Source(_taken(read(config.source.splitlines(), form), config))
+        return Source(_taken(read_last(config.source.splitlines(), form, options.columns), config))
     if kind == "contexts":
         hinted = bool(getattr(config.options, "hints", False))
         drawn = contexts(

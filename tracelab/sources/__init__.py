@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from tracelab.core.errors import ImportFormatError
+from tracelab.core.errors import ConfigError, ImportFormatError
 from tracelab.core.seam import Reject
 from tracelab.core.trace import Trace
 from tracelab.sources.base import Seen, SourceFormat, refused
+from tracelab.sources.columns import ROWS, check_columns
 from tracelab.sources.lines import first_bytes
 from tracelab.sources.registry import SOURCES
 from tracelab.sources.sniff import DOCUMENTS, LINES, Head, damaged
 
-__all__ = ["SOURCES", "Reject", "read"]
+__all__ = ["SOURCES", "Reject", "read", "read_last"]
 
 AUTO = "auto"
 """Chooses a format by what a file holds."""
@@ -23,30 +24,69 @@ PathLike = str | Path
 Planned = tuple[type[SourceFormat], Path] | Reject
 
 
-def read(paths: PathLike | Sequence[PathLike], format: str = AUTO) -> Iterator[Trace | Reject]:
+def read(
+    paths: PathLike | Sequence[PathLike],
+    format: str = AUTO,
+    columns: Mapping[str, str] | None = None,
+) -> Iterator[Trace | Reject]:
     """Read traces from files and folders.
 
     Args:
         paths: One or several: `.jsonl` files (plain or gzip), agent logs, folders of them,
             published Thought Anchors folders.
         format: A name in `SOURCES`, or `auto`.
+        columns: What a data set calls its columns, by the names of `columns.NAMES`; with them
+            files are rows, whatever they look like.
 
     Returns:
-        The traces, and a reject for each record that could not be used, in order. A path that
-        cannot be read at all is an error at once, before anything is imported.
+        The traces, and a reject for each record that could not be used, in order. A trace comes
+        twice where the first has no outcome and the second has one. A path that cannot be read at
+        all is an error at once, before anything is imported.
 
     Raises:
         ConfigError: No importer has this name.
         ImportFormatError: A path is missing, empty, or of no known format.
     """
-    source = None if format == AUTO else SOURCES.named(format)
+    source = _source(format, columns)
     given = [paths] if isinstance(paths, str | Path) else list(paths)
     found = [item for path in given for item in _plan(Path(path), source)]
-    return _run(found)
+    return _run(found, Seen(by_record=source is None, columns=columns or {}))
 
 
-def _run(found: Sequence[Planned]) -> Iterator[Trace | Reject]:
-    seen = Seen()
+def _source(format: str, columns: Mapping[str, str] | None) -> type[SourceFormat] | None:
+    """The format that was said; None where it is to be found out."""
+    if columns:
+        check_columns(columns)
+        if format not in (AUTO, *ROWS):
+            raise ConfigError(f"columns are of rows; the {format} format has none")
+        format = ("contexts" if "context" in columns else ROWS[0]) if format == AUTO else format
+    return None if format == AUTO else SOURCES.named(format)
+
+
+def read_last(
+    paths: Sequence[PathLike], format: str = AUTO, columns: Mapping[str, str] | None = None
+) -> Iterator[Trace | Reject]:
+    """The same, each trace once: of one that comes again with its outcome, the last.
+
+    Where there are several files, they are read twice.
+    """
+    source = _source(format, columns)
+    found = [item for path in paths for item in _plan(Path(path), source)]
+    better: set[str] = set()
+    if len(found) > 1:
+        first = Seen(by_record=source is None, columns=columns or {})
+        for _ in _run(found, first):
+            pass
+        better = first.better
+    seen = Seen(by_record=source is None, columns=columns or {})
+    return (
+        item
+        for item in _run(found, seen)
+        if isinstance(item, Reject) or item.trace_id not in better or item.outcome_known
+    )
+
+
+def _run(found: Sequence[Planned], seen: Seen) -> Iterator[Trace | Reject]:
     for item in found:
         if isinstance(item, Reject):
             yield item

@@ -20,10 +20,10 @@ of it is used.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from tracelab.core.errors import ImportFormatError, PlanError, one_line
 from tracelab.core.outside import OutsideError
@@ -91,9 +91,20 @@ def refused(
 
 @dataclass(slots=True)
 class Seen:
-    """The content and ids already imported, to tell duplicates; one for a whole import."""
+    """The content and ids already imported, to tell duplicates; one for a whole import.
 
-    contents: dict[str, tuple[str, int]] = field(default_factory=dict)
+    A run that was recorded before somebody scored it and again after is no duplicate: the second
+    one says more, and takes the place of the first (`better` holds the ids of those).
+    """
+
+    contents: dict[str, tuple[str, int, bool]] = field(default_factory=dict)
+    better: set[str] = field(default_factory=set)
+    columns: Mapping[str, str] = field(default_factory=dict)
+    """What the user said columns are called, by their names here."""
+    by_record: bool = False
+    """Whether formats are guessed, so that each record may be of another."""
+    alone: Sequence[tuple[str, type[SourceFormat]]] = ()
+    """Formats whose records stand alone, in the order they are asked; filled when first asked."""
     ids: dict[tuple[str, str], int] = field(default_factory=dict)
 
     def duplicate_of(self, trace: Trace, file: str, line: int, record_id: str | None) -> str | None:
@@ -103,12 +114,14 @@ class Seen:
         """
         if record_id is not None and (file, record_id) in self.ids:
             return f"Duplicate of line {self.ids[file, record_id]}: the same id {record_id!r}."
-        key = trace.trace_id
-        if key in self.contents:
-            other, at = self.contents[key]
+        key, told = trace.trace_id, trace.outcome_known
+        if key in self.contents and (self.contents[key][2] or not told):
+            other, at, _ = self.contents[key]
             place = other if at == 0 else f"line {at}" if other == file else f"{other} line {at}"
             return f"Duplicate of {place}: the same turns and model."
-        self.contents[key] = (file, line)
+        if key in self.contents:
+            self.better.add(key)
+        self.contents[key] = (file, line, told)
         if record_id is not None:
             self.ids[file, record_id] = line
         return None
@@ -132,6 +145,19 @@ class SourceFormat(ABC):
         Raises:
             ImportFormatError: Nothing of it can be read.
         """
+
+    @staticmethod
+    def one(record: Any, path: Path, number: int, /) -> Iterator[Trace]:
+        """The traces of one record, of a format whose records stand alone.
+
+        Files of such formats may hold records of the others among them.
+
+        Args:
+            record: Its JSON value.
+            path: The file.
+            number: The record's number in it, from 1.
+        """
+        raise NotImplementedError
 
     @staticmethod
     def sniff(head: Head) -> bool:

@@ -1,4 +1,4 @@
-"""JSONL of contexts: `{"context": …, "query": …}` or `{"messages": […]}` a line.
+"""Contexts: `{"context": …, "query": …}` or `{"messages": […]}`, a line, an entry, or a file.
 
 `context` is a string or a list of documents (strings, or `{"title", "text"}`); `messages` may hold
 tool calls and tool results. `response` is what is explained; without one, and without a last
@@ -6,7 +6,8 @@ message by the assistant, the model writes it first. `target` is described in
 `tracelab.studies.cite.targets`, `sources` are character ranges of a context string, `roles`
 labels of ranges (or of messages). Every line becomes a trace or a reject that names the line and,
 where one is at fault, the field; what the trace knows of its context is described in
-`tracelab.studies.cite.context`.
+`tracelab.studies.cite.context`. Rows of RAGAS, HotpotQA, SQuAD and LangChain are understood
+(`tracelab.sources.passages`).
 """
 
 from __future__ import annotations
@@ -20,12 +21,15 @@ from tracelab.core.messages import as_turn
 from tracelab.core.outside import OutsideError, decode
 from tracelab.core.seam import Reject
 from tracelab.core.trace import Trace, Turn
-from tracelab.sources.base import Seen, SourceFormat, caught
+from tracelab.sources.base import Seen, SourceFormat, refused
+from tracelab.sources.columns import renamed
+from tracelab.sources.guess import foreign
 from tracelab.sources.jsonl import parse_object
 from tracelab.sources.lines import first_bytes
+from tracelab.sources.passages import is_document, is_passages, rows_of, understood
 from tracelab.sources.records import record_lines
 from tracelab.sources.registry import GENERIC, SOURCES
-from tracelab.sources.sniff import LINES, Head
+from tracelab.sources.sniff import DOCUMENTS, LINES, Head
 from tracelab.studies.cite.cut import TEMPLATE, Document, around, joined
 from tracelab.studies.cite.targets import parse_targets
 
@@ -53,25 +57,33 @@ def read_contexts(path: Path, seen: Seen | None = None) -> Iterator[Trace | Reje
     if not start:
         raise ImportFormatError(f"{path} is empty.")
     seen = Seen() if seen is None else seen
-    for line in record_lines(path):
-        yield _line(line.data, line.problem, path, line.number, seen)
+    for line in record_lines(path, inside=rows_of):
+        yield from _line(line.data, line.problem, path, line.number, seen)
 
 
-def _line(data: bytes, problem: str | None, path: Path, number: int, seen: Seen) -> Trace | Reject:
-    """One line as a trace, or why not."""
-
-    def made() -> Trace:
+def _line(
+    data: bytes, problem: str | None, path: Path, number: int, seen: Seen
+) -> Iterator[Trace | Reject]:
+    """One line as a trace (of several, where it is of another format), or why not."""
+    try:
         if problem:
             raise PlanError(problem)
         value, why = parse_object(data)
         if value is None:
             raise PlanError(why or "")
-        trace = trace_of(value, name=f"{path.name}:{number}", source=str(path), line=number)
+        if (others := foreign(value, "contexts", path, number, seen)) is not None:
+            yield from others
+            return
+        [trace] = _one(renamed(value, seen.columns, "contexts"), path, number)
         if duplicate := seen.duplicate_of(trace, str(path), number, None):
             raise PlanError(f"{duplicate.rstrip('.')}; put several targets into one record")
-        return trace
+        yield trace
+    except Exception as e:
+        yield refused(e, str(path), number, data)
 
-    return caught(made, str(path), number, data)
+
+def _one(value: Any, path: Path, number: int) -> Iterator[Trace]:
+    yield trace_of(value, name=f"{path.name}:{number}", source=str(path), line=number)
 
 
 def trace_of(
@@ -82,6 +94,7 @@ def trace_of(
     Raises:
         PlanError: One sentence that names the field at fault.
     """
+    value = understood(value)
     both = [k for k in ("context", "messages") if value.get(k) is not None]
     if len(both) != 1:
         raise PlanError(
@@ -227,7 +240,7 @@ def read_one(text: str) -> Trace:
     except OutsideError as e:
         if e.reason.startswith("Not valid JSON"):  # else refused below, with its reason
             line = next((part for part in line.splitlines() if part.strip()), "")
-    found = _line(line.encode("utf-8", "surrogatepass"), None, Path("-"), 1, Seen())
+    [found] = _line(line.encode("utf-8", "surrogatepass"), None, Path("-"), 1, Seen())
     if isinstance(found, Reject):
         raise ImportFormatError(found.reason)
     return found
@@ -235,14 +248,16 @@ def read_one(text: str) -> Trace:
 
 @SOURCES.register("contexts", order=GENERIC - 5)
 class Contexts(SourceFormat):
-    """JSONL of contexts: documents or messages, a question, and the response to explain."""
+    """Contexts: documents or messages, a question, and the response to explain."""
 
-    suffixes = LINES
+    suffixes = (*LINES, *DOCUMENTS)
     read = staticmethod(read_contexts)
+    one = staticmethod(_one)
 
     @staticmethod
     def sniff(head: Head) -> bool:
         """See `SourceFormat.sniff`; a record of messages alone is plain JSONL too."""
         record = head.record
-        holds = isinstance(record.get("context"), str | list) or record.get("target") is not None
-        return holds and "prompt" not in record
+        if record.get("target") is not None and "messages" in record:
+            return True
+        return is_passages(record) or is_document(record)

@@ -19,7 +19,9 @@ from tracelab.core.outside import INNER_DEPTH, OutsideError, decode
 from tracelab.core.seam import Reject
 from tracelab.core.trace import Role, Trace, Turn
 from tracelab.sources.agents.openai_chat import chat_trace, has_tools
-from tracelab.sources.base import BadRecordError, Seen, SourceFormat, caught, refused
+from tracelab.sources.base import BadRecordError, Seen, SourceFormat, refused
+from tracelab.sources.columns import renamed
+from tracelab.sources.guess import foreign
 from tracelab.sources.lines import MAX_LINE_BYTES, FileLine
 from tracelab.sources.records import record_lines
 from tracelab.sources.registry import GENERIC, SOURCES
@@ -28,6 +30,7 @@ from tracelab.sources.sniff import DOCUMENTS, LINES, Head
 
 _OWN = ("reference", "answer", "final_answer")
 """Of the names for a right answer, those that mean the response's own here."""
+_RIGHT = frozenset(REFERENCE) - frozenset(_OWN)
 Scalar = StrictStr | StrictInt | StrictFloat
 _KINDS = {dict: "an object", list: "a list", str: "a string", bool: "a boolean"}
 
@@ -86,17 +89,27 @@ def read_jsonl(
     seen = Seen() if seen is None else seen
     file = str(path)
     for line in record_lines(path, limit):
-
-        def made(line: FileLine = line) -> Trace | Reject:
+        try:
             value = _value(line)
-            if has_tools(value):
-                return chat_trace(value, path, line.number, seen, line.data)
+            if seen.columns:
+                value = renamed(value, seen.columns, "jsonl")
+            if not value.keys() <= _FIELDS or "messages" in value:  # else it is surely ours
+                if (others := foreign(value, "jsonl", path, line.number, seen)) is not None:
+                    yield from others
+                    continue
+                if has_tools(value):
+                    yield chat_trace(value, path, line.number, seen, line.data)
+                    continue
             trace, record_id = _trace(value, line.number, path)
             if duplicate := seen.duplicate_of(trace, file, line.number, record_id):
                 raise BadRecordError(duplicate)
-            return trace
+            yield trace
+        except Exception as e:
+            yield refused(e, file, line.number, line.data)
 
-        yield caught(made, file, line.number, line.data)
+
+def _one(value: Any, path: Path, number: int) -> Iterator[Trace]:
+    yield _trace(value, number, path)[0]
 
 
 def read_questions(
@@ -108,13 +121,14 @@ def read_questions(
 
     Args:
         path: A file, plain or gzip.
-        seen: Not used: ids are unique in a file only.
+        seen: What the user said columns are called; ids are unique in a file only.
         limit: Longest line, bytes.
     """
     names: dict[str, int] = {}
     for line in record_lines(path, limit):
         try:
-            record = _record(_value(line))
+            named = {} if seen is None else seen.columns
+            record = _record(renamed(_value(line), named, "questions"))
             turns, extra = _turns(record, asking=True)
             name = str(record.id) if record.id not in (None, "") else f"{path.name}:{line.number}"
             if name in names:
@@ -154,10 +168,8 @@ def _understood(data: dict[str, Any]) -> dict[str, Any]:
     Reasoning in a field of its own goes into the response, as the model wrote it.
     """
     out = dict(data)
-    if out.get("reference") is None:
-        named = (
-            k for k in REFERENCE if k not in _OWN and isinstance(out.get(k), str | int | float)
-        )
+    if out.get("reference") is None and not _RIGHT.isdisjoint(out):
+        named = (k for k in REFERENCE if k in _RIGHT and isinstance(out.get(k), str | int | float))
         if (key := next(named, None)) is not None and not isinstance(out[key], bool):
             out["reference"] = out.pop(key)
     if isinstance(out.get("response"), str) and (thought := reasoning_of(out)):
@@ -313,6 +325,7 @@ class Jsonl(SourceFormat):
 
     suffixes = (*LINES, *DOCUMENTS)
     read = staticmethod(read_jsonl)
+    one = staticmethod(_one)
 
     @staticmethod
     def sniff(head: Head) -> bool:

@@ -25,7 +25,7 @@ BETWEEN = "\n\n"
 
 def read_labelled(path: Path, seen: Seen | None = None) -> Iterator[Trace | Reject]:
     """Yield the trace, or the reject, of each row."""
-    return traces_of_records(path, seen, _traces)
+    return traces_of_records(path, seen, _traces, FORMAT)
 
 
 def _traces(row: dict[str, Any], path: Path, number: int) -> Iterator[Trace]:
@@ -105,6 +105,7 @@ class LabelledSteps(SourceFormat):
 
     suffixes = (*LINES, *DOCUMENTS)
     read = staticmethod(read_labelled)
+    one = staticmethod(_traces)
 
     @staticmethod
     def sniff(head: Head) -> bool:

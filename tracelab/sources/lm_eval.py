@@ -27,7 +27,7 @@ _OURS = ("arguments", "resps", "target", "doc_id")
 
 def read_samples(path: Path, seen: Seen | None = None) -> Iterator[Trace | Reject]:
     """Yield the traces, or the reject, of each sample: a trace a response."""
-    return traces_of_records(path, seen, _traces)
+    return traces_of_records(path, seen, _traces, FORMAT)
 
 
 def _traces(row: dict[str, Any], path: Path, number: int) -> Iterator[Trace]:
@@ -94,6 +94,7 @@ class LmEval(SourceFormat):
 
     suffixes = (*LINES, *DOCUMENTS)
     read = staticmethod(read_samples)
+    one = staticmethod(_traces)
 
     @staticmethod
     def sniff(head: Head) -> bool:

@@ -12,6 +12,8 @@ from tracelab.core.seam import Reject
 from tracelab.core.trace import Trace
 from tracelab.sources.agents.agent_log import documents
 from tracelab.sources.base import EXCERPT_CHARS, BadRecordError, Seen, refused
+from tracelab.sources.columns import renamed
+from tracelab.sources.guess import foreign
 from tracelab.sources.lines import MAX_LINE_BYTES, FileLine, read_lines
 from tracelab.sources.sniff import Head
 
@@ -41,12 +43,17 @@ def records(path: Path) -> Iterator[Record]:
             yield number or 1, value, data
 
 
-def record_lines(path: Path, limit: int = MAX_LINE_BYTES) -> Iterator[FileLine]:
+def record_lines(
+    path: Path,
+    limit: int = MAX_LINE_BYTES,
+    inside: Callable[[Any], Iterator[Any]] | None = None,
+) -> Iterator[FileLine]:
     """The records of a file as lines, numbered from 1, whether they stand on lines or not.
 
     Args:
         path: The file.
         limit: Longest line of a file of lines, bytes.
+        inside: The records that a value of a file that is not one of lines holds.
 
     Raises:
         ImportFormatError: The file cannot be opened.
@@ -55,16 +62,25 @@ def record_lines(path: Path, limit: int = MAX_LINE_BYTES) -> Iterator[FileLine]:
     if head.by_line or (head.data is None and not head.cut):
         yield from read_lines(path, limit)
         return
+    count = 0
     for number, value, data in records(path):
         if isinstance(value, Exception):
+            count += 1
             raw = data.encode() if isinstance(data, str) else data
             yield FileLine(number or 1, raw[:EXCERPT_CHARS], str(value))
-        else:
+        elif inside is None:
             yield FileLine(number, json.dumps(value).encode())
+        else:
+            for one in inside(value):
+                count += 1
+                yield FileLine(count, json.dumps(one).encode())
 
 
 def traces_of_records(
-    path: Path, seen: Seen | None, make: Callable[[dict[str, Any], Path, int], Iterator[Trace]]
+    path: Path,
+    seen: Seen | None,
+    make: Callable[[dict[str, Any], Path, int], Iterator[Trace]],
+    mine: str,
 ) -> Iterator[Trace | Reject]:
     """Yield the traces that `make` makes of each record, or its reject.
 
@@ -72,6 +88,7 @@ def traces_of_records(
         path: The file.
         seen: What the import has read so far.
         make: From a record, the file and the record's number; raises `BadRecordError`.
+        mine: Name of the format.
     """
     seen = Seen() if seen is None else seen
     for number, record, start in records(path):
@@ -80,6 +97,10 @@ def traces_of_records(
                 raise record
             if not isinstance(record, dict):
                 raise BadRecordError("The record is not a JSON object.")
+            if (others := foreign(record, mine, path, number, seen)) is not None:
+                yield from others
+                continue
+            record = renamed(record, seen.columns, mine)
             for trace in make(record, path, number):
                 if duplicate := seen.duplicate_of(trace, str(path), number, None):
                     raise BadRecordError(duplicate)

@@ -44,7 +44,7 @@ _MARK = "####"
 
 def read_rows(path: Path, seen: Seen | None = None) -> Iterator[Trace | Reject]:
     """Yield the traces, or the reject, of each row."""
-    return traces_of_records(path, seen, traces_of)
+    return traces_of_records(path, seen, traces_of, FORMAT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +193,7 @@ class DatasetRows(SourceFormat):
 
     suffixes = (*LINES, *DOCUMENTS)
     read = staticmethod(read_rows)
+    one = staticmethod(traces_of)
 
     @staticmethod
     def sniff(head: Head) -> bool:

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import spearmanr
 
 from tracelab.stats.lasso import Floats, Ints, candidates
 from tracelab.stats.sparse import SPARSE, sparse
@@ -70,6 +69,8 @@ def spearman(a: Floats, b: Floats) -> float | None:
     if len(a) < 3 or np.ptp(a) <= 1e-12 or np.ptp(b) <= 1e-12:
         return None
     # Equal up to rounding is equal: a surrogate that knows few sources predicts many ties.
+    from scipy.stats import spearmanr  # takes a second to import, and few need it
+
     return float(spearmanr(*(np.round(v / np.ptp(v), 9) for v in (a, b))).statistic)
 
 

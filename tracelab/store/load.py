@@ -9,6 +9,7 @@ where rows come from.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields
@@ -56,11 +57,27 @@ def load_session(con: DuckDBPyConnection, run_id: str, session: SessionRow) -> N
 
 
 def load_traces(con: DuckDBPyConnection, run_id: str, traces: Sequence[LoadedTrace]) -> None:
-    """Load traces with their turns and units; those already there stay as they are."""
+    """Load traces with their turns and units; those already there stay as they are.
+
+    One whose outcome is not known takes it from the same trace where that has it.
+    """
     there = con.execute("SELECT trace_id FROM traces WHERE run_id = $run_id", {"run_id": run_id})
     known = {trace_id for (trace_id,) in there.fetchall()}
     # Whole traces or none: the units of two segmenters must not mix.
-    first = {t.tokens.trace.trace_id: t for t in reversed(traces)}
+    first: dict[str, LoadedTrace] = {}
+    for t in traces:
+        trace = t.tokens.trace
+        if trace.trace_id not in first or (
+            trace.outcome_known and not first[trace.trace_id].tokens.trace.outcome_known
+        ):
+            first[trace.trace_id] = t
+    told = [
+        t.tokens.trace
+        for trace_id, t in first.items()
+        if trace_id in known and t.tokens.trace.outcome_known
+    ]
+    if told:
+        _tell_outcomes(con, run_id, told)
     traces = [t for trace_id, t in first.items() if trace_id not in known]
     tokens = [t.tokens for t in traces]
     ids = [t.trace.trace_id for t in tokens]
@@ -103,6 +120,24 @@ def load_traces(con: DuckDBPyConnection, run_id: str, traces: Sequence[LoadedTra
             },
         )
         _runs_of_agents(con, run_id, traces)
+
+
+def _tell_outcomes(con: DuckDBPyConnection, run_id: str, told: Sequence[Trace]) -> None:
+    """Put outcomes into traces that are there and have none."""
+    ids = con.execute(
+        "SELECT trace_id FROM traces WHERE run_id = $run_id AND list_contains($ids, trace_id) "
+        "AND success IS NULL AND json_extract_string(extra, '$.episode.reward') IS NULL",
+        {"run_id": run_id, "ids": [t.trace_id for t in told]},
+    ).fetchall()
+    without = {trace_id for (trace_id,) in ids}
+    for t in told:
+        if t.trace_id in without:
+            con.execute(
+                "UPDATE traces SET success = $success, answer = $answer, reference = $reference, "
+                "source = $source, extra = $extra WHERE run_id = $run_id AND trace_id = $id",
+                {"run_id": run_id, "id": t.trace_id, "success": t.success, "answer": t.answer,
+                 "reference": t.reference, "source": t.source, "extra": json.dumps(_extra(t))},
+            )  # fmt: skip
 
 
 def _runs_of_agents(con: DuckDBPyConnection, run_id: str, traces: Sequence[LoadedTrace]) -> None:
@@ -243,6 +278,31 @@ def load_rejects(
                 },
             )
         _load_rejects(con, run_id, rejects)
+
+
+def load_readings(
+    con: DuckDBPyConnection, run_id: str, rows: Sequence[Row], *, instead_of: Sequence[str]
+) -> None:
+    """Load rows of `readings`.
+
+    Args:
+        con: An open writer.
+        run_id: The run.
+        rows: What was read now.
+        instead_of: Files whose earlier rows these replace.
+    """
+    columns: Columns = {"run_id": [run_id] * len(rows), **(_columns(rows) if rows else {})}
+    gone = (
+        "DELETE FROM readings WHERE run_id = $run_id AND list_contains($files, file) AND NOT "
+        "list_contains($still, file || chr(0) || what || chr(0) || kind)"
+    )
+    still = ["\0".join(k) for k in zip(*(columns.get(c, ()) for c in _READING), strict=True)]
+    with transaction(con):
+        con.execute(gone, {"run_id": run_id, "files": list(instead_of), "still": still})
+        _load(con, "readings", columns, update="true")
+
+
+_READING = ("file", "what", "kind")
 
 
 def _load_rejects(con: DuckDBPyConnection, run_id: str, rejects: Sequence[RejectRow]) -> None:

@@ -10,6 +10,8 @@ be used is in the result's `rejects`. It knows nothing about terminals.
 """
 
 import tracelab.view.html  # noqa: F401, registers how results are shown in a notebook
+from tracelab.run.ingest import Ingested
+from tracelab.view.loading import ingest
 from tracelab.view.opening import Number, NumbersResult, open_run, run_config
 from tracelab.view.result import Costs, Rejected, Result
 from tracelab.view.sentences import Anchor, AnchorsResult, anchors
@@ -23,6 +25,7 @@ __all__ = [
     "CiteResult",
     "Costs",
     "Effect",
+    "Ingested",
     "NamedStep",
     "Number",
     "NumbersResult",
@@ -34,6 +37,7 @@ __all__ = [
     "anchors",
     "audit",
     "cite",
+    "ingest",
     "open_run",
     "run_config",
 ]

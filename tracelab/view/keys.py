@@ -49,6 +49,7 @@ COMMON = {
     "off_policy": "source_options.off_policy",
     "engine": "engine.kind",
     "dtype": "engine.dtype",
+    "template_options": "engine.template_options",
     "endpoint": "engine.server.endpoint",
     "served": "engine.server.model",
     "api_key_env": "engine.server.api_key_env",

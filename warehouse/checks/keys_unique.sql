@@ -103,4 +103,9 @@ UNION ALL
 SELECT 'rejects', concat_ws('/', run_id, file, line, reason), count(*)
 FROM rejects
 GROUP BY run_id, file, line, reason
+HAVING count(*) > 1
+UNION ALL
+SELECT 'readings', concat_ws('/', run_id, file, what, kind), count(*)
+FROM readings
+GROUP BY run_id, file, what, kind
 HAVING count(*) > 1;

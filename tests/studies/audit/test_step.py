@@ -129,7 +129,8 @@ def test_the_posterior_of_the_decisive_step_is_calibrated() -> None:
     covered = np.array([at in f.credible_set(0.9) for at, f in found])
     assert right.mean() > 0.85
     assert covered.mean() > 0.88
-    assert abs(right.mean() - said.mean()) < 0.12
+    # Not boastful; modest, since a study of single faults may not make it sure of one elsewhere.
+    assert right.mean() - 0.2 < said.mean() < right.mean() + 0.12
 
 
 def test_more_is_asked_only_while_it_is_open() -> None:

@@ -15,6 +15,7 @@ from tracelab.sources.agents.agent_log import read_records
 from tracelab.sources.agents.build import episode_of, first_of, reward_of
 from tracelab.sources.agents.openai_chat import chat_steps
 from tracelab.sources.base import BadRecordError, Seen, SourceFormat
+from tracelab.sources.guess import one_run
 from tracelab.sources.registry import SOURCES
 from tracelab.sources.sniff import DOCUMENTS, LINES, Head
 
@@ -23,7 +24,7 @@ FORMAT = "agent-bench"
 
 def read_runs(path: Path, seen: Seen | None = None) -> Iterator[Trace | Reject]:
     """Yield the trace of each run."""
-    return read_records(path, seen, _episode)
+    return read_records(path, seen, _episode, FORMAT)
 
 
 def _episode(data: Any, path: Path, line: int) -> Episode:
@@ -32,7 +33,7 @@ def _episode(data: Any, path: Path, line: int) -> Episode:
         why = data.get("error") if isinstance(data, dict) else None
         raise BadRecordError(f"The run has no output{f': {why}' if why else ''}.", "output")
     dropped: Counter[str] = Counter()
-    steps = chat_steps(output.get("history"), None, dropped)
+    steps = chat_steps(output.get("history"), None, dropped, "output.history")
     result = output.get("result")
     raw = first_of(result, "reward", "score", "success", "is_correct") if isinstance(
         result, dict) else result  # fmt: skip
@@ -54,6 +55,7 @@ class AgentBench(SourceFormat):
 
     suffixes = (*LINES, *DOCUMENTS)
     read = staticmethod(read_runs)
+    one = staticmethod(one_run(_episode))
 
     @staticmethod
     def sniff(head: Head) -> bool:

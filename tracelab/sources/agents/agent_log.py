@@ -26,6 +26,7 @@ from tracelab.sources.base import (
     excerpt,
     refused,
 )
+from tracelab.sources.guess import foreign
 from tracelab.sources.lines import MAX_LINE_BYTES, read_lines
 from tracelab.sources.sniff import BETWEEN, Head
 from tracelab.sources.unpack import UnpackError, read_whole
@@ -150,7 +151,8 @@ class StepList:
                 flags = (*flags, "invalid_arguments")
             self.add(
                 Step(0, "tool", agent=self.steps[parent].agent, tool=call.name,
-                     tool_call_id=call.id, arguments=call.arguments, parent=parent, flags=flags)
+                     tool_call_id=call.id, arguments=call.arguments, parent=parent, flags=flags,
+                     place=self.steps[parent].place)
             )  # fmt: skip
 
     def _await(self, asked: _Call) -> None:
@@ -198,6 +200,7 @@ def read_records(
     path: Path,
     seen: Seen | None,
     one: Read,
+    mine: str,
     *,
     inside: str | None = None,
     whole: Callable[[Any], bool] | None = None,
@@ -208,6 +211,7 @@ def read_records(
         path: The file.
         seen: What the import has read so far.
         one: Makes an episode of a record, numbered from 1; 0 where the file is one record.
+        mine: Name of the format.
         inside: Key of a document that holds its records as a list.
         whole: Whether a list that begins with this is one record, not one of records.
     """
@@ -233,6 +237,13 @@ def read_records(
             def made(record: Any = record, at: int = at, start: Any = start) -> Trace | Reject:
                 return finish(one(record, path, at), seen, excerpt(start))
 
+            try:
+                if at and (others := foreign(record, mine, path, at, seen)) is not None:
+                    yield from others
+                    continue
+            except Exception as e:
+                yield refused(e, str(path), at, start)
+                continue
             yield caught(made, str(path), at, start)
 
 

@@ -19,6 +19,7 @@ from tracelab.core.trace import Trace
 from tracelab.sources.agents.agent_log import StepList, count_or_none, read_documents
 from tracelab.sources.agents.openai_chat import outcome_of
 from tracelab.sources.base import BadRecordError, Seen, SourceFormat
+from tracelab.sources.guess import one_run
 from tracelab.sources.registry import SOURCES
 from tracelab.sources.sniff import DOCUMENTS, LINES, Head
 
@@ -83,9 +84,10 @@ def _append(out: StepList, data: dict[str, Any], notes: list[str], level: int) -
         if kind is None:
             raise BadRecordError(f"`steps[{i}]` is not a step with a known source.", "steps")
         ids.append(item.get("step_id"))
-        _add(out, item, kind, name, tools)
+        _add(out, item, kind, name, tools, f"steps[{i}]")
         for result in _list(_dict(item.get("observation")).get("results")):
-            _add_result(out, result, kind)
+            by = None if _list(item.get("tool_calls")) else name if kind == "llm" else "environment"
+            _add_result(out, result, by, f"steps[{i}]")
             for sub in embedded.referred(result):
                 _append_sub(out, sub, notes, level)
         out.unanswered()
@@ -106,7 +108,9 @@ def _append_sub(out: StepList, sub: dict[str, Any], notes: list[str], level: int
         out.place(step, None if parent < 0 else parent)
 
 
-def _add(out: StepList, item: dict[str, Any], kind: StepKind, name: str, tools: str | None) -> None:
+def _add(
+    out: StepList, item: dict[str, Any], kind: StepKind, name: str, tools: str | None, place: str
+) -> None:
     text, flags = text_of(item.get("message"))
     metrics = _dict(item.get("metrics"))
     calls = tuple(
@@ -133,19 +137,22 @@ def _add(out: StepList, item: dict[str, Any], kind: StepKind, name: str, tools: 
             output_tokens=count_or_none(metrics.get("completion_tokens")),
             flags=(*flags, "copied_context") if item.get("is_copied_context") is True else flags,
             reasoning=reasoning_of(item) if llm else "",
+            place=place,
         )
     )
 
 
-def _add_result(out: StepList, result: Any, kind: StepKind) -> None:
+def _add_result(out: StepList, result: Any, by: str | None, place: str) -> None:
+    """Add a result of a step's calls; of a step without calls it is what `by` was shown."""
     if not isinstance(result, dict):
         result = {"content": result}
     text, flags = text_of(result.get("content"))
     call_id = text_or_none(result.get("source_call_id"))
-    if kind != "llm" and call_id is None:  # an event of the environment, not a call's answer
-        out.add(Step(0, "tool", agent="environment", content=text, result=text, flags=flags))
+    if by is not None and call_id is None:
+        out.add(Step(0, "tool", agent=by, content=text, result=text, flags=flags,
+                     place=place))  # fmt: skip
     else:
-        out.result(call_id, text, flags)
+        out.result(call_id, text, flags, place=place)
 
 
 class _Embedded:
@@ -188,6 +195,7 @@ class Atif(SourceFormat):
 
     suffixes = (*LINES, *DOCUMENTS)
     read = staticmethod(read_atif)
+    one = staticmethod(one_run(_episode))
 
     @staticmethod
     def sniff(head: Head) -> bool:

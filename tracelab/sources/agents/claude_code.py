@@ -39,7 +39,7 @@ def read_sessions(path: Path, seen: Seen | None = None) -> Iterator[Trace | Reje
             continue
         name = text_or_none(row.get("sessionId")) or path.stem
         try:
-            sessions.setdefault(name, _Session(name, number)).add(row)
+            sessions.setdefault(name, _Session(name, number)).add(row, number)
         except Exception as e:
             yield refused(e, str(path), number, json.dumps(row)[:EXCERPT_CHARS])
     for session in sessions.values():
@@ -58,7 +58,7 @@ class _Session:
         self._last: str | None = None
         self._parents: Counter[str] = Counter()
 
-    def add(self, row: dict[str, Any]) -> None:
+    def add(self, row: dict[str, Any], number: int) -> None:
         kind = row.get("type")
         for key in ("cwd", "gitBranch", "version"):
             if isinstance(row.get(key), str):
@@ -78,6 +78,7 @@ class _Session:
         if row.get("isSidechain") is True:
             agent = f"subagent {row['agentId']}" if row.get("agentId") else "subagent"
         for p in plain:
+            p["place"] = f"line {number}"
             if agent and p["role"] != "tool":
                 p["name"] = agent if p["role"] == "assistant" else f"{agent} {p['role']}"
             if row.get("isApiErrorMessage") is True:

@@ -34,7 +34,8 @@ def read_rollout(path: Path, seen: Seen | None = None) -> Iterator[Trace | Rejec
     found: list[dict[str, Any]] = []
     meta: dict[str, Any] = {}
     model: str | None = None
-    for _, row in rows_of(path):
+    places: list[str] = []
+    for number, row in rows_of(path):
         if isinstance(row, Reject):
             yield row
             continue
@@ -53,8 +54,9 @@ def read_rollout(path: Path, seen: Seen | None = None) -> Iterator[Trace | Rejec
         else:
             inner = payload.get("type") if kind == "event_msg" else None
             dropped[f"{kind} rows" + (f" ({inner})" if inner else "")] += 1
+        places += [f"line {number}"] * (len(found) - len(places))
     try:
-        steps = plain_steps(items(found, dropped))
+        steps = plain_steps(items(found, dropped, places=places))
     except Exception as e:
         yield refused(e, str(path))
         return

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from tracelab.core.messages import reasoning_of, text_of
@@ -50,12 +50,13 @@ def role_of(message: Mapping[str, Any]) -> str | None:
     return ROLES.get(said.strip().lower(), said.strip())
 
 
-def messages(raw: Any, dropped: Counter[str] | None = None) -> list[Plain]:
+def messages(raw: Any, dropped: Counter[str] | None = None, at: str = "") -> list[Plain]:
     """A conversation as plain messages.
 
     Args:
         raw: A list of messages, of one dialect or of several.
         dropped: Counts what is left out, by kind.
+        at: Name of the list; with one, a message's `place` says which entry it comes from.
 
     Raises:
         BadRecordError: It is no list, or an entry is no message.
@@ -68,8 +69,14 @@ def messages(raw: Any, dropped: Counter[str] | None = None) -> list[Plain]:
         role = role_of(message) if isinstance(message, dict) else None
         if role is None:
             raise BadRecordError(f"`messages[{i}]` is not a message with a role.", "messages")
-        out += _plain(message, role, dropped)
+        out += _placed(_plain(message, role, dropped), at, i)
     return out
+
+
+def _placed(made: list[Plain], at: str, number: int) -> list[Plain]:
+    for plain in made if at else ():
+        plain["place"] = f"{at}[{number}]"
+    return made
 
 
 def _plain(message: Mapping[str, Any], role: str, dropped: Counter[str]) -> list[Plain]:
@@ -81,8 +88,17 @@ def _plain(message: Mapping[str, Any], role: str, dropped: Counter[str]) -> list
     for key in ("tool_calls", "function_call", "refusal", "usage"):
         if message.get(key):
             kept[key] = message[key]
-    if thought := reasoning_of(message):
+    beside = message.get("additional_kwargs")  # of LangChain
+    beside = beside if isinstance(beside, dict) else {}
+    if thought := reasoning_of(message) or reasoning_of(beside):
         kept["reasoning_content"] = thought
+    for key in ("tool_calls", "function_call", "refusal"):
+        if beside.get(key) and key not in kept and "tool_calls" not in kept:
+            kept[key] = beside[key]
+    if message.get("usage_metadata") and "usage" not in kept:
+        kept["usage"] = message["usage_metadata"]
+    if role == "tool" and (message.get("status") == "error" or message.get("is_error") is True):
+        kept["is_error"] = True
     if isinstance(error := message.get("error"), str | dict) and error and role == "tool":
         kept["is_error"] = True
         if not body:
@@ -202,7 +218,9 @@ def _result(part: Mapping[str, Any], kind: Any) -> Plain | None:
     return out
 
 
-def items(raw: Any, dropped: Counter[str] | None = None) -> list[Plain]:
+def items(
+    raw: Any, dropped: Counter[str] | None = None, at: str = "", places: Sequence[str] = ()
+) -> list[Plain]:
     """Items of the OpenAI Responses API as plain messages.
 
     What a model returned in one go (reasoning, text, calls) is one message of the assistant.
@@ -210,6 +228,8 @@ def items(raw: Any, dropped: Counter[str] | None = None) -> list[Plain]:
     Args:
         raw: The items, in order; a text stands for one message of the user.
         dropped: Counts what is left out, by kind.
+        at: Name of the list; with one, a message's `place` says where its first item stands.
+        places: Where each item stands, if not in a list of this name.
 
     Raises:
         BadRecordError: It is neither a list nor a text, or an entry is no object.
@@ -221,7 +241,11 @@ def items(raw: Any, dropped: Counter[str] | None = None) -> list[Plain]:
     dropped = Counter() if dropped is None else dropped
     out: list[Plain] = []
     turn: Plain | None = None
+    noted = 0
     for i, item in enumerate(raw):
+        for plain in out[noted:] if at or places else ():
+            plain["place"] = places[i - 1] if places else f"{at}[{i - 1}]"
+        noted = len(out)
         if not isinstance(item, dict):
             raise BadRecordError(f"Item {i} is not an object.", "input")
         kind = item.get("type") or ("message" if "role" in item else None)
@@ -254,6 +278,8 @@ def items(raw: Any, dropped: Counter[str] | None = None) -> list[Plain]:
                 turn = None
         else:
             dropped[f"items of type {kind}"] += 1
+    for plain in out[noted:] if at or places else ():
+        plain["place"] = places[-1] if places else f"{at}[{len(raw) - 1}]"
     return out
 
 

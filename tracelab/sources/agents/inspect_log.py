@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,7 +32,9 @@ MAX_ADDED, ADDED_RATIO = 16 << 20, 4
 MAX_REFERRED = 500_000
 _LETTERS = {"C": 1.0, "I": 0.0, "P": 0.5, "N": 0.0}
 _MISSING = "A model input refers to messages that the log does not hold."
-_POOLS = ("messages", "input", "events", "events_data", "attachments", "output", "store", "scores")
+_READ = ("model", "tool", "span_begin", "span_end", "state", "step", "sample_init")
+_POOLS = ("messages", "input", "events", "events_data", "message_pool", "call_pool", "attachments",
+          "output", "store", "scores")  # fmt: skip
 
 
 def read_inspect(path: Path, seen: Seen | None = None) -> Iterator[Trace | Reject]:
@@ -42,19 +45,19 @@ def read_inspect(path: Path, seen: Seen | None = None) -> Iterator[Trace | Rejec
     """
     seen = Seen() if seen is None else seen
     header: dict[str, Any] = {}
-    for name, data, problem in inspect_samples(path, header):
+    for number, (name, data, problem) in enumerate(inspect_samples(path, header), 1):
         start = data if isinstance(data, bytes) else b""
         if problem:
-            yield Reject(str(path), 0, f"{name}: {problem}", excerpt(start))
+            yield Reject(str(path), number, f"{name}: {problem}", excerpt(start))
             continue
 
-        def made(name: str = name, data: Any = data) -> Trace | Reject:
+        def made(name: str = name, data: Any = data, number: int = number) -> Trace | Reject:
             sample = decode(data, repair=True) if isinstance(data, bytes) else data
             size = len(data) if isinstance(data, bytes) else path.stat().st_size
-            episode = _episode(sample, header, path, name, _Room(size))
+            episode = _episode(sample, header, path, name, number, _Room(size))
             return finish(episode, seen, f"sample {name}")
 
-        yield caught(made, str(path), 0, start, place=name)
+        yield caught(made, str(path), number, start, place=name)
 
 
 class _Room:
@@ -82,7 +85,9 @@ class _Room:
         return messages
 
 
-def _episode(sample: Any, header: dict[str, Any], path: Path, place: str, room: _Room) -> Episode:
+def _episode(
+    sample: Any, header: dict[str, Any], path: Path, place: str, number: int, room: _Room
+) -> Episode:
     if not isinstance(sample, dict):
         raise BadRecordError("The sample is not a JSON object.")
     attachments = sample.get("attachments")
@@ -91,17 +96,22 @@ def _episode(sample: Any, header: dict[str, Any], path: Path, place: str, room: 
     spec = header.get("eval")
     spec = spec if isinstance(spec, dict) else {}
     notes: list[str] = []
+    dropped: Counter[str] = Counter()
     events = [e for e in _list(sample.get("events")) if isinstance(e, dict)]
     if any(e.get("event") == "model" for e in events):
         out = _from_events(events, _pool(sample), notes, room)
+        dropped.update(
+            f"events of kind {_short(e.get('event'))}" for e in events
+            if e.get("event") not in _READ
+        )  # fmt: skip
     else:
-        out = chat_steps(_list(sample.get("messages")))
+        out = chat_steps(_list(sample.get("messages")), None, dropped)
         notes.append("The sample has no model events; its steps are its messages.")
     sample_id, epoch = text_or_none(sample.get("id")) or place, sample.get("epoch", 1)
     if isinstance(error := sample.get("error"), dict):
         notes.append(f"The sample ended in an error: {_short(error.get('message'))}")
-    success, reward, answer = _outcome(sample.get("scores"))
-    task = next((s.content for s in out.steps if s.kind == "user"), "")
+    success, reward, answer = _outcome(sample.get("scores"), notes)
+    task = next((s.content for s in out.steps if s.kind == "user"), "") or _asked(sample)
     target = sample.get("target")
     target = target[0] if isinstance(target, list) and len(target) == 1 else target
     version = spec.get("revision")
@@ -111,6 +121,7 @@ def _episode(sample: Any, header: dict[str, Any], path: Path, place: str, room: 
         steps=tuple(out.steps),
         format="inspect",
         source=str(path),
+        line=number,
         task=task,
         task_id=sample_id,
         model=text_or_none(spec.get("model")),
@@ -123,7 +134,8 @@ def _episode(sample: Any, header: dict[str, Any], path: Path, place: str, room: 
         inputs=out.store.inputs,
         meta={**{k: v for k, v in sample.items() if k not in _POOLS},
               "scores": sample.get("scores"), "task": spec.get("task"),
-              "run_id": spec.get("run_id")},
+              "run_id": spec.get("run_id"),
+              **({"dropped": dict(dropped)} if dropped else {})},
         notes=tuple(notes),
     )  # fmt: skip
 
@@ -136,31 +148,40 @@ class _Span(NamedTuple):
 def _from_events(
     events: list[dict[str, Any]], pool: list[Any], notes: list[str], room: _Room
 ) -> StepList:
-    out, said, heard = StepList(), set[str](), set[int]()
+    out, said, heard = StepList(), Counter[str](), set[int]()
     spans: dict[str, _Span] = {}
-    for event in events:
-        kind = event.get("event")
+    for number, event in enumerate(events):
+        kind, place = event.get("event"), f"events[{number}]"
         if kind == "span_begin" and isinstance(event.get("id"), str):
             agent = event.get("name") if event.get("type") == "agent" else None
             spans[event["id"]] = _Span(text_or_none(event.get("parent_id")), text_or_none(agent))
         elif kind == "model":
             _add_model(
-                out, event, pool, _agent(event.get("span_id"), spans), said, heard, notes, room
+                out,
+                event,
+                pool,
+                _agent(event.get("span_id"), spans),
+                said,
+                heard,
+                notes,
+                room,
+                place,
             )
         elif kind == "tool":
-            text, flags = text_of(event.get("result"))
-            if isinstance(error := event.get("error"), dict):
-                text, flags = text or str(error.get("message") or ""), (*flags, "error")
+            text, flags = _with_error(event, *text_of(event.get("result")))
             call_id = text_or_none(event.get("id"))
-            out.result(call_id, text, flags, tool=text_or_none(event.get("function")),
-                       arguments=Arguments.of(event.get("arguments") or {}))  # fmt: skip
+            out.result(
+                call_id, text, flags, tool=text_or_none(event.get("function")), place=place,
+                arguments=Arguments.of(event.get("arguments") or {}),
+            )  # fmt: skip
     out.unanswered()
     return out
 
 
 def _add_model(
     out: StepList, event: dict[str, Any], pool: list[Any], agent: str | None,
-    said: set[str], heard: set[int], notes: list[str], room: _Room,
+    said: Counter[str], heard: set[int], notes: list[str], room: _Room,
+    place: str,
 ) -> None:  # fmt: skip
     given, referred = _list(event.get("input")), list[Any]()
     for ref in _list(event.get("input_refs")) if not given else []:
@@ -171,21 +192,26 @@ def _add_model(
             first, end = max(ref[0], 0), min(ref[1], len(pool))
             referred += room.refer(pool[first:end])
     given = given or referred
+    here: Counter[str] = Counter()  # an input repeats those before it; some messages have no id
     for message in given:
         if not isinstance(message, dict) or id(message) in heard:
             continue
         heard.add(id(message))  # the log holds it: pools are referred to again and again
         role = message.get("role")
-        key = str(message.get("id") or json.dumps(message, sort_keys=True))
-        if role in ("user", "system") and key not in said:
-            text, flags = text_of(message.get("content"))
-            out.add(Step(0, role, agent=role, content=text, flags=flags))
-        elif role == "tool" and key not in said:
+        key = text_or_none(message.get("id")) or json.dumps(message, sort_keys=True)
+        here[key] += 1
+        if here[key] <= said[key]:
+            continue
+        said[key] += 1
+        text, flags = text_of(message.get("content"))
+        if role in ("user", "system"):
+            out.add(Step(0, role, agent=role, content=text, flags=flags, place=f"{place} input"))
+        elif role == "tool":
             call_id = text_or_none(message.get("tool_call_id"))
             if call_id is not None and out.is_open(call_id):
-                text, flags = text_of(message.get("content"))
-                out.result(call_id, text, flags, tool=text_or_none(message.get("function")))
-        said.add(key)
+                text, flags = _with_error(message, text, flags)
+                out.result(call_id, text, flags, tool=text_or_none(message.get("function")),
+                           place=f"{place} input")  # fmt: skip
     output = event.get("output")
     output = output if isinstance(output, dict) else {}
     choices = _list(output.get("choices"))
@@ -210,8 +236,19 @@ def _add_model(
             output_tokens=count_or_none(usage.get("output_tokens")),
             flags=flags if message else (*flags, "no_content"),
             reasoning=reasoning_of(message),
+            place=place,
         )
     )
+
+
+def _with_error(
+    held: dict[str, Any], text: str, flags: tuple[str, ...]
+) -> tuple[str, tuple[str, ...]]:
+    """What a tool answered, or how it failed."""
+    error = held.get("error")
+    if not isinstance(error, dict):
+        return text, flags
+    return text or str(error.get("message") or ""), (*flags, "error")
 
 
 def _calls(message: dict[str, Any]) -> tuple[ToolCall, ...]:
@@ -234,8 +271,21 @@ def _agent(span: Any, spans: dict[str, _Span]) -> str | None:
 
 
 def _pool(sample: dict[str, Any]) -> list[Any]:
+    """The messages that inputs refer to by number: older logs keep them beside the events."""
     data = sample.get("events_data")
-    return _list(data.get("messages")) if isinstance(data, dict) else []
+    found = _list(data.get("messages")) if isinstance(data, dict) else []
+    return found or _list(sample.get("message_pool"))
+
+
+def _asked(sample: dict[str, Any]) -> str:
+    """What a sample was given, a text or messages."""
+    given = sample.get("input")
+    if isinstance(given, str):
+        return given
+    last = next(
+        (m for m in reversed(_list(given)) if isinstance(m, dict) and m.get("role") == "user"), {}
+    )
+    return text_of(last.get("content"))[0]
 
 
 def _attach(value: Any, attachments: dict[str, Any], room: _Room) -> Any:
@@ -249,18 +299,34 @@ def _attach(value: Any, attachments: dict[str, Any], room: _Room) -> Any:
     return value
 
 
-def _outcome(scores: Any) -> tuple[bool | None, float | None, str | None]:
-    """Success, numeric score and answer of the first scorer."""
-    first = next(iter(scores.values()), None) if isinstance(scores, dict) else None
-    if not isinstance(first, dict):
-        return None, None, None
-    value = first.get("value")
+def _outcome(scores: Any, notes: list[str]) -> tuple[bool | None, float | None, str | None]:
+    """Success, numeric score and answer, where the scorers that say an outcome agree on it.
+
+    A scorer that sorts (a value that is no number and none of Inspect's letters) says none.
+    """
+    named = scores.items() if isinstance(scores, dict) else ()
+    rewards = {str(k): r for k, s in named if (r := _reward(s)) is not None}
+    told = {str(k): text_or_none(s.get("answer")) for k, s in named if isinstance(s, dict)}
+    answers = [told[k] for k in (*rewards, *told) if told.get(k) is not None]
+    answer = answers[0] if answers else None
+    if len(told) > 1 and rewards:
+        names = ", ".join(_short(k) for k in rewards)
+        notes.append(
+            f"{len(told)} scorers; the outcome is that of {names}." if len(set(rewards.values()))
+            == 1 else f"The scorers {names} disagree, so the outcome is not known."
+        )  # fmt: skip
+    if len(set(rewards.values())) != 1:
+        return None, None, answer
+    reward = next(iter(rewards.values()))
+    return (bool(reward) if reward in (0.0, 1.0) else None), reward, answer
+
+
+def _reward(score: Any) -> float | None:
+    """What a scorer's value is worth; None where it is no outcome."""
+    value = score.get("value") if isinstance(score, dict) else None
     if isinstance(value, str):
-        reward = _LETTERS.get(value)
-    else:
-        reward = float(value) if isinstance(value, bool) else finite(value)
-    success = bool(reward) if reward in (0.0, 1.0) else None
-    return success, reward, text_or_none(first.get("answer"))
+        return _LETTERS.get(value)
+    return float(value) if isinstance(value, bool) else finite(value)
 
 
 def _short(value: Any) -> str:

@@ -19,8 +19,9 @@ from tracelab.core.seam import Reject
 from tracelab.core.trace import Trace
 from tracelab.sources.agents.agent_log import StepList, count_or_none, finish, read_records
 from tracelab.sources.agents.build import first_of, reward_of
-from tracelab.sources.agents.dialects import messages
+from tracelab.sources.agents.dialects import messages, role_of
 from tracelab.sources.base import BadRecordError, Seen, SourceFormat, excerpt
+from tracelab.sources.guess import one_run
 from tracelab.sources.registry import GENERIC, SOURCES
 from tracelab.sources.sniff import DOCUMENTS, LINES, Head
 
@@ -48,17 +49,18 @@ _KNOWN = {
 
 def read_openai_chat(path: Path, seen: Seen | None = None) -> Iterator[Trace | Reject]:
     """Yield the trace of each record: one a line, of an array, or the whole file."""
-    return read_records(path, seen, _episode)
+    return read_records(path, seen, _episode, "openai-chat")
 
 
 def _episode(data: Any, path: Path, line: int) -> Episode:
     if not isinstance(data, dict):
         raise BadRecordError("The record is not a JSON object.")
     dropped: Counter[str] = Counter()
-    plain = messages(data.get("messages"), dropped)
+    plain = messages(data.get("messages"), dropped, "messages")
     system = data.get("system")  # Anthropic's stands beside the messages
     if system and not any(m["role"] == "system" for m in plain):
-        plain = [*messages([{"role": "system", "content": system}]), *plain]
+        said = messages([{"role": "system", "content": system}])
+        plain = [*({**m, "place": "system"} for m in said), *plain]
     steps = plain_steps(plain, data.get("tools"))
     known: dict[str, Any] = {
         name: next((t for k in keys if (t := text_or_none(data.get(k))) is not None), None)
@@ -85,7 +87,9 @@ def _episode(data: Any, path: Path, line: int) -> Episode:
     )
 
 
-def chat_steps(raw: Any, tools: Any = None, dropped: Counter[str] | None = None) -> StepList:
+def chat_steps(
+    raw: Any, tools: Any = None, dropped: Counter[str] | None = None, at: str = "messages"
+) -> StepList:
     """Steps of a list of messages, of any provider (see `dialects.messages`).
 
     A role that is none of the usual ones is a step of the system's by that name.
@@ -94,11 +98,12 @@ def chat_steps(raw: Any, tools: Any = None, dropped: Counter[str] | None = None)
         raw: The messages.
         tools: Definitions of what the model could call.
         dropped: Counts what is left out, by kind.
+        at: What the list is called, for `Step.place`.
 
     Raises:
         BadRecordError: It is no list, or an entry is no message.
     """
-    return plain_steps(messages(raw, dropped), tools)
+    return plain_steps(messages(raw, dropped, at), tools)
 
 
 def plain_steps(plain: Iterable[dict[str, Any]], tools: Any = None) -> StepList:
@@ -107,6 +112,7 @@ def plain_steps(plain: Iterable[dict[str, Any]], tools: Any = None) -> StepList:
     definitions = out.store.put(tools) if tools else None
     node: str | None = None
     for message in plain:
+        place = message.pop("place", "")
         role = str(message["role"])
         kind = _KINDS.get(role, "system")
         text, flags = text_of(message.get("content"))
@@ -116,7 +122,7 @@ def plain_steps(plain: Iterable[dict[str, Any]], tools: Any = None) -> StepList:
             out.unanswered()
         if kind == "tool":
             call_id = text_or_none(message.get("tool_call_id"))
-            out.result(call_id, text, flags, tool=text_or_none(message.get("name")))
+            out.result(call_id, text, flags, tool=text_or_none(message.get("name")), place=place)
         else:
             refusal = message.get("refusal")
             usage = message.get("usage")
@@ -137,6 +143,7 @@ def plain_steps(plain: Iterable[dict[str, Any]], tools: Any = None) -> StepList:
                     ),
                     flags=flags,
                     reasoning=reasoning_of(message) if llm else "",
+                    place=place,
                 )
             )
         node = out.store.extend(node, message)
@@ -169,9 +176,31 @@ def chat_trace(
 def _has_tools(messages: list[Any]) -> bool:
     return any(
         isinstance(m, dict)
-        and (m.get("tool_calls") or m.get("function_call") or m.get("role") in ("tool", "function"))
+        and (
+            m.get("tool_calls")
+            or m.get("function_call")
+            or role_of(m) == "tool"
+            or any(_is_tools(p) for p in _parts(m))
+        )
         for m in messages
     )
+
+
+def _parts(message: dict[str, Any]) -> list[Any]:
+    held = message.get("content", message.get("parts"))
+    return held if isinstance(held, list) else []
+
+
+def _is_tools(part: Any) -> bool:
+    """Whether a part of a message is a call, or what a tool answered."""
+    return isinstance(part, dict) and (
+        str(part.get("type", "")).endswith(("tool_use", "tool_result", "tool_call", "tool-call"))
+        or not _PARTS.isdisjoint(part)
+    )
+
+
+_PARTS = {"functionCall", "function_call", "functionResponse", "function_response", "toolUse",
+          "toolResult"}  # fmt: skip
 
 
 @SOURCES.register("openai-chat", order=GENERIC)
@@ -180,6 +209,7 @@ class OpenAIChat(SourceFormat):
 
     suffixes = (*LINES, *DOCUMENTS)
     read = staticmethod(read_openai_chat)
+    one = staticmethod(one_run(_episode))
 
     @staticmethod
     def sniff(head: Head) -> bool:

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from tracelab.core.episode import Episode
 from tracelab.core.messages import text_or_none
 from tracelab.core.outside import OutsideError, decode
 from tracelab.core.seam import Reject
@@ -23,6 +24,7 @@ from tracelab.sources.agents.build import episode_of, first_of
 from tracelab.sources.agents.dialects import Plain, items, messages
 from tracelab.sources.agents.openai_chat import outcome_of, plain_steps
 from tracelab.sources.base import BadRecordError, Seen, SourceFormat, excerpt, refused
+from tracelab.sources.guess import foreign, one_run
 from tracelab.sources.registry import GENERIC, SOURCES
 from tracelab.sources.sniff import DOCUMENTS, LINES, Head
 
@@ -47,11 +49,19 @@ def read_exchanges(path: Path, seen: Seen | None = None) -> Iterator[Trace | Rej
             value = decode(data, repair=True)
             if isinstance(value, dict) and _keep_request(asked, value):
                 continue
-            for n, record in enumerate(value if isinstance(value, list) else [value], 1):
-                yield _trace(record, path, number or (n if isinstance(value, list) else 0),
-                             asked, seen, data)  # fmt: skip
         except Exception as e:
             yield refused(e, str(path), number, data)
+            continue
+        for n, record in enumerate(value if isinstance(value, list) else [value], 1):
+            at = number or (n if isinstance(value, list) else 0)
+            try:
+                others = foreign(record, FORMAT, path, at, seen) if at else None
+                if others is not None:
+                    yield from others
+                else:
+                    yield finish(_episode(record, path, at, asked), seen, excerpt(data))
+            except Exception as e:
+                yield refused(e, str(path), at, data)
 
 
 def _beside(path: Path) -> Iterator[Path]:
@@ -82,9 +92,7 @@ def _keep_request(asked: dict[str, dict[str, Any]], value: Any) -> bool:
     return True
 
 
-def _trace(
-    record: Any, path: Path, number: int, asked: dict[str, dict[str, Any]], seen: Seen, data: bytes
-) -> Trace | Reject:
+def _episode(record: Any, path: Path, number: int, asked: dict[str, dict[str, Any]]) -> Episode:
     if not isinstance(record, dict):
         raise BadRecordError("The record is not a JSON object.")
     request, response = _sides(record, asked)
@@ -100,7 +108,12 @@ def _trace(
         success=success, reward=reward, dropped=dropped,
         meta={k: v for k, v in record.items() if k not in _OURS},
     )  # fmt: skip
-    return finish(episode, seen, excerpt(data))
+    return episode
+
+
+def _one(record: Any, path: Path, number: int) -> Iterator[Trace]:
+    episode = _episode(record, path, number, {})
+    yield from one_run(lambda *_: episode)(record, path, number)
 
 
 def _sides(
@@ -131,9 +144,9 @@ def _asked(request: dict[str, Any], dropped: Counter[str]) -> list[Plain]:
     first = request.get("instructions", request.get("system"))
     before = [{"role": "system", "content": first}] if first else []
     if request.get("messages") is not None:
-        return before + messages(request["messages"], dropped)
+        return before + messages(request["messages"], dropped, "messages")
     if request.get("input") is not None:
-        return before + items(request["input"], dropped)
+        return before + items(request["input"], dropped, "input")
     if request:
         raise BadRecordError("The record holds no request: neither `messages` nor `input`.",
                              "input")  # fmt: skip
@@ -148,11 +161,11 @@ def _answered(response: dict[str, Any], dropped: Counter[str]) -> list[Plain]:
         first = choices[0] if choices and isinstance(choices[0], dict) else {}
         if len(choices) > 1:
             dropped["further choices of a response"] += len(choices) - 1
-        found = messages([first["message"]], dropped) if first.get("message") else []
+        found = messages([first["message"]], dropped, "choices") if first.get("message") else []
         if not found and isinstance(first.get("text"), str):
             found = [{"role": "assistant", "content": first["text"]}]
     elif isinstance(response.get("output"), list):
-        found = items(response["output"], dropped)
+        found = items(response["output"], dropped, "output")
     elif isinstance(response.get("content"), list | str):
         found = messages([{"role": "assistant", "content": response["content"]}], dropped)
     else:
@@ -182,6 +195,7 @@ class OpenAIResponses(SourceFormat):
 
     suffixes = (*LINES, *DOCUMENTS)
     read = staticmethod(read_exchanges)
+    one = staticmethod(_one)
 
     @staticmethod
     def sniff(head: Head) -> bool:

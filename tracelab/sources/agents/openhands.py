@@ -18,6 +18,7 @@ from tracelab.core.trace import Trace
 from tracelab.sources.agents.agent_log import StepList, read_records
 from tracelab.sources.agents.build import episode_of, reward_of, text_at
 from tracelab.sources.base import BadRecordError, Seen, SourceFormat
+from tracelab.sources.guess import one_run
 from tracelab.sources.registry import SOURCES
 from tracelab.sources.sniff import DOCUMENTS, LINES, Head
 
@@ -28,7 +29,7 @@ _BESIDES = ("thought", "security_risk", "confirmation_state", "hidden", "blockin
 
 def read_events(path: Path, seen: Seen | None = None) -> Iterator[Trace | Reject]:
     """Yield the trace of each run; a list of events is one."""
-    return read_records(path, seen, _episode, whole=_is_event)
+    return read_records(path, seen, _episode, FORMAT, whole=_is_event)
 
 
 def _episode(data: Any, path: Path, line: int) -> Episode:
@@ -61,7 +62,7 @@ def _steps(events: list[Any], dropped: Counter[str]) -> StepList:
     for i, event in enumerate(events):
         if not isinstance(event, dict):
             raise BadRecordError(f"Event {i} is not an object.", "history")
-        kind, args = event.get("action"), event.get("args")
+        kind, args, place = event.get("action"), event.get("args"), f"event {i}"
         args = args if isinstance(args, dict) else {}
         seen = event.get("observation")
         if isinstance(seen, str) and seen not in _STATE:
@@ -73,28 +74,31 @@ def _steps(events: list[Any], dropped: Counter[str]) -> StepList:
                 0, None,
             ):  # fmt: skip
                 flags = (*flags, "error")
-            out.result(call if call and out.is_open(call) else None, text, flags, tool=seen)
+            out.result(call if call and out.is_open(call) else None, text, flags, tool=seen,
+                       place=place)  # fmt: skip
         elif not isinstance(kind, str) or kind in _STATE:
             dropped[f"events that only change the state ({kind or seen})"] += 1
         elif kind == "system":
-            out.add(Step(0, "system", agent="system", content=text_of(args.get("content"))[0]))
+            out.add(Step(0, "system", agent="system", content=text_of(args.get("content"))[0],
+                         place=place))  # fmt: skip
         elif event.get("source") == "user":
-            out.add(Step(0, "user", agent="user", content=text_of(args.get("content"))[0]))
+            out.add(Step(0, "user", agent="user", content=text_of(args.get("content"))[0],
+                         place=place))  # fmt: skip
         else:
-            reply = _act(out, event, kind, args, reply)
+            reply = _act(out, event, kind, args, reply, place)
     out.unanswered()
     return out
 
 
 def _act(
     out: StepList, event: dict[str, Any], kind: str, args: dict[str, Any],
-    reply: tuple[str, int] | None,
+    reply: tuple[str, int] | None, place: str,
 ) -> tuple[str, int] | None:  # fmt: skip
     held = event.get("tool_call_metadata")
     told = held if isinstance(held, dict) else {}
     if kind == "message":
         text, flags = text_of(args.get("content"))
-        out.add(Step(0, "llm", agent="agent", content=text, flags=flags))
+        out.add(Step(0, "llm", agent="agent", content=text, flags=flags, place=place))
         return None
     thought = text_or_none(args.get("thought")) or ""
     given = {k: v for k, v in args.items() if k not in _BESIDES and v not in ("", None)}
@@ -104,7 +108,8 @@ def _act(
     if of is not None and reply is not None and reply[0] == of:
         out.add_call(reply[1], call)
         return reply
-    index = out.add(Step(0, "llm", agent="agent", content=thought, calls=(call,)))
+    index = out.add(Step(0, "llm", agent="agent", content=thought, calls=(call,),
+                         place=place))  # fmt: skip
     if kind in ("finish", "reject"):
         out.close(call)
     return None if of is None else (of, index)
@@ -127,6 +132,7 @@ class OpenHands(SourceFormat):
 
     suffixes = (*LINES, *DOCUMENTS)
     read = staticmethod(read_events)
+    one = staticmethod(one_run(_episode))
 
     @staticmethod
     def sniff(head: Head) -> bool:

@@ -19,6 +19,7 @@ from tracelab.sources.agents.agent_log import StepList, read_documents
 from tracelab.sources.agents.build import episode_of
 from tracelab.sources.agents.dialects import Plain, messages
 from tracelab.sources.base import BadRecordError, Seen, SourceFormat
+from tracelab.sources.guess import one_run
 from tracelab.sources.registry import SOURCES
 from tracelab.sources.sniff import DOCUMENTS, Head
 
@@ -57,7 +58,8 @@ def _list(value: Any) -> list[Any]:
 def _told(history: list[Any], dropped: Counter[str]) -> StepList:
     out, node = StepList(), None
     action: tuple[int, str] | None = None
-    for raw in history:
+    for number, raw in enumerate(history):
+        place = f"history[{number}]"
         agent = text_or_none(raw.get("agent")) if isinstance(raw, dict) else None
         held = raw
         if isinstance(raw, dict) and isinstance(ids := raw.get("tool_call_ids"), list) and ids:
@@ -67,34 +69,35 @@ def _told(history: list[Any], dropped: Counter[str]) -> StepList:
             role = message["role"]
             if role == "assistant":
                 out.unanswered()
-                index = out.add(_written(message, text, flags, agent, node))
+                index = out.add(_written(message, text, flags, agent, node, place))
                 said = raw.get("action") if isinstance(raw, dict) else None
                 called = bool(out.steps[index].calls)
                 action = (index, said) if isinstance(said, str) and said and not called else None
             elif role == "tool":
-                out.result(text_or_none(message.get("tool_call_id")), text, flags)
+                out.result(text_or_none(message.get("tool_call_id")), text, flags, place=place)
             elif role == "user" and action is not None:
-                out.add(_observed(action, text, agent))
+                out.add(_observed(action, text, agent, place))
                 action = None
             else:
                 kind = "user" if role == "user" else "system"
-                out.add(Step(0, kind, agent=role, content=text, flags=flags))  # type: ignore[arg-type]
+                out.add(Step(0, kind, agent=role, content=text, flags=flags, place=place))  # type: ignore[arg-type]
             node = out.store.extend(node, message)
     out.unanswered()
     return out
 
 
 def _written(
-    message: Plain, text: str, flags: tuple[str, ...], agent: str | None, node: str | None
-) -> Step:
+    message: Plain, text: str, flags: tuple[str, ...], agent: str | None, node: str | None,
+    place: str,
+) -> Step:  # fmt: skip
     return Step(0, "llm", agent=agent or "assistant", content=text, calls=calls_of(message),
-                input=node, flags=flags, reasoning=reasoning_of(message))  # fmt: skip
+                input=node, flags=flags, reasoning=reasoning_of(message), place=place)  # fmt: skip
 
 
-def _observed(action: tuple[int, str], text: str, agent: str | None) -> Step:
+def _observed(action: tuple[int, str], text: str, agent: str | None, place: str) -> Step:
     index, said = action
     return Step(0, "tool", agent=agent, content=text, result=text, tool=_command(said),
-                arguments=Arguments.of({"action": said}), parent=index)  # fmt: skip
+                arguments=Arguments.of({"action": said}), parent=index, place=place)  # fmt: skip
 
 
 def _command(action: str) -> str:
@@ -106,13 +109,14 @@ def _command(action: str) -> str:
 def _done(trajectory: list[dict[str, Any]]) -> StepList:
     """Steps of a file without a history: their inputs are not known."""
     out = StepList()
-    for step in trajectory:
+    for number, step in enumerate(trajectory):
+        place = f"trajectory[{number}]"
         said = text_or_none(step.get("response")) or text_or_none(step.get("thought")) or ""
-        index = out.add(Step(0, "llm", agent="assistant", content=said))
+        index = out.add(Step(0, "llm", agent="assistant", content=said, place=place))
         action = step.get("action")
         if isinstance(action, str) and action:
             text, _ = text_of(step.get("observation"))
-            out.add(_observed((index, action), text, None))
+            out.add(_observed((index, action), text, None, place))
     return out
 
 
@@ -122,6 +126,7 @@ class SweAgent(SourceFormat):
 
     suffixes = (".traj", *DOCUMENTS)
     read = staticmethod(read_trajectory)
+    one = staticmethod(one_run(_episode))
 
     @staticmethod
     def sniff(head: Head) -> bool:

@@ -15,6 +15,7 @@ from tracelab.sources.agents.agent_log import read_records
 from tracelab.sources.agents.build import episode_of, reward_of, text_at
 from tracelab.sources.agents.openai_chat import chat_steps
 from tracelab.sources.base import BadRecordError, Seen, SourceFormat
+from tracelab.sources.guess import one_run
 from tracelab.sources.registry import SOURCES
 from tracelab.sources.sniff import DOCUMENTS, LINES, Head
 
@@ -23,7 +24,7 @@ FORMAT = "tau-bench"
 
 def read_results(path: Path, seen: Seen | None = None) -> Iterator[Trace | Reject]:
     """Yield the trace of each simulation."""
-    return read_records(path, seen, _episode, inside="simulations")
+    return read_records(path, seen, _episode, FORMAT, inside="simulations")
 
 
 def _episode(data: Any, path: Path, line: int) -> Episode:
@@ -31,7 +32,7 @@ def _episode(data: Any, path: Path, line: int) -> Episode:
         raise BadRecordError("The record is not a JSON object.")
     said = data.get("traj", data.get("messages"))
     dropped: Counter[str] = Counter()
-    steps = chat_steps(said, data.get("tools"), dropped)
+    steps = chat_steps(said, data.get("tools"), dropped, "traj" if "traj" in data else "messages")
     held = data.get("reward_info")
     raw = data.get("reward", held.get("reward") if isinstance(held, dict) else None)
     success, reward = reward_of(raw)
@@ -61,6 +62,7 @@ class TauBench(SourceFormat):
 
     suffixes = (*LINES, *DOCUMENTS)
     read = staticmethod(read_results)
+    one = staticmethod(one_run(_episode))
 
     @staticmethod
     def sniff(head: Head) -> bool:

@@ -19,6 +19,7 @@ from tracelab.core.seam import Reject
 from tracelab.core.trace import Trace
 from tracelab.sources.agents.agent_log import MAX_STEPS, read_documents
 from tracelab.sources.base import BadRecordError, Seen, SourceFormat
+from tracelab.sources.guess import one_run
 from tracelab.sources.registry import SOURCES
 from tracelab.sources.sniff import DOCUMENTS, LINES, Head
 
@@ -105,6 +106,7 @@ def _step(item: Any, index: int) -> Step:
         tool=agent if kind == "tool" else None,
         result=content if kind == "tool" else None,
         flags=flags,
+        place=f"history[{index}]",
     )
 
 
@@ -129,6 +131,7 @@ class WhoAndWhen(SourceFormat):
 
     suffixes = (*LINES, *DOCUMENTS)
     read = staticmethod(read_who_and_when)
+    one = staticmethod(one_run(who_and_when_episode))
 
     @staticmethod
     def sniff(head: Head) -> bool:

@@ -6,7 +6,8 @@ that order, agents, calls and results follow the same rules.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from tracelab.core.seam import Reject
 from tracelab.core.trace import Trace
 from tracelab.sources.agents.agent_log import finish
 from tracelab.sources.agents.build import first_of, reward_of, text_at
-from tracelab.sources.base import BadRecordError, Seen, SourceFormat, refused
+from tracelab.sources.base import BadRecordError, Seen, SourceFormat, caught, refused
 from tracelab.sources.records import records
 from tracelab.sources.registry import SOURCES
 from tracelab.sources.sniff import DOCUMENTS, LINES, Head
@@ -26,40 +27,74 @@ _KINDS = {"llm": "LLM", "chat_model": "LLM", "generation": "LLM", "tool": "TOOL"
           "retriever": "RETRIEVER", "agent": "AGENT", "chain": "CHAIN"}  # fmt: skip
 
 
-def _read(path: Path, seen: Seen | None, format: str) -> Iterator[Trace | Reject]:
+def read_runs(
+    path: Path,
+    seen: Seen | None,
+    format: str,
+    spans_of: Callable[[dict[str, Any], int, Counter[str]], Iterator[OTelSpan]],
+    about: Callable[[dict[str, Any]], tuple[str, dict[str, Any]] | None] = lambda _: None,
+) -> Iterator[Trace | Reject]:
+    """Yield the run of each trace id of an export of spans.
+
+    Args:
+        path: The file.
+        seen: What the import has read so far.
+        format: Name of the format.
+        spans_of: The spans of a record with its number; counts what it leaves out.
+        about: What a record says of a whole run, by its trace id: kept in `meta`; `success` and
+            `reward` in it are the run's.
+    """
     seen = Seen() if seen is None else seen
     runs: dict[str, list[OTelSpan]] = {}
-    scores: dict[str, list[Mapping[str, Any]]] = {}
+    told: dict[str, dict[str, Any]] = {}
+    dropped: Counter[str] = Counter()
     for number, value, data in records(path):
         try:
             if isinstance(value, Exception):
                 raise value
             if not isinstance(value, dict):
                 raise BadRecordError("The record is not a JSON object.")
-            for one in _flat(value):
-                span = _span(one, value, number)
+            for span in spans_of(value, number, dropped):
                 runs.setdefault(span.trace_id, []).append(span)
-            trace = text_or_none(value.get("id" if "observations" in value else "traceId"))
-            held = value.get("scores")
-            if trace and isinstance(held, list):
-                scores.setdefault(trace, []).extend(s for s in held if isinstance(s, dict))
+            if (said := about(value)) is not None:
+                told.setdefault(said[0], {}).update(said[1])
         except Exception as e:
             yield refused(e, str(path), number, data)
     for trace_id in list(runs):
         spans = runs.pop(trace_id)
-        told = scores.get(trace_id, [])
-        success, reward = reward_of(told[0].get("value")) if len(told) == 1 else (None, None)
-        episode = episode_of_spans(
-            trace_id, spans, path, format=format,
-            **({} if reward is None and success is None else
-               {"success": success, "reward": reward}),
-            more={"scores": told} if told else {},
-        )  # fmt: skip
-        if episode.steps:
-            yield finish(episode, seen, f"trace {trace_id}")
-        else:
+        more = told.get(trace_id, {})
+        known: dict[str, Any] = {k: more.pop(k) for k in ("success", "reward") if k in more}
+
+        def made(
+            trace_id: str = trace_id, spans: list[OTelSpan] = spans,
+            known: dict[str, Any] = known, more: dict[str, Any] = more,
+        ) -> Trace | Reject:  # fmt: skip
+            if dropped:  # of the file, as spans that say nothing belong to no run
+                more = {**more, "dropped": dict(dropped)}
+                dropped.clear()
+            episode = episode_of_spans(trace_id, spans, path, format=format, more=more, **known)
+            if episode.steps:
+                return finish(episode, seen, f"trace {trace_id}")
             reason = f"Trace {trace_id} has no model call and no tool."
-            yield Reject(str(path), episode.line, reason, "")
+            return Reject(str(path), episode.line, reason, "")
+
+        yield caught(made, str(path), spans[0].line, place=f"Trace {trace_id[:80]}")
+
+
+def _spans(record: dict[str, Any], number: int, dropped: Counter[str]) -> Iterator[OTelSpan]:
+    for one in _flat(record):
+        yield _span(one, record, number)
+
+
+def _scores(record: dict[str, Any]) -> tuple[str, dict[str, Any]] | None:
+    trace = text_or_none(record.get("id" if "observations" in record else "traceId"))
+    held = record.get("scores")
+    scores = [s for s in held if isinstance(s, dict)] if isinstance(held, list) else []
+    if not trace or not scores:
+        return None
+    success, reward = reward_of(scores[0].get("value")) if len(scores) == 1 else (None, None)
+    outcome = {} if success is None and reward is None else {"success": success, "reward": reward}
+    return trace, {"scores": scores, **outcome}
 
 
 def _flat(record: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -136,7 +171,7 @@ class LangSmith(SourceFormat):
     @staticmethod
     def read(path: Path, seen: Seen | None = None) -> Iterator[Trace | Reject]:
         """See `SourceFormat.read`."""
-        return _read(path, seen, "langsmith")
+        return read_runs(path, seen, "langsmith", _spans, _scores)
 
     @staticmethod
     def sniff(head: Head) -> bool:
@@ -153,7 +188,7 @@ class Langfuse(SourceFormat):
     @staticmethod
     def read(path: Path, seen: Seen | None = None) -> Iterator[Trace | Reject]:
         """See `SourceFormat.read`."""
-        return _read(path, seen, "langfuse")
+        return read_runs(path, seen, "langfuse", _spans, _scores)
 
     @staticmethod
     def sniff(head: Head) -> bool:

@@ -51,6 +51,9 @@ _LABELS = {"pass": True, "passed": True, "correct": True, "success": True,
            "fail": False, "failed": False, "incorrect": False, "failure": False}  # fmt: skip
 
 
+_MOST_REJECTS = 1000
+
+
 def read_otel(path: Path, seen: Seen | None = None) -> Iterator[Trace | Reject]:
     """Yield the trace of each trace id of a file, and a reject for each unusable document."""
     seen = Seen() if seen is None else seen
@@ -60,20 +63,22 @@ def read_otel(path: Path, seen: Seen | None = None) -> Iterator[Trace | Reject]:
             refused_any = True
             yield Reject(file, number, problem, excerpt(data))
             continue
-        bad: Counter[str] = Counter()  # a document may hold millions that are bad alike
+        bad: Counter[str] = Counter()
         try:
             for span in spans_of(decode(data, repair=True), number):
                 if isinstance(span, str):
                     bad[span] += 1
+                    if bad.total() <= _MOST_REJECTS:
+                        refused_any = True
+                        yield Reject(file, number, f"{span} (Number {bad.total()}.)", excerpt(data))
                 else:
                     runs.setdefault(span.trace_id, []).append(span)
         except Exception as e:
             refused_any = True
             yield refused(e, file, number, data)
-        for reason, times in bad.items():
-            refused_any = True
-            more = "" if times == 1 else f" ({times} like it.)"
-            yield Reject(file, number, f"{reason}{more}", excerpt(data))
+        if bad.total() > _MOST_REJECTS:  # a document may hold millions that are bad alike
+            more = bad.total() - _MOST_REJECTS
+            yield Reject(file, number, f"{more} spans more cannot be used.", excerpt(data))
     if not runs and not refused_any:
         yield Reject(file, 0, f"{path.name} holds no spans.", "")
     for trace_id in list(runs):
@@ -128,7 +133,7 @@ def episode_of_spans(
         if kind == "llm":
             given = input_messages(span)
             node = out.chain(given)
-            _hear(out, given, said, executed)
+            _hear(out, given, said, executed, f"input of span {span.span_id}")
             task = task or next((text_of(m.get("content"))[0] for m in given
                                  if m.get("role") == "user"), "")  # fmt: skip
             _add_llm(out, span, node, agent, flags)
@@ -233,7 +238,11 @@ def _distinct(spans: list[OTelSpan], notes: list[str]) -> list[OTelSpan]:
 
 
 def _hear(
-    out: StepList, given: list[dict[str, Any]], said: Counter[str], executed: set[str | None]
+    out: StepList,
+    given: list[dict[str, Any]],
+    said: Counter[str],
+    executed: set[str | None],
+    place: str,
 ) -> None:
     """Add what an input holds and no span does: user and system messages, results of tools.
 
@@ -251,10 +260,10 @@ def _hear(
         if role == "tool":
             call_id = text_or_none(message.get("tool_call_id"))
             if call_id is not None and call_id not in executed and out.is_open(call_id):
-                out.result(call_id, text, flags)
+                out.result(call_id, text, flags, place=place)
         elif role in ("user", "system", "developer"):
             kind = "user" if role == "user" else "system"
-            out.add(Step(0, kind, agent=str(role), content=text, flags=flags))  # type: ignore[arg-type]
+            out.add(Step(0, kind, agent=str(role), content=text, flags=flags, place=place))  # type: ignore[arg-type]
 
 
 def _add_llm(
@@ -280,6 +289,7 @@ def _add_llm(
             output_tokens=count_or_none(_first(span, _OUTPUT_TOKENS)),
             flags=flags,
             reasoning=thought,
+            place=f"span {span.span_id}",
         )
     )
 
@@ -296,7 +306,8 @@ def _add_tool(out: StepList, span: OTelSpan, agent: str | None, flags: tuple[str
     if a.get("openinference.span.kind") == "RETRIEVER" and call.name is None:
         call = call._replace(name="retriever")
     index = out.result(_call_id(span), text, (*flags, *more), agent=agent,
-                       tool=call.name or span.name, arguments=arguments)  # fmt: skip
+                       tool=call.name or span.name, arguments=arguments,
+                       place=f"span {span.span_id}")  # fmt: skip
     if "missing_result" in flags:
         out.no_result(index)
 

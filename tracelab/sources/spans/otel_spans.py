@@ -45,7 +45,10 @@ def spans_of(data: Any, line: int) -> Iterator[OTelSpan | str]:
     """
     if isinstance(data, list):
         for item in data:
-            yield from spans_of(item, line)
+            try:
+                yield from spans_of(item, line)
+            except BadRecordError as e:  # the others can be read
+                yield e.reason
         return
     if not isinstance(data, dict):
         raise BadRecordError("The document is not a JSON object.")
