@@ -75,7 +75,7 @@ class Recorder:
     def counters(self) -> Counters:
         return self.pool.counters()
 
-    def close(self) -> None:
+    def close(self, *, at_once: bool = False) -> None:
         """The benchmark closes the pool itself."""
 
 

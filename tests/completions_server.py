@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import threading
 from collections.abc import Callable
 from typing import Any
 
+from tests.helpers import answers_of
 from tests.judge_server import Request
 from tracelab.core.item import Item, Sampling
 from tracelab.engines.transformers.engine import TransformersEngine
@@ -26,7 +26,7 @@ class Server:
         with self.lock:
             if body.get("echo") or "prompt_logprobs" in body:
                 item = Item(self.engine.spec.model, ids[:1], target_ids=ids[1:])
-                row = asyncio.run(self.engine.score([item]))[0].token_logprobs
+                row = answers_of(self.engine, item)[0].token_logprobs
                 assert row is not None
                 values = [None, *row]
                 choice["prompt_logprobs"] = [
@@ -43,7 +43,7 @@ class Server:
                     stop=tuple(body.get("stop", ())), logprobs="logprobs" in body,
                 )  # fmt: skip
                 item = Item(self.engine.spec.model, ids, sampling, seed=body["seed"])
-                (o,) = asyncio.run(self.engine.generate([item]))
+                (o,) = answers_of(self.engine, item)
                 choice |= {"token_ids": list(o.token_ids), "text": o.text,
                            "finish_reason": o.finish_reason}  # fmt: skip
                 if o.token_logprobs is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from xdist.scheduler import LoadFileScheduling
 from tracelab.core.item import ModelRef
 from tracelab.engines.base import EngineSpec
 from tracelab.engines.scripted import Script, ScriptTokenizer
+from tracelab.store import connect
 
 # A busy machine is no failure: no time limit an example. What failed is printed, to be replayed.
 settings.register_profile("tracelab", deadline=None, print_blob=True)
@@ -37,6 +39,36 @@ def script_spec() -> Callable[..., EngineSpec]:
         return EngineSpec("scripted", "scripted", SCRIPT_REF, 4096, options)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def empty_warehouse(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A warehouse as the first command of a user makes it, with nothing in it."""
+    path = tmp_path_factory.mktemp("warehouse") / "tracelab.duckdb"
+    with connect.open_writer(path):
+        return path
+
+
+@pytest.fixture(autouse=True)
+def made_once(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, empty_warehouse: Path
+) -> None:
+    """Fresh warehouses are copies of an empty one: making one takes longer than most tests.
+
+    Those of `tests/store`, and those that tests start as processes, are made each time.
+    """
+    if "store" in request.path.parts:
+        return
+
+    def create(path: Path) -> None:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(empty_warehouse, path)
+        except OSError as error:
+            raise connect.explain("create", path, error) from error
+        connect._viewed[path] = connect._viewed[empty_warehouse]
+
+    monkeypatch.setattr(connect, "_create", create)
 
 
 @pytest.fixture

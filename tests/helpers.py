@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,10 @@ import numpy as np
 from click.testing import CliRunner, Result
 
 from tracelab.cli import main
+from tracelab.core.item import Item, Observation
 from tracelab.core.trace import Trace, Turn, tokenized_units
 from tracelab.core.unit import Unit
+from tracelab.engines.base import observed
 from tracelab.engines.scripted import Script, ScriptTokenizer
 from tracelab.store.connect import open_reader
 from tracelab.store.home import Home
@@ -19,6 +22,16 @@ from tracelab.store.query import query, schema
 from tracelab.text.segment import segment
 
 _EOS = 256
+
+
+def answers_of(engine: Any, *items: Item) -> list[Observation]:
+    """What an engine answers, in item, then replicate order."""
+
+    async def whole() -> list[Observation]:
+        return [o async for found in observed(engine, items) for o in found]
+
+    order = {item.key: k for k, item in reversed(list(enumerate(items)))}
+    return sorted(asyncio.run(whole()), key=lambda o: (order[o.key], o.replicate))
 
 
 def written(script: Script, rng: np.random.Generator) -> str:

@@ -23,7 +23,7 @@ from tracelab.core.errors import ImportFormatError
 from tracelab.core.seam import Reject
 from tracelab.sources import read
 from tracelab.stats.intervals import Floats
-from tracelab.stats.value_curve import Prior, fit, posterior
+from tracelab.stats.value_curve import fit, posterior
 from tracelab.studies.anchors import allocate
 from tracelab.studies.anchors.grouping import Ints
 from tracelab.studies.anchors.tally import Tally
@@ -122,10 +122,9 @@ def replay(
     sim = Simulation(traces, rng)
     sim.throw([np.full(len(t.value), initial) for t in traces])
     points: list[dict[str, float]] = []
-    prior: Prior | None = None
     while True:
         tallies = sim.tallies()
-        prior = fit([t.curve() for t in tallies[:6]], 6, start=prior)
+        prior = fit([t.curve() for t in tallies[:6]])
         fitted = [posterior(t.curve(), prior) for t in tallies]
         means, hits = [], []
         for post, d in zip(fitted, truth, strict=True):

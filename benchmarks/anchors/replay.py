@@ -168,7 +168,7 @@ def scores_of(cases: Sequence[Reasoning], options: AnchorsOptions) -> list[list[
             resample.estimate(c.trace_id, c.units, n, certify_below=certify)
             for c, n in zip(cases, counts, strict=True)
         ]
-    prior = fit_prior(counts, rounds=12)
+    prior = fit_prior(counts)
     return [
         pooled.estimate(c.trace_id, c.units, n, prior, delta=ANCHOR)
         for c, n in zip(cases, counts, strict=True)

@@ -80,7 +80,7 @@ def measure() -> dict[str, Any]:
     memory = round(tracemalloc.get_traced_memory()[1] / 1e6, 1)
     tracemalloc.stop()
     timed("resample.estimate", lambda: resample.estimate("t", units, counts))
-    prior = timed("value_curve.fit", lambda: fit([counts.curve()], 12))
+    prior = timed("value_curve.fit", lambda: fit([counts.curve()]))
     timed("pooled.estimate", lambda: pooled.estimate("t", units, counts, prior, delta=0.1))
     timed(
         "counterfactual.estimate",

@@ -106,7 +106,7 @@ def zygote(home: Path) -> Iterator[Zygote]:
 
 @pytest.mark.slow
 def test_a_driver_that_is_killed_at_any_moment_loses_nothing(
-    config: Path, home: Path, tmp_path: Path, zygote: Zygote
+    config: Path, home: Path, tmp_path: Path, zygote: Zygote, empty_warehouse: Path
 ) -> None:
     calls = zygote.command("run", config, "--quiet", kill_at=-1)["calls"]
     whole, observed = results(), durable(home)
@@ -114,6 +114,9 @@ def test_a_driver_that_is_killed_at_any_moment_loses_nothing(
     draw, early = random.Random(13), 0
     for k in range(KILLS):
         shutil.rmtree(home)
+        if k % 4:  # the other times the database itself is made while it is killed
+            home.mkdir()
+            shutil.copyfile(empty_warehouse, home / "tracelab.duckdb")
         # Some moments of the first attempt, and then one of the second: a crash of a repair.
         moments = [draw.randrange(1, calls), draw.randrange(1, calls)][: 1 + k % 2]
         for moment in moments:

@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import psutil
@@ -31,7 +31,7 @@ study = "anchors"
 source = "testbed"
 model = "testbed"
 [source_options]
-problems = 4
+problems = 3
 [engine]
 dtype = "float32"
 device = "cpu"
@@ -41,7 +41,7 @@ kv_cache_gib = 1
 max_tokens = 160
 [anchors]
 allocation = "uniform"
-rollouts = 60
+rollouts = 24
 similarity = "lexical"
 [runtime]
 in_flight = 2
@@ -65,9 +65,9 @@ def durable(home: Path) -> Counter[tuple[str, int]]:
 class Driver:
     """`tracelab run` as a user starts it."""
 
-    def __init__(self, config: Path) -> None:
+    def __init__(self, config: Path, program: Sequence[str] = ("-m", "tracelab")) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "tracelab", "run", str(config)],
+            [sys.executable, *program, "run", str(config)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
@@ -137,7 +137,7 @@ def grown(driver: Driver, home: Path, by: int) -> Callable[[], bool]:
 
 def test_nothing_is_lost_or_doubled_and_nothing_is_left(start, home: Path) -> None:
     first = start()
-    until(grown(first, home, 100), "the first rollouts")
+    until(grown(first, home, 30), "the first rollouts")
     assert first.named("VLLM::EngineCore"), "a real vLLM engine runs"
     assert first.named("raylet"), "a real Ray runs"
     os.kill(first.process.pid, signal.SIGKILL)
@@ -147,13 +147,13 @@ def test_nothing_is_lost_or_doubled_and_nothing_is_left(start, home: Path) -> No
     assert set(kept.values()) == {1}
 
     second = start()
-    until(grown(second, home, 100), "rollouts after the driver was killed")
+    until(grown(second, home, 30), "rollouts after the driver was killed")
     [worker] = second.named("ray::EngineActor")
     engines = [p for p in worker.children(recursive=True) if "VLLM" in p.name()]
     assert engines
     worker.kill()
     until(lambda: not any(p.is_running() for p in engines), "the dead worker's engine to end")
-    until(grown(second, home, 100), "rollouts after the Ray worker was killed")
+    until(grown(second, home, 30), "rollouts after the Ray worker was killed")
     [engine] = second.named("VLLM::EngineCore")
     engine.kill()
     until(lambda: second.look() is None or second.process.poll() is not None, "the run to end")
@@ -180,7 +180,7 @@ def test_nothing_is_lost_or_doubled_and_nothing_is_left(start, home: Path) -> No
 
 def test_the_first_interrupt_drains_and_the_same_command_continues(start, home: Path) -> None:
     first = start()
-    until(grown(first, home, 100), "the first rollouts")
+    until(grown(first, home, 30), "the first rollouts")
     os.killpg(first.process.pid, signal.SIGINT)  # as Ctrl-C in a terminal: the whole group
     _, said = first.process.communicate(timeout=DEADLINE_S)
     assert first.process.returncode == 130, said

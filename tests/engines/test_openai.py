@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import math
 from collections.abc import Callable, Iterator
@@ -13,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.completions_server import Server
-from tests.helpers import invoke
+from tests.helpers import answers_of, invoke
 from tests.judge_server import Request, judge_server
 from tracelab.core.errors import ConfigError, ModelLoadError
 from tracelab.core.item import Item, Observation, Sampling
@@ -51,11 +50,8 @@ def items(direct: TransformersEngine) -> list[Item]:
     tokenizer = wired(None).tokenizer
     drawn = problems(6, seed=5, missing=False, hinted=False)
     prompts = [tokenizer.render([Turn("user", p.prompt)], "chat") for p in drawn]
-    said = asyncio.run(
-        direct.generate(
-            [Item(direct.spec.model, p, Sampling(temperature=0, max_tokens=40)) for p in prompts]
-        )
-    )
+    greedy = Sampling(temperature=0, max_tokens=40)
+    said = answers_of(direct, *(Item(direct.spec.model, p, greedy) for p in prompts))
     return [
         Item(direct.spec.model, p, target_ids=o.token_ids)
         for p, o in zip(prompts, said, strict=True)
@@ -73,9 +69,7 @@ def serve(
 
 
 def ask(url: str, items: list[Item], **server: Any) -> list[Observation]:
-    engine = build(wired(url, **server).spec)
-    verb = engine.score if items[0].kind == "score" else engine.generate
-    return asyncio.run(verb(items))
+    return answers_of(build(wired(url, **server).spec), *items)
 
 
 @pytest.mark.parametrize("scoring", ["prompt_logprobs", "echo"])
@@ -84,7 +78,7 @@ def test_scores_are_those_of_the_engine_behind_the_server(
 ) -> None:
     with serve(direct) as server:
         found = ask(server.url, items, scoring=scoring, concurrency=2)
-    wanted = asyncio.run(direct.score(items))
+    wanted = answers_of(direct, *items)
     for got, want, item in zip(found, wanted, items, strict=True):
         assert got.error is None and got.key == want.key == item.key
         assert got.token_logprobs == pytest.approx(want.token_logprobs, abs=1e-4)
@@ -104,10 +98,10 @@ def test_generations_carry_tokens_seeds_and_stops(
         found = ask(server.url, asked)
         greedy = ask(server.url, [Item(i.model, i.prefix_ids, Sampling(temperature=0))
                                   for i in items[:1]])  # fmt: skip
-    want = asyncio.run(direct.generate([
+    want = answers_of(direct, *(
         Item(i.model, i.prefix_ids, sampling, seed=i.seed_of(r)) for i in asked
         for r in range(3)
-    ]))  # fmt: skip
+    ))  # fmt: skip
     assert [(o.key, o.replicate) for o in found] == [(i.key, r) for i in asked for r in range(3)]
     assert [(o.token_ids, o.text, o.finish_reason) for o in found] == [
         (o.token_ids, o.text, o.finish_reason) for o in want

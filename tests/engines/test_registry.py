@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
 import pytest
@@ -25,12 +25,15 @@ class EchoEngine:
     def __init__(self, spec: EngineSpec) -> None:
         self.spec, self.counters = spec, Counters()
 
-    async def generate(self, items: Sequence[Item]) -> list[Observation]:
+    async def generate(self, items: Sequence[Item]) -> AsyncGenerator[list[Observation], None]:
         text = str(self.spec.options["says"])
-        return [Observation(i.key, r, text=text) for i in items for r in i.replicate_range]
+        yield [Observation(i.key, r, text=text) for i in items for r in i.replicate_range]
 
-    async def score(self, items: Sequence[Item]) -> list[Observation]:
+    def score(self, items: Sequence[Item]) -> AsyncGenerator[list[Observation], None]:
         raise NotImplementedError
+
+    def halt(self) -> None:
+        pass
 
     def close(self) -> None:
         pass

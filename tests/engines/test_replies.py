@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -119,8 +119,11 @@ def test_a_run_survives_an_engine_that_misbehaves(
         tmp_path / "c.toml", source, anchors="rollouts = 6", runtime="batch_rollouts = 12"
     )
 
-    async def generate(self: ScriptedEngine, items: Sequence[Item]) -> list[Observation]:
-        return _spoil(kind, await ANSWERS(self, items))
+    async def generate(
+        self: ScriptedEngine, items: Sequence[Item]
+    ) -> AsyncGenerator[list[Observation], None]:
+        async for found in ANSWERS(self, items):
+            yield _spoil(kind, found)
 
     with monkeypatch.context() as patch:
         patch.setattr(ScriptedEngine, "generate", generate)

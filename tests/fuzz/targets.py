@@ -24,7 +24,8 @@ from tracelab.grading.judge_prompt import parse_judgement
 from tracelab.sources import SOURCES, read
 from tracelab.studies.audit.opinions.parse import parse_answer, parse_choice
 from tracelab.studies.cite.methods.llm_cites import parse as parse_citation
-from tracelab.text.answers import canonical, extract_boxed, surely_equal
+from tracelab.text.answer.compare import surely_equal
+from tracelab.text.answer.forms import canonical, extract_boxed
 from tracelab.text.categories import categorize, parse_labels
 from tracelab.text.clean import clean
 from tracelab.text.reply import UnclearReplyError, one_object

@@ -8,7 +8,7 @@ from tracelab.core.errors import GradingError
 from tracelab.core.seam import GradeRequest
 from tracelab.grading.grader import Grader, GradingConfig
 from tracelab.grading.written import LastNumber
-from tracelab.text.answers import canonical, extract_boxed
+from tracelab.text.answer.forms import canonical, extract_boxed
 
 REFERENCES = ["1e400", "-1e400", "1e999", "9" * 5000, "²", "1/0", "٣", "\ud800", "10**10**10", ""]
 

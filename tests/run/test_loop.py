@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tracelab.core.flow import Ask, Flow, together
 from tracelab.core.item import AnyItem, Call, Item, ModelRef, Observation, Sampling
 from tracelab.run.loop import Loop, MissingError, StoppedError
-from tracelab.store.journal import Journal
+from tracelab.store.journal import Journal, Peek
 
 MODEL = ModelRef("m", "r", "float32")
 
@@ -31,15 +31,19 @@ class Watcher:
     """Counts; stops when it is told to."""
 
     def __init__(self, stop_after: int | None = None) -> None:
-        self.owed: list[tuple[str, int, int]] = []
+        self.owed: list[tuple[str, str, int, int]] = []
+        self.waited: list[dict[str, int]] = []
         self.heard: list[Observation] = []
         self._stop_after = stop_after
 
-    def owe(self, stage: str, total: int, done: int) -> None:
-        self.owed.append((stage, total, done))
+    def owe(self, stage: str, kind: str, total: int, done: int) -> None:
+        self.owed.append((stage, kind, total, done))
 
-    def got(self, batch: Sequence[Observation]) -> None:
+    def got(self, kind: str, batch: Sequence[Observation]) -> None:
         self.heard += batch
+
+    def waiting(self, asked: Mapping[str, int]) -> None:
+        self.waited.append(dict(asked))
 
     def stopping(self) -> bool:
         return self._stop_after is not None and len(self.heard) >= self._stop_after
@@ -109,7 +113,9 @@ def test_a_run_that_is_driven_again_asks_nothing(tmp_path: Path) -> None:
     with journal:
         result = one.drive(study(3, 2, 4))
     assert len(first.asked) == 3 * 2 * 5 == len(watcher.heard)
-    assert sum(total for _, total, _ in watcher.owed) == 30
+    assert sum(total for *_, total, _ in watcher.owed) == 30
+    assert {kind for _, kind, *_ in watcher.owed} == {"generate", "chat"}
+    assert watcher.waited[0] == {"generate": 12, "chat": 3}
     again = Answering()
     two, journal = loop(tmp_path, again)
     with journal:
@@ -227,3 +233,30 @@ def test_a_call_can_be_answered_by_a_flow_and_is_journalled_whole(tmp_path: Path
         kept = [o for part in journal.observations() for o in part]
         assert len(kept) == 4 + 2  # every sample and both re-executions; steps are not kept
         assert Loop(journal, Watcher(), {}).drive(audit()) == [1, 1]
+
+
+def test_what_came_is_durable_although_nothing_follows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A few answers, then one that takes very long: the few are on the disk meanwhile."""
+    now = 0.0
+    monkeypatch.setattr("tracelab.store.journal.time.monotonic", lambda: now)
+
+    class Slow(Answering):
+        def ready(self, timeout: float) -> list[Observation]:
+            nonlocal now
+            now += 1.0
+            if now == 1.0:
+                self._open, found = self._open[:1], self._open[1:]
+                return [Observation.of(i.key, r, r) for i, r in found]
+            if now < 60.0:
+                return []
+            kept.append(sum(map(len, Peek(str(tmp_path), "run").observations())))
+            return super().ready(timeout)
+
+    kept: list[int] = []
+    driven, journal = loop(tmp_path, Slow())
+    journal._flush_rows = 1024
+    with journal:
+        driven.drive(study(1, 1, 4))
+    assert kept == [4]

@@ -12,7 +12,7 @@ from tracelab.core.seam import Reject
 from tracelab.core.trace import Trace, Turn
 from tracelab.sources import SOURCES, read
 from tracelab.sources.base import Seen, SourceFormat
-from tracelab.sources.sniff import Head
+from tracelab.sources.files.sniff import Head
 
 
 class Mine(SourceFormat):

@@ -14,7 +14,7 @@ import pytest
 
 from tracelab.core.seam import Reject
 from tracelab.sources import read
-from tracelab.sources.unpack import FREE, Archive, UnpackError, open_bytes, read_whole
+from tracelab.sources.files.unpack import FREE, Archive, UnpackError, open_bytes, read_whole
 
 SAMPLE = b'{"id": 1, "messages": [{"role": "user", "content": "q"}]}'
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)

@@ -28,7 +28,7 @@ from tracelab.store.home import Home
 from tracelab.store.query import query
 from tracelab.store.reading import TABLE_FUNCTIONS
 from tracelab.view.opening import NumbersResult
-from tracelab.view.result import Costs
+from tracelab.view.results.result import Costs
 
 SECRET = "kept-outside-of-the-home"
 ENDLESS = "WITH RECURSIVE r(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM r) SELECT count(*) FROM r"

@@ -7,6 +7,7 @@ broken and exactly that check must notice.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections import Counter
@@ -28,6 +29,7 @@ from tracelab.core.errors import QueryError, WarehouseError
 from tracelab.core.finding import Link, Score
 from tracelab.core.rows import ItemRow, RolloutRow
 from tracelab.core.trace import TokenizedTrace, Trace, Turn, tokenized_units
+from tracelab.stats.divergence import fdr_adjust
 from tracelab.store import named
 from tracelab.store.connect import open_reader, open_writer, sql_dir
 from tracelab.store.export import export, snapshot
@@ -398,6 +400,29 @@ def test_anchors_are_ranked_by_size_and_the_unmeasured_come_last(
     assert rows(world, "SELECT rank, value FROM anchors WHERE trace_name = 'two'") == [
         {"rank": 1, "value": 0.25}
     ]
+
+
+def test_across_traces_p_is_adjusted_over_the_run(
+    world: duckdb.DuckDBPyConnection,
+) -> None:
+    """Ties, and a sentence without a p, which is no test."""
+    with constraint_free(world) as con:
+        p = {(ID1, 0): 0.01, (ID1, 1): 0.04, (ID1, 2): None, (ID2, 0): 0.04, (ID2, 1): 0.9}
+        one = "FROM scores WHERE trace_id = ? AND unit_index = 0 AND metric = 'delta_value'"
+        con.execute(f"CREATE TEMP TABLE t AS {one}", [ID1])
+        con.execute("DELETE FROM scores")
+        for (trace, i), at in p.items():
+            con.execute(
+                "INSERT INTO scores SELECT * REPLACE (? AS trace_id, ? AS unit_index, "
+                "CAST(? AS JSON) AS extra) FROM t",
+                [trace, i, json.dumps({} if at is None else {"p": at})],
+            )
+        found = rows(con, "SELECT trace_id, unit_index, p_adjusted_run FROM anchors")
+    got = {(r["trace_id"], r["unit_index"]): r["p_adjusted_run"] for r in found}
+    tests = {k: v for k, v in p.items() if v is not None}
+    want = dict(zip(tests, fdr_adjust(list(tests.values())), strict=True))
+    assert got.pop((ID1, 2)) is None
+    assert got == pytest.approx(want)
 
 
 def test_value_curves_are_in_order_with_what_follows(world: duckdb.DuckDBPyConnection) -> None:

@@ -22,6 +22,7 @@ PIECES = st.sampled_from(
     list(" \n\t.?!…。$`\\{}[]()*#-'\"1aAé")
     + ["\n\n", "\r\n", "$$", "\\[", "\\]", "\\(", "\\)", "\\boxed{", "```\n", "e.g. ", "1. "]
     + ["So ", "Dr. ", "x = 5", ". ", "\n- ", "\n## ", "\\begin{align}", "\\end{align}", "3.14"]
+    + ["\n| ", "\n    y = ", "added.Then ", "（", "）", "「", "。」", "．", "\nSo "]
     + ["No", "**", "https://a.b/c?d=e. ", "你好", "\x00", "\x85", "\u2028", "5!", "..."]
 )
 TEXTS = st.text() | st.lists(PIECES, max_size=60).map("".join)
@@ -140,7 +141,8 @@ def test_an_unclosed_formula_does_not_swallow_the_rest() -> None:
 @pytest.mark.parametrize(
     "unit",
     ["x", ". ", "$", "$x ", "\\[", "\\( a. B ", "\\boxed{", "\\begin{a}", "`` a. B `", "\n", " "]
-    + ["```\n", "* ", "(.)", "{", "\\", "https://", '.")', "1. ", "。", "A. ", "x  \n", "**a\n"],
+    + ["```\n", "* ", "(.)", "{", "\\", "https://", '.")', "1. ", "。", "A. ", "x  \n", "**a\n"]
+    + ["（。", "「あ。", "aa.Then ", "|a\n", "    y = 1. \n", "x1\nSo ", "「", "。」あ", "） 。あ"],
 )
 def test_hostile_text_takes_linear_time(unit: str) -> None:
     """A quadratic scan of this takes minutes; a linear one about a second."""
@@ -203,3 +205,30 @@ def test_reasoning_range_is_a_range(a: str, b: str, c: str) -> None:
     for text in (a, f"<think>{a}</think>{b}", f"{a}</think>{b}", f"{a}\n<think>{b}</think>{c}"):
         start, end = reasoning_range(text)
         assert 0 <= start <= end <= len(text)
+
+
+# What models write that is no English prose: `|` marks where the cuts must be.
+OTHER = [
+    "因此（如上所述。）结束了",
+    "彼は「はい。」と言った。|次へ進む。",
+    "彼は「はい。そうです。」と言った。|次。",
+    "他说（是的。不是。）然后走了。|完",
+    "値は３．５です．|次へ進む．",
+    "First we add.|Then we subtract.|Therefore,it is 7.",
+    "Open a.yaml or obj.Method or https://a.org/b.Then go.",
+    "    # next. part|\n    y = 1",
+    "\tf(x).  g(y) # A. B",
+    "We add 4|\nThen we get 8|\nSo it is 8",
+    "A line of wrapped prose that goes on for longer than sixty characters in\nTokyo.| End.",
+]
+
+
+@pytest.mark.parametrize("marked", OTHER)
+def test_other_scripts_code_and_lines_without_stops(marked: str) -> None:
+    assert "|".join(texts(marked.replace("|", ""))) == marked
+
+
+def test_rows_of_a_table_are_whole() -> None:
+    assert texts("See:\n| A. B | c |\n|---|---|\n| D. E | f |\nAfter it. So.") == [
+        "See:", "\n| A. B | c |", "\n|---|---|\n| D. E | f |", "\nAfter it.", " So.",
+    ]  # fmt: skip

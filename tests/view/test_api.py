@@ -263,21 +263,3 @@ def test_a_config_is_run_as_the_command_runs_it(home: Path, tmp_path: Path, scri
         tracelab.run_config(config, overrides={"anchors.rolouts": 3})
     with pytest.raises(ConfigError, match="no such config file"):
         tracelab.run_config("nosuch.toml")
-
-
-@pytest.mark.engine
-@pytest.mark.timeout(600)
-def test_the_bundled_model_under_vllm(home: Path) -> None:
-    """The default engine, in a Ray worker, from within a running loop."""
-
-    async def cell() -> api.AnchorsResult:
-        return tracelab.anchors(
-            "testbed", "testbed", dtype="float32", rollouts=6, max_tokens=96, quiet=True,
-            overrides={"source_options.problems": 1, **LEXICAL},
-        )  # fmt: skip
-
-    found = asyncio.run(cell())
-    assert found.run_id == "testbed"
-    assert found.costs.traces >= 1 and found.costs.errors == 0
-    assert any(a.status == "ok" for a in found)
-    assert invoke("check").exit_code == 0

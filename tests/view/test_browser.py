@@ -207,6 +207,11 @@ def test_a_verdict_shows_its_evidence_and_the_strongest_first(visit: Visit) -> N
     opinion = cards.nth(1).inner_text()
     assert opinion.startswith("Opinion") and "judged" in opinion
     assert "probability" not in opinion and "credible" not in opinion
+    rule = cards.nth(2).inner_text()
+    assert rule.startswith("Rule") and "no model was asked" in rule
+    for never in ("ambiguous", "pinion", "judged", "probability", "credible"):
+        assert never not in rule
+    assert "named by a rule" in page.inner_text("#s1")
     assert page.locator(".row.credible").count() == 2
     assert rows(page)[3]["hatched"]
     assert "decisive" in page.inner_text("#s2")
@@ -242,7 +247,7 @@ def test_the_curve_of_a_run_is_one_line_with_its_band(visit: Visit) -> None:
 def test_the_audit_opens_with_its_verdicts_and_no_list_mixes_evidence(visit: Visit) -> None:
     page = visit()
     heads = page.locator(".run > section > h2").all_inner_texts()
-    assert [h.split()[0] for h in heads[:2]] == ["Verdicts", "Opinions"]
+    assert [h.split()[0] for h in heads[:3]] == ["Verdicts", "Opinions", "Rules"]
     executed, judged = (page.locator(".evidence").nth(i) for i in (0, 1))
     assert "localized" in executed.inner_text() and "one step decided" in executed.inner_text()
     assert "judged" not in executed.inner_text() and "executed" not in judged.inner_text()

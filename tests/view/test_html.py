@@ -24,8 +24,8 @@ from tracelab.view.api import (
     Statement,
     StepScore,
 )
-from tracelab.view.html import MOST_TRACES
-from tracelab.view.sentences import Asked
+from tracelab.view.results.html import MOST_TRACES
+from tracelab.view.results.sentences import Asked
 
 COSTS = Costs(1, 10, 0, 0, 0, 1, 100, 50, 10, 1.0)
 REJECTS = (Rejected("f", 1, NASTY, NASTY),)

@@ -321,6 +321,11 @@ def agents(con: DuckDBPyConnection, trace: str = "run1") -> None:
                 "trace_id": trace, "evidence": "judged", "method": "judge", "status": "ambiguous",
                 "decisive_step": None, "agent": None, "posterior": None, "credible_set": "[]",
             },
+            {
+                "trace_id": trace, "evidence": "judged", "method": "rule:error-rule",
+                "status": "ambiguous", "decisive_step": 1, "agent": "coder", "posterior": None,
+                "credible_set": "[]",
+            },
         ],
     )  # fmt: skip
 

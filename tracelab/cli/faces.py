@@ -178,7 +178,7 @@ def _show_anchors(done: Done) -> None:
     if done.form in ("json", "nl", "csv"):
         from tracelab.store.connect import open_reader
         from tracelab.view.output import Format, print_arrow
-        from tracelab.view.sentences import opened
+        from tracelab.view.results.sentences import opened
 
         with open_reader(done.home.database) as con:
             result = opened(con, run, done.home.path)
@@ -199,8 +199,8 @@ def _show_cite(done: Done) -> None:
     from rich.console import Console
 
     from tracelab.store.connect import open_reader
-    from tracelab.view.spans import opened
-    from tracelab.view.statements import records
+    from tracelab.view.results.spans import opened
+    from tracelab.view.results.statements import records
 
     run = done.config.name
     if done.form in ("csv", "table") or (done.form is None and done.summary.traces > _FEW):
@@ -229,7 +229,7 @@ def _show_cite(done: Done) -> None:
 
 def _show_audit(done: Done) -> None:
     from tracelab.store.connect import open_reader
-    from tracelab.view.steps import write_back, write_tests
+    from tracelab.view.results.steps import write_back, write_tests
 
     if (back := done.extra["write_back"]) is not None:
         with open_reader(done.home.database) as con:
@@ -308,7 +308,7 @@ def _files() -> Sequence[click.Option]:
 
 
 def _answerable(config: RunConfig) -> None:
-    from tracelab.view.steps import answerable
+    from tracelab.view.results.steps import answerable
 
     answerable(config)
 

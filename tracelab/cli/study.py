@@ -102,7 +102,7 @@ def _placed(
     if len(source) > 1:
         raise click.UsageError("- is the only source, or none")
     from tracelab.view.data import keep_text
-    from tracelab.view.result import documents
+    from tracelab.view.results.result import documents
 
     there = home.path.exists(), (home.path / "inputs").exists()
     try:

@@ -1,16 +1,18 @@
 """What an engine is: work items in, observations out.
 
 An engine serves one model. Token ids in, token ids out; log-probabilities in nats, of the
-distribution that is sampled from (after temperature and top-p). An engine never raises for one
-bad item: it returns an observation with `finish_reason="error"`. It raises `EngineDeadError` when
-it can serve nothing any more, and `ModelLoadError` when it cannot start.
+distribution that is sampled from (after temperature and top-p). It gives observations as they are
+finished, so that none waits for its neighbours. An engine never raises for one bad item: it gives
+an observation with `finish_reason="error"`. It raises `EngineDeadError` when it can serve nothing
+any more, and `ModelLoadError` when it cannot start.
 
 An `EngineSpec` is data, so that it can be sent to another process and built there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -42,11 +44,16 @@ class EngineSpec:
 
 @dataclass(slots=True)
 class Counters:
-    """What an engine has done since it started. Tokens; `cached` is a part of `prompt`."""
+    """What an engine has done since it started. Tokens; `cached` is a part of `prompt`.
+
+    `generated` are those of finished answers. `written` are those of answers under way too, where
+    the engine tells: they show that it works, and are not what a run is said to have cost.
+    """
 
     prompt_tokens: int = 0
     cached_tokens: int = 0
     generated_tokens: int = 0
+    written_tokens: int = 0
     start_seconds: float = 0.0
 
 
@@ -58,12 +65,16 @@ class Engine(Protocol):
     capabilities: frozenset[str]
     """`generate`, `score`, and for a `WhiteBox` also `look`."""
 
-    async def generate(self, items: Sequence[Item]) -> list[Observation]:
-        """Sample every replicate of every item; observations in item, then replicate order."""
+    def generate(self, items: Sequence[Item]) -> AsyncGenerator[list[Observation], None]:
+        """Sample every replicate of every item; observations as they are finished, in any order."""
         ...
 
-    async def score(self, items: Sequence[Item]) -> list[Observation]:
+    def score(self, items: Sequence[Item]) -> AsyncGenerator[list[Observation], None]:
         """Log-probability of each item's target after its prefix, one observation an item."""
+        ...
+
+    def halt(self) -> None:
+        """Begin nothing more of what was asked so far; calls end after what is in flight."""
         ...
 
     def close(self) -> None:
@@ -81,6 +92,19 @@ class WhiteBox(Protocol):
     def close(self) -> None:
         """Release memory. Idempotent."""
         ...
+
+
+async def observed(
+    engine: Engine, items: Sequence[Item]
+) -> AsyncGenerator[list[Observation], None]:
+    """Ask an engine for some items, each by its verb; observations as they are finished."""
+    generate = [i for i in items if i.kind == "generate"]
+    score = [i for i in items if i.kind == "score"]
+    for verb, some in ((engine.generate, generate), (engine.score, score)):
+        if some:
+            async with aclosing(verb(some)) as answers:
+                async for found in answers:
+                    yield found
 
 
 def failed(item: Item, kind: str, why: str) -> list[Observation]:

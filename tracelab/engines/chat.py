@@ -115,6 +115,8 @@ class ChatClient(Protocol):
 
     name: str
     context_length: int
+    concurrency: int
+    """Requests it sends at a time, in the order in which they were asked."""
     budget: Budget
     failures: Counter[str]
 

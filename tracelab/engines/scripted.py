@@ -12,9 +12,10 @@ bytes. Exact arithmetic: `Script`; the engine only samples from it.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -279,9 +280,10 @@ class ScriptTokenizer:
 class ScriptedEngine:
     """Samples from a `Script`.
 
-    Options: `script` (a `Script`; default `Script.planted()`), and two planted faults for tests
-    of the runtime: a prefix containing the token `poison` kills the process, one containing
-    `refuse` raises.
+    Options: `script` (a `Script`; default `Script.planted()`), `seconds` (how long an item takes;
+    default 0), and three planted faults for tests of the runtime: a prefix containing the token
+    `poison` kills the process, one containing `refuse` raises, one containing `sleepy` is never
+    answered.
     """
 
     capabilities = frozenset({"generate", "score"})
@@ -292,14 +294,31 @@ class ScriptedEngine:
         self.counters = Counters()
         self.script: Script = spec.options.get("script") or Script.planted()
         self._tokenizer = ScriptTokenizer(self.script)
+        self._seconds = float(spec.options.get("seconds", 0.0))
+        self._asked = 0
 
-    async def generate(self, items: Sequence[Item]) -> list[Observation]:
+    async def generate(self, items: Sequence[Item]) -> AsyncGenerator[list[Observation], None]:
         """See `Engine.generate`."""
-        return [o for item in items for o in self._guard(item)]
+        asked, late = self._asked, []
+        for item in items:
+            if asked != self._asked:
+                return
+            if self.spec.options.get("sleepy") in item.prefix_ids:
+                late.append(item)
+                continue
+            await asyncio.sleep(self._seconds)
+            yield self._guard(item)
+        if late:
+            await asyncio.Event().wait()
 
-    async def score(self, items: Sequence[Item]) -> list[Observation]:
+    async def score(self, items: Sequence[Item]) -> AsyncGenerator[list[Observation], None]:
         """See `Engine.score`."""
-        return [o for item in items for o in self._guard(item)]
+        async for found in self.generate(items):
+            yield found
+
+    def halt(self) -> None:
+        """See `Engine.halt`."""
+        self._asked += 1
 
     def close(self) -> None:
         """Nothing to release."""
@@ -374,7 +393,8 @@ class Scripted(EngineKind):
     def spec_of(cls, model: str, config: EngineConfig) -> EngineSpec:
         """See `EngineKind.spec_of`; there is only one model."""
         ref = ModelRef(name=cls.name, revision="planted-1", dtype="float64")
-        return EngineSpec(cls.name, cls.name, ref, config.max_model_len or _CONTEXT)
+        options = dict(config.options)
+        return EngineSpec(cls.name, cls.name, ref, config.max_model_len or _CONTEXT, options)
 
     @classmethod
     def tokenizer(cls, spec: EngineSpec) -> ScriptTokenizer:

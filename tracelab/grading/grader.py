@@ -37,7 +37,9 @@ from tracelab.grading.equality import EqualityError, MathEquality, StartError
 from tracelab.grading.options import CodeConfig, GradingConfig, JudgeConfig
 from tracelab.grading.registry import OUTCOMES
 from tracelab.grading.rule import Given, OutcomeRule, Setup, TextRule, WaitingRule
-from tracelab.text.answers import canonical, extract_boxed, surely_equal
+from tracelab.text.answer.compare import Verdict, compare
+from tracelab.text.answer.forms import bare, canonical
+from tracelab.text.answer.stated import given_answer
 from tracelab.text.tags import parted
 
 __all__ = ["CodeConfig", "GradeRequest", "Grader", "GradingConfig", "JudgeConfig", "RewardKind"]
@@ -71,7 +73,8 @@ class Grader:
         """
         self.config = config or GradingConfig()
         self._equality = MathEquality(self.config.timeout_s)
-        self._cache: dict[tuple[str, str], bool | str] = {}
+        self._cache: dict[tuple[str, str], Verdict | EqualityError] = {}
+        self._targets: dict[str, tuple[str, str]] = {}  # as compared, and its category
         self._threads: ThreadPoolExecutor | None = None
         kind = self.config.kind
         self._rule: OutcomeRule = OUTCOMES.named(kind, "grading.kind")(
@@ -140,9 +143,9 @@ class Grader:
         if not isinstance(self._rule, TextRule):
             return None
         thought, rest = parted(response)
-        if (answer := self._rule.find(rest)) is not None or not thought:
-            return answer
-        return self._rule.find(thought)
+        if not thought:
+            return self._rule.find(rest)
+        return self._rule.find_after(thought, rest)
 
     def category(self, answer: str) -> str:
         """Return the canonical form of an answer as written."""
@@ -239,32 +242,48 @@ class Grader:
         return Outcome(name, float(name == self.category(target)), "graded")
 
     def _equal(self, rule: TextRule, answer: str, name: str, target: str) -> bool:
-        boxed = extract_boxed(target)
-        target = target if boxed is None else boxed
-        wanted = self.category(target)
-        if name == wanted:
+        wanted = self._targets.get(target)
+        if wanted is None:
+            if len(self._targets) >= _CACHE_LIMIT:
+                self._targets.clear()
+            short = given_answer(target)
+            wanted = self._targets[target] = (short, self.category(short))
+        target, category = wanted
+        if name == category:
             return True
         if (told := rule.equal(answer, target)) is not None:
             return told
-        certain = surely_equal(name, wanted)
-        return self._verify(answer, name, target, wanted) if certain is None else certain
+        if self.config.case_sensitive and bare(answer).lower() == bare(target).lower():
+            return False
+        verdict = self._verdict(answer, name, target, category)
+        if verdict == "undecided":
+            raise EqualityError(
+                f"Whether {_short(answer)} is the {_short(target)} that is wanted cannot be told."
+            )
+        return verdict == "equal"
 
-    def _verify(self, answer: str, name: str, target: str, wanted: str) -> bool:
+    def _verdict(self, answer: str, name: str, target: str, wanted: str) -> Verdict:
         key = (name, wanted)
         known = self._cache.get(key)
         if known is None:
             try:
-                known = self._equality.equal(answer, target)
+                known = compare(answer, target)
+                if known == "algebra":
+                    known = self._equality.verdict(answer, target)
             except StartError:
                 raise
             except EqualityError as e:
-                known = str(e)  # remembered too: a hostile answer costs its deadline once
+                known = e  # remembered too: a hostile answer costs its deadline once
             if len(self._cache) >= _CACHE_LIMIT:
                 self._cache.clear()
             self._cache[key] = known
-        if isinstance(known, str):
-            raise EqualityError(known)
+        if isinstance(known, EqualityError):
+            raise EqualityError(str(known))
         return known
+
+
+def _short(text: str) -> str:
+    return repr(text if len(text) <= 40 else text[:40] + "…")
 
 
 def _ungraded(why: str) -> Outcome:

@@ -23,6 +23,7 @@ from typing import Any
 
 from tracelab.core.child import Child
 
+_BUSY, _SPARE_S = 10.0, 30.0  # how much longer than its processor time an answer may take
 _START_S = 120.0  # importing SymPy, or what a user's module imports, on a busy machine
 
 
@@ -45,7 +46,15 @@ class CannotServeError(Exception):
 class Helper:
     """Asks a helper process. Thread-safe: one question at a time."""
 
-    def __init__(self, module: str, args: Sequence[str], timeout_s: float, doing: str) -> None:
+    def __init__(
+        self,
+        module: str,
+        args: Sequence[str],
+        timeout_s: float,
+        doing: str,
+        *,
+        cpu: bool = False,
+    ) -> None:
         """Say which process it will be; starts nothing.
 
         Args:
@@ -53,8 +62,11 @@ class Helper:
             args: Its arguments, after the deadline, which comes first.
             timeout_s: Deadline of one answer, seconds.
             doing: Subject of error sentences (`Comparing the answers`).
+            cpu: The deadline is processor time, which a busy machine does not use up; `serve` is
+                told the same. On the clock an answer may take ten times as long.
         """
         self.timeout_s, self._doing = timeout_s, doing
+        self._wait_s = _BUSY * timeout_s + _SPARE_S if cpu else timeout_s
         # The helper imports this very package, wherever it was imported from.
         paths = [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]
         self._child = Child(
@@ -90,11 +102,15 @@ class Helper:
         """
         with self._lock:
             self._start()
+            process = self._child.process
+            late = f"{self._doing} took longer than {self.timeout_s:g} s."
             try:
-                return self._child.ask(request, self.timeout_s)
+                return self._child.ask(request, self._wait_s)
             except TimeoutError:
-                raise HelperError(f"{self._doing} took longer than {self.timeout_s:g} s.") from None
+                raise HelperError(late) from None
             except (EOFError, OSError, ValueError):
+                if process is not None and process.returncode == -signal.SIGPROF:
+                    raise HelperError(late) from None
                 raise HelperError(f"{self._doing} ended the grading process.") from None
 
     def _start(self) -> None:
@@ -113,17 +129,22 @@ class Helper:
             raise RefusedError(str(greeting))
 
 
-def serve(timeout_s: float, prepare: Callable[[], Callable[[Any], Any]]) -> None:
+def serve(
+    timeout_s: float, prepare: Callable[[], Callable[[Any], Any]], *, cpu: bool = False
+) -> None:
     """In the child: answer requests until the input ends.
 
     Args:
         timeout_s: The parent's deadline; an answer that takes a second more ends the process.
+        cpu: It is processor time, and the process ends as soon as an answer has used it.
         prepare: Imports what is needed, before any deadline runs, and returns what answers one
             request. Its exceptions are the reason why the helper cannot work; those of the
             answering function become `{"error": "Type: message"}`.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends us
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.signal(signal.SIGPROF, signal.SIG_DFL)
+    wait_s = _BUSY * timeout_s + _SPARE_S if cpu else timeout_s
     # Replies go to a private copy of stdout: a library that prints cannot corrupt them. Requests
     # come from a private copy of stdin: code that reads its input cannot swallow them.
     replies = os.fdopen(os.dup(1), "wb", buffering=0)
@@ -138,12 +159,15 @@ def serve(timeout_s: float, prepare: Callable[[], Callable[[Any], Any]]) -> None
         return
     replies.write(b"true\n")
     for request in requests:
-        signal.setitimer(signal.ITIMER_REAL, timeout_s + 1)
+        signal.setitimer(signal.ITIMER_REAL, wait_s + 1)
+        if cpu:
+            signal.setitimer(signal.ITIMER_PROF, timeout_s)
         try:
             reply = json.dumps(answer(json.loads(request)))
         except BaseException as e:  # whatever it raises, SystemExit included, is data
             reply = json.dumps({"error": describe(e)})
         signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.setitimer(signal.ITIMER_PROF, 0)
         replies.write(reply.encode() + b"\n")
 
 

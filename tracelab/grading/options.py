@@ -119,8 +119,8 @@ class GradingConfig(Section):
     case_sensitive: bool = False
     """Whether `Yes` and `yes` are different answers; single letters always are."""
     timeout_s: float = Field(default=10.0, gt=0, le=600)
-    """Seconds for one comparison by math-verify or one call of a function (what takes longer is
-    `ungraded`), or for one run of code (`timeout`). A judge has its own."""
+    """Seconds for one comparison by math-verify (of processor time) or one call of a function (what
+    takes longer is `ungraded`), or for one run of code (`timeout`). A judge has its own."""
 
     @model_validator(mode="after")
     def _check_kind(self) -> Self:

@@ -88,6 +88,16 @@ class TextRule(OutcomeRule, ABC):
     def find(self, text: str) -> str | None:
         """The answer in a stretch of a response, as written; None where there is none."""
 
+    def find_after(self, thought: str, rest: str) -> str | None:
+        """The answer of a response that marks its reasoning: in what follows, else in the thought.
+
+        Args:
+            thought: Up to the mark that closes the reasoning.
+            rest: What follows it.
+        """
+        answer = self.find(rest)
+        return self.find(thought) if answer is None else answer
+
     def reward(self, answer: str) -> float | None:
         """The reward of an answer; None where that is left to comparison."""
         return None

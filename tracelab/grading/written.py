@@ -8,23 +8,31 @@ from typing import TYPE_CHECKING
 
 from tracelab.grading.registry import OUTCOMES
 from tracelab.grading.rule import Setup, TextRule
-from tracelab.text.answers import canonical, extract_boxed, surely_number
+from tracelab.text.answer.choices import find_choice, letter_of
+from tracelab.text.answer.forms import bare, extract_boxed
+from tracelab.text.answer.measures import split_measure
+from tracelab.text.answer.numerals import last_number, readings
+from tracelab.text.answer.stated import boxed_last, contained, only_value, stated
 
 if TYPE_CHECKING:
     from tracelab.grading.options import GradingConfig
 
-_ANSWER_PHRASE = r"(?i:answer|choice|option)\b[^\n]{0,20}?(?:\b(?i:is|be)\b|:|=)[\s*$\\({]*+"
-_BLANK = r"[^\S\n]"  # of one line: a run of line breaks would be read again from each of them
-_NUMBER = re.compile(r"[-+\u2212]?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?")
-
 
 @OUTCOMES.register("boxed", order=10)
 class Boxed(TextRule):
-    r"""The last `\boxed{}`."""
+    r"""The last `\boxed{}`, else what is stated as the answer."""
 
     def find(self, text: str) -> str | None:
         """See `TextRule.find`."""
-        return extract_boxed(text)
+        boxed = extract_boxed(text)
+        return stated(text) if boxed is None else boxed
+
+    def find_after(self, thought: str, rest: str) -> str | None:
+        """See `TextRule.find_after`; of a thought only the box that concludes it."""
+        answer = self.find(rest)
+        if answer is None:
+            answer = only_value(rest)
+        return boxed_last(thought) if answer is None else answer
 
 
 @OUTCOMES.register("regex", order=20)
@@ -59,28 +67,13 @@ class Choice(TextRule):
 
     fields = ("choices",)
 
-    def __init__(self, config: GradingConfig, setup: Setup) -> None:
-        super().__init__(config, setup)
-        letters = config.choices
-        self._phrase = re.compile(rf"{_ANSWER_PHRASE}([{letters}])(?![\w'’])")
-        self._line = re.compile(
-            rf"^(?:{_BLANK}|[*#>($\\])*+([{letters}])(?:{_BLANK}|[*.)$\\])*+$", re.MULTILINE
-        )
-
     def find(self, text: str) -> str | None:
         """See `TextRule.find`."""
-        boxed = extract_boxed(text)
-        if boxed is not None:
-            letter = canonical(boxed, fold=False).strip("().: ")
-            if len(letter) == 1 and letter in self.config.choices:
-                return letter
-        # The phrase or the lone letter that comes last. A bare "A" in prose is an article.
-        found = [*self._phrase.finditer(text), *self._line.finditer(text)]
-        return max(found, key=lambda m: m.start(1))[1] if found else None
+        return find_choice(text, self.config.choices)
 
     def equal(self, answer: str, target: str) -> bool:
         """See `TextRule.equal`."""
-        return False
+        return letter_of(target, self.config.choices) == answer
 
 
 @OUTCOMES.register("number", order=40)
@@ -91,18 +84,23 @@ class LastNumber(TextRule):
 
     def find(self, text: str) -> str | None:
         """See `TextRule.find`."""
-        boxed = extract_boxed(text)
-        if boxed is not None and surely_number(boxed) is not None:
-            return boxed
-        numbers = _NUMBER.findall(text)
-        return numbers[-1] if numbers else None
+        for held in (extract_boxed(text), contained(text)):
+            if held is not None and _number_of(held):
+                return held
+        return last_number(text)
 
     def equal(self, answer: str, target: str) -> bool:
         """See `TextRule.equal`."""
-        a, b = surely_number(answer), surely_number(target)
-        if a is None or b is None:
-            return False
-        return abs(a - b) <= abs(b) * Fraction(self.config.tolerance)  # beyond floats too
+        tolerance = Fraction(self.config.tolerance)  # beyond floats too
+        return any(
+            abs(a - b) <= abs(b) * tolerance for a in _number_of(answer) for b in _number_of(target)
+        )
+
+
+def _number_of(answer: str) -> tuple[Fraction, ...]:
+    """The values that a number, of whatever unit, may have."""
+    text = bare(answer)
+    return readings(text) or readings(split_measure(text)[0])
 
 
 @OUTCOMES.register("exact", order=50)

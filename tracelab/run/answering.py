@@ -7,14 +7,15 @@ own model, a flow of its own whose requests the engines answer.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import queue
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import replace
-from typing import Any, cast
+from typing import cast
 
 from tracelab.core.errors import PlanError, one_line
 from tracelab.core.flow import Ask, Flow
@@ -64,48 +65,59 @@ class Acting:
 
     def __init__(self, workers: int) -> None:
         """Use so many threads; one works in the loop's own."""
-        self._threads = ThreadPoolExecutor(workers, "tracelab-act") if workers > 1 else None
         self._calls: deque[Call] = deque()
         self._done: queue.SimpleQueue[list[Observation]] = queue.SimpleQueue()
+        self._ask: queue.SimpleQueue[bool] = queue.SimpleQueue()
+        # They end with the process: a step that hangs keeps nobody from stopping at once.
+        self._threads = [
+            threading.Thread(target=self._work, name=f"tracelab-act-{n}", daemon=True)
+            for n in range(workers if workers > 1 else 0)
+        ]
+        for thread in self._threads:
+            thread.start()
         self.owed = 0
 
     def submit(self, items: Sequence[AnyItem]) -> None:
         """See `Answering.submit`."""
         calls = cast(Sequence[Call], items)
         self.owed += sum(c.replicates for c in calls)
-        if self._threads is None:
-            self._calls.extend(calls)
-            return
-        for call in calls:
-            self._threads.submit(self._take, call)
+        self._calls.extend(calls)
+        if self._threads:
+            for _ in calls:
+                self._ask.put(True)
 
-    def _take(self, call: Call) -> None:
-        self._done.put(_act(call))
+    def _work(self) -> None:
+        while self._ask.get():
+            try:
+                call = self._calls.popleft()
+            except IndexError:  # cancelled
+                continue
+            self._done.put(_act(call))
 
     def ready(self, timeout: float) -> list[Observation]:
-        """See `Answering.ready`."""
+        """See `Answering.ready`; without threads it takes the next step, however long it takes."""
         found: list[Observation] = []
-        while self._calls:
-            found += _act(self._calls.popleft())
-        if self._threads is not None:
-            try:
+        if self._threads:
+            with contextlib.suppress(queue.Empty):
                 found += self._done.get(timeout=timeout)
                 while True:
                     found += self._done.get_nowait()
-            except queue.Empty:
-                pass
+        elif self._calls:
+            found += _act(self._calls.popleft())
         self.owed -= len(found)
         return found
 
     def cancel(self) -> None:
         """See `Answering.cancel`."""
-        self.owed -= sum(c.replicates for c in self._calls)
-        self._calls.clear()
+        while self._calls:
+            with contextlib.suppress(IndexError):  # a thread was faster
+                self.owed -= self._calls.popleft().replicates
 
     def close(self) -> None:
-        """Wait for the steps that are being taken."""
-        if self._threads is not None:
-            self._threads.shutdown(cancel_futures=True)
+        """Take no more steps."""
+        self._calls.clear()
+        for _ in self._threads:
+            self._ask.put(False)
 
 
 def _act(call: Call) -> list[Observation]:
@@ -127,8 +139,8 @@ class Chatting:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
-        self._done: queue.SimpleQueue[Observation] = queue.SimpleQueue()
-        self._tasks: set[Any] = set()
+        self._done: queue.SimpleQueue[Observation | None] = queue.SimpleQueue()
+        self._tasks: dict[Future[Observation], None] = {}  # in the order in which they were asked
         self.owed = 0
 
     def submit(self, items: Sequence[AnyItem]) -> None:
@@ -137,23 +149,27 @@ class Chatting:
             for r in call.replicate_range:
                 self.owed += 1
                 asking = asyncio.run_coroutine_threadsafe(self._ask(call, r), self._loop)
-                self._tasks.add(asking)
-                asking.add_done_callback(self._tasks.discard)
+                self._tasks[asking] = None
+                asking.add_done_callback(self._ended)
+
+    def _ended(self, asking: Future[Observation]) -> None:
+        self._tasks.pop(asking, None)
+        self._done.put(None if asking.cancelled() else asking.result())
 
     def ready(self, timeout: float) -> list[Observation]:
         """See `Answering.ready`."""
-        found: list[Observation] = []
-        try:
-            found.append(self._done.get(timeout=timeout))
+        ended: list[Observation | None] = []
+        with contextlib.suppress(queue.Empty):
+            ended.append(self._done.get(timeout=timeout))
             while True:
-                found.append(self._done.get_nowait())
-        except queue.Empty:
-            pass
-        self.owed -= len(found)
-        return found
+                ended.append(self._done.get_nowait())
+        self.owed -= len(ended)
+        return [o for o in ended if o is not None]
 
     def cancel(self) -> None:
         """See `Answering.cancel`: what was sent may be paid for, so it is waited for."""
+        for asking in list(self._tasks)[self._client.concurrency :]:  # no other was sent
+            asking.cancel()
 
     def close(self) -> None:
         """Drop what is in flight."""
@@ -163,13 +179,13 @@ class Chatting:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(10)
 
-    async def _ask(self, call: Call, replicate: int) -> None:
+    async def _ask(self, call: Call, replicate: int) -> Observation:
         try:
             reply = await self._client.ask(request_of(call))
-            self._done.put(_paid(_answer(call, replicate, reply), reply))
+            return _paid(_answer(call, replicate, reply), reply)
         except Exception as e:  # a fault of ours must not leave the loop waiting
             why = f"engine: {type(e).__name__}: {one_line(e)}"
-            self._done.put(_failed(call.at(replicate, 1), why)[0])
+            return _failed(call.at(replicate, 1), why)[0]
 
 
 def request_of(call: Call) -> ChatRequest:

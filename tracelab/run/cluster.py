@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
+import signal
+import threading
+from collections.abc import Iterator
 from typing import IO, Any
 
 from tracelab.core.errors import EngineError, one_line
@@ -45,6 +49,34 @@ def connect(address: str | None) -> OwnedRay | None:
     if ray.is_initialized():
         return None
     logging.getLogger("ray").setLevel(logging.ERROR)
+    try:
+        with _own_signals():
+            return _connect(address)
+    except SystemExit:  # what Ray does about a SIGTERM while it starts
+        raise KeyboardInterrupt from None
+
+
+@contextlib.contextmanager
+def _own_signals() -> Iterator[None]:
+    """Keep who hears signals: Ray takes SIGTERM for itself, in Python and once more natively.
+
+    Its native handler prints a stack and kills the process; setting ours again displaces it.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    ours = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in ours.items():
+            if handler is not None:
+                signal.signal(number, handler)
+
+
+def _connect(address: str | None) -> OwnedRay | None:
+    import ray
+
     common: dict[str, Any] = {
         "log_to_driver": False,
         "logging_level": logging.ERROR,

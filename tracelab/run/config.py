@@ -26,7 +26,7 @@ from tracelab.engines.options import EngineConfig as EngineConfig
 from tracelab.engines.registry import ENGINES
 from tracelab.grading.grader import GradingConfig
 from tracelab.sources import AUTO, SOURCES
-from tracelab.sources.columns import check_columns
+from tracelab.sources.files.columns import check_columns
 
 RUN_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,80}$"
 """Names of runs: they are names of folders too."""

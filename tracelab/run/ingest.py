@@ -98,7 +98,7 @@ def ingest_paths(
         segmenter: How reasoning is cut into sentences.
         home: Where the warehouse is.
         say: Told what was read and what was rejected.
-        columns: What a data set calls its columns; see `tracelab.sources.columns`.
+        columns: What a data set calls its columns; see `tracelab.sources.files.columns`.
         wait_s: Seconds to wait for the database if another process holds it.
 
     Raises:

@@ -13,7 +13,7 @@ pools' queues are filled while others are still in flight.
 from __future__ import annotations
 
 import logging
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Protocol, TypeVar
 
@@ -58,12 +58,16 @@ Nested = Callable[[Call], Flow[Observation]]
 class Watcher(Protocol):
     """Told what goes on."""
 
-    def owe(self, stage: str, total: int, done: int) -> None:
-        """A stage asks for `total` more replicates, `done` of which were known."""
+    def owe(self, stage: str, kind: str, total: int, done: int) -> None:
+        """A stage asks for `total` more replicates of a kind, `done` of which were known."""
         ...
 
-    def got(self, batch: Sequence[Observation]) -> None:
-        """Somebody answered; the journal has it."""
+    def got(self, kind: str, batch: Sequence[Observation]) -> None:
+        """Somebody answered requests of a kind; the journal has it."""
+        ...
+
+    def waiting(self, asked: Mapping[str, int]) -> None:
+        """Nothing can go on without an answer; `asked` says how many, by kind. Often told."""
         ...
 
     def stopping(self) -> bool:
@@ -74,11 +78,14 @@ class Watcher(Protocol):
 class Unwatched:
     """Watches nothing, and is never told to stop."""
 
-    def owe(self, stage: str, total: int, done: int) -> None:
+    def owe(self, stage: str, kind: str, total: int, done: int) -> None:
         """See `Watcher.owe`."""
 
-    def got(self, batch: Sequence[Observation]) -> None:
+    def got(self, kind: str, batch: Sequence[Observation]) -> None:
         """See `Watcher.got`."""
+
+    def waiting(self, asked: Mapping[str, int]) -> None:
+        """See `Watcher.waiting`."""
 
     def stopping(self) -> bool:
         """See `Watcher.stopping`."""
@@ -130,8 +137,9 @@ class Loop:
         self._answering: dict[str, Answering] = {}
         self._vocabulary, self._warn, self._strange = vocabulary, warn, 0
         self._asked: dict[str, set[int]] = {}
+        self._kinds: dict[str, str] = {}
+        self._counts: Counter[str] = Counter()
         self._open: dict[str, AnyItem] = {}  # what was handed on, by key, while it is owed
-        self._transient: set[str] = set()
         self._done: deque[Observation] = deque()
 
     def drive(self, flow: Flow[T]) -> T:
@@ -165,13 +173,13 @@ class Loop:
         """Find out what is known of new requests, and hand on the rest."""
         items: dict[str, AnyItem] = {}
         wanted: dict[str, set[int]] = {}
-        stages: dict[str, set[str]] = {}
+        stages: dict[tuple[str, str], set[str]] = {}
         for ask in asks:
             for item in ask.items:
                 items.setdefault(item.key, item)
                 new = set(item.replicate_range) - self._asked.get(item.key, set())
                 wanted.setdefault(item.key, set()).update(new)
-                stages.setdefault(ask.stage, set()).add(item.key)
+                stages.setdefault((ask.stage, item.kind), set()).add(item.key)
         owed = {k: set(r) for k, r in wanted.items()}
         lasting = {k: r for k, r in wanted.items() if r and items[k].kind != "act"}
         for batch in deduplicated(self._journal.recorded(lasting)):
@@ -180,20 +188,22 @@ class Loop:
                 owed[o.key].discard(o.replicate)
             tasks.hear(known)
         seen: set[str] = set()
-        for stage, keys in stages.items():
+        for (stage, kind), keys in stages.items():
             mine = keys - seen
             seen |= keys
             total = sum(len(wanted[k]) for k in mine)
             left = sum(len(owed[k]) for k in mine)
-            if total and any(items[k].kind != "act" for k in mine):
-                self._watcher.owe(stage, total, total - left)
+            if total and kind != "act":
+                self._watcher.owe(stage, kind, total, total - left)
         if self._watcher.stopping():
             return
         by_kind: dict[str, list[AnyItem]] = {}
         for key, replicates in owed.items():
             if replicates:
+                kind = self._kinds[key] = items[key].kind
                 self._asked.setdefault(key, set()).update(replicates)
-                by_kind.setdefault(items[key].kind, []).extend(parts(items[key], replicates))
+                self._counts[kind] += len(replicates)
+                by_kind.setdefault(kind, []).extend(parts(items[key], replicates))
         for kind, missing in by_kind.items():
             self._hand_on(tasks, kind, missing)
 
@@ -212,8 +222,6 @@ class Loop:
                 for r in call.replicate_range:
                     tasks.spawn(self._nested[kind](call.at(r, 1)), self._done.append)
             return
-        if kind == "act":
-            self._transient.update(i.key for i in items)
         if kind not in self._answering:
             if kind not in self._makers:
                 count = sum(i.replicates for i in items)
@@ -231,6 +239,8 @@ class Loop:
             for who in self._busy():
                 who.cancel()
         busy = list(self._busy())
+        if busy:
+            self._watcher.waiting(self._waited(busy))
         timeout = _WAIT_SECONDS if len(busy) == 1 else _WAIT_SECONDS / 50
         for who in busy:
             if batch := who.ready(timeout):
@@ -239,7 +249,18 @@ class Loop:
                 if good:
                     self._hear(tasks, good)
                 return True
+        self._journal.append([])  # what came a while ago becomes durable although nothing follows
         return bool(busy)
+
+    def _waited(self, busy: Sequence[Answering]) -> Mapping[str, int]:
+        """Answers that are waited for, by kind; of kinds that share who answers, the commonest."""
+        if not self._watcher.stopping():
+            return self._counts
+        found = {}
+        for who in busy:
+            kinds = [kind for kind, a in self._answering.items() if a is who]
+            found[max(kinds, key=lambda kind: self._counts[kind])] = who.owed
+        return found
 
     def _give_up(self, tasks: Tasks) -> bool:
         """Fail what nobody owes any more and nobody has answered; False where there is none."""
@@ -255,18 +276,23 @@ class Loop:
         return (a for a in distinct.values() if a.owed)
 
     def _hear(self, tasks: Tasks, batch: list[Observation]) -> None:
-        lasting = [o for o in batch if o.key not in self._transient]
-        if lasting:
-            self._journal.append(lasting)
-            self._watcher.got(lasting)
+        by_kind: dict[str, list[Observation]] = {}
+        for o in batch:
+            by_kind.setdefault(self._kinds[o.key], []).append(o)
+        for kind, some in by_kind.items():
+            if kind != "act":
+                self._journal.append(some)
+        for kind, some in by_kind.items():
+            self._counts[kind] -= len(some)
+            if kind != "act":
+                self._watcher.got(kind, some)
         for o in batch:
             asked = self._asked.get(o.key)
             if asked is not None:
                 asked.discard(o.replicate)
                 if not asked:
-                    del self._asked[o.key]
+                    del self._asked[o.key], self._kinds[o.key]
                     self._open.pop(o.key, None)
-                    self._transient.discard(o.key)
         tasks.hear(batch)
 
     def _stopped(self) -> TracelabError:

@@ -2,29 +2,43 @@
 
 `LocalPool` runs one engine in this process (tests, small jobs). `RayPool` runs one actor per
 replica. Both are queues: `submit` at any time, also while others are in flight, and `ready` gives
-the next finished batch. Both promise the same: every asked replicate is answered exactly once, by
-an observation or an error observation; a bounded number of batches is in flight; an engine that
-dies is replaced and its batches are asked again; a batch that was in flight at two deaths is taken
-apart and its items run one at a time, alone, so that an item that kills its engine fails by itself.
+what has finished since, as engines finish it. Both promise the same: every asked replicate is
+answered exactly once, by an observation or an error observation; a bounded number of batches is in
+flight; an engine that dies is replaced, and of its batches what had not come back is asked again; a
+batch that was in flight at two deaths is taken apart and its items run one at a time, alone, so
+that an item that kills its engine fails by itself.
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
+import threading
+import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass, field
 from typing import Any, Protocol, cast
 
 from tracelab.core.errors import EngineDeadError, EngineError, TracelabError, one_line
-from tracelab.core.item import Item, Observation
-from tracelab.engines import aio
-from tracelab.engines.base import Counters, EngineSpec, WhiteBox, failed
+from tracelab.core.item import Item, Observation, parts
+from tracelab.engines.aio import OwnLoop
+from tracelab.engines.base import Counters, EngineSpec, WhiteBox, failed, observed
 from tracelab.engines.registry import build
+from tracelab.engines.replies import refused
 
 log = logging.getLogger(__name__)
 
 _ALONE_TRIES = 2
+_TAKE_SECONDS = 1.0
+"""How long an actor waits for an answer before it says that there is none yet."""
+_GATHER_SECONDS = 0.01
+"""How long it waits for others that end at about the same time."""
+_STOP_SECONDS = 10.0
+_METHODS = 4
+"""Methods of an actor that run at the same time: `take` waits while others are called."""
 
 
 class Pool(Protocol):
@@ -45,7 +59,7 @@ class Pool(Protocol):
         ...
 
     def ready(self, timeout: float) -> list[Observation]:
-        """The next finished observations; none where nothing finished in `timeout` seconds.
+        """What has finished; none where nothing finished in `timeout` seconds.
 
         Raises:
             EngineError: Engines died too often.
@@ -60,8 +74,8 @@ class Pool(Protocol):
         """Totals over all engines, dead ones' last known figures included."""
         ...
 
-    def close(self) -> None:
-        """Stop the engines. Idempotent."""
+    def close(self, *, at_once: bool = False) -> None:
+        """Stop the engines; `at_once` without waiting for them. Idempotent."""
         ...
 
 
@@ -73,15 +87,40 @@ def drain(pool: Pool, items: Iterable[Item]) -> Iterator[list[Observation]]:
             yield batch
 
 
-@dataclass(slots=True)
 class Batch:
-    """Items sent to an engine together."""
+    """Items sent to an engine together, and what of them has not come back."""
 
-    items: list[Item]
-    deaths: int = 0
-    """Engine deaths it was in flight at."""
-    alone: bool = False
-    """Suspected of killing engines: runs with nothing beside it."""
+    def __init__(self, items: Sequence[Item], *, deaths: int = 0, alone: bool = False) -> None:
+        """Begin it.
+
+        Args:
+            items: Nothing of them has come back.
+            deaths: Engine deaths they were in flight at.
+            alone: Suspected of killing engines: runs with nothing beside it.
+        """
+        self.deaths, self.alone = deaths, alone
+        self._items = {(i.key, i.first_replicate): i for i in items}
+        self._left: dict[str, set[int]] = {}
+        for item in items:
+            self._left.setdefault(item.key, set()).update(item.replicate_range)
+        self.owed = sum(map(len, self._left.values()))
+
+    def settle(self, observations: Sequence[Observation]) -> None:
+        """Owe them no more; what was not asked, or is no observation, is for who hears it."""
+        for o in observations:
+            key, replicate = getattr(o, "key", None), getattr(o, "replicate", None)
+            if isinstance(key, str) and replicate in (left := self._left.get(key, set())):
+                left.remove(replicate)
+                self.owed -= 1
+
+    def rest(self) -> list[Item]:
+        """What has not come back, in the order in which it was asked."""
+        return [
+            cast(Item, part)
+            for item in self._items.values()
+            if (left := self._left[item.key].intersection(item.replicate_range))
+            for part in parts(item, left)
+        ]
 
 
 class _Queue:
@@ -131,16 +170,9 @@ def split(item: Item, size: int) -> Iterator[Item]:
         yield item.at(item.first_replicate + at, min(size, item.replicates - at))
 
 
-async def run_batch(engine: Any, items: Sequence[Item]) -> list[Observation]:
-    """Send one batch to an engine, generations and probes each to its verb."""
-    generate = [i for i in items if i.kind == "generate"]
-    score = [i for i in items if i.kind == "score"]
-    out: list[Observation] = []
-    if generate:
-        out += await engine.generate(generate)
-    if score:
-        out += await engine.score(score)
-    return out
+def _left_out(batch: Batch) -> list[Observation]:
+    """What an engine ended without a word about."""
+    return [refused(i, r, "none came") for i in batch.rest() for r in i.replicate_range]
 
 
 class LocalPool:
@@ -150,6 +182,11 @@ class LocalPool:
         """Build the engine."""
         self._engine = build(spec)
         self._queue = _Queue(batch_rollouts)
+        self._loop = OwnLoop()
+        self._batch: Batch | None = None
+        self._answers: AsyncGenerator[list[Observation], None] | None = None
+        self._next: asyncio.Future[list[Observation] | None] | None = None
+        self._cancelled = False
 
     @property
     def white_box(self) -> WhiteBox | None:
@@ -160,7 +197,7 @@ class LocalPool:
     @property
     def owed(self) -> int:
         """See `Pool.owed`."""
-        return self._queue.owed
+        return self._queue.owed + (0 if self._batch is None else self._batch.owed)
 
     @property
     def restarts(self) -> int:
@@ -169,53 +206,150 @@ class LocalPool:
 
     def submit(self, items: Iterable[Item]) -> None:
         """See `Pool.submit`."""
+        self._cancelled = False
         self._queue.add(items)
 
     def ready(self, timeout: float) -> list[Observation]:
-        """See `Pool.ready`; computes the next batch, however long it takes."""
-        batch = self._queue.take()
-        return [] if batch is None else aio.run(run_batch(self._engine, batch.items))
+        """See `Pool.ready`; an engine that computes in this thread takes the time it takes."""
+        if self._batch is None:
+            if (batch := self._queue.take()) is None:
+                return []
+            self._batch, self._answers = batch, observed(self._engine, batch.rest())
+        found = self._loop.run(self._wait(timeout))
+        given = found or []
+        self._batch.settle(given)
+        if found is None or not self._batch.owed:
+            given = [*given, *([] if self._cancelled else _left_out(self._batch))]
+            self._loop.run(self._end())
+        return given
+
+    async def _end(self) -> None:
+        """Let the engine clear up after a batch."""
+        answers, self._answers, self._batch = self._answers, None, None
+        if answers is not None:
+            await answers.aclose()
+
+    async def _wait(self, timeout: float) -> list[Observation] | None:
+        """What the engine finished last; None at the end of the batch."""
+        assert self._answers is not None
+        if self._next is None:
+            self._next = asyncio.ensure_future(anext(self._answers, None))
+        ended, _ = await asyncio.wait([self._next], timeout=timeout)
+        if not ended:
+            return []
+        ended_now, self._next = self._next, None
+        return ended_now.result()
 
     def cancel(self) -> None:
         """See `Pool.cancel`."""
+        self._cancelled = True
         self._queue.clear()
+        self._engine.halt()
 
     def counters(self) -> Counters:
         """See `Pool.counters`."""
         return self._engine.counters
 
-    def close(self) -> None:
+    def close(self, *, at_once: bool = False) -> None:
         """See `Pool.close`."""
+        self._queue.clear()
+        if self._next is not None and self._next.done() and not self._next.cancelled():
+            self._next.exception()  # an interrupt, which was raised where it was heard
+        self._loop.close()
+        self._batch = self._answers = self._next = None
         self._engine.close()
+
+
+@dataclass(slots=True)
+class Taken:
+    """What an actor has to say.
+
+    Attributes:
+        answers: Observations that it has not given before, by the number of their batch.
+        ended: Batches of which it will give nothing more.
+        counters: Its engine's totals so far.
+        error: Why it can serve nothing any more.
+    """
+
+    answers: list[tuple[int, list[Observation]]]
+    ended: list[int]
+    counters: Counters
+    error: str | None = None
 
 
 class EngineActor:
     """What runs in a Ray worker process: one engine, many batches at once.
 
-    Plain class; `RayPool` makes it an actor. `start` is separate from construction so that a model
-    that cannot be loaded is an exception with our type, not a dead actor.
+    Plain class; `RayPool` makes it an actor whose methods are called by several threads. The engine
+    has a thread and an event loop of its own, so that an engine that computes does not keep what
+    it has finished from being fetched. `start` is separate from construction so that a model that
+    cannot be loaded is an exception with our type, not a dead actor.
     """
 
     def __init__(self, spec: EngineSpec) -> None:
         self._spec = spec
         self._engine: Any = None
         self._guard: Any = None
+        self._loop: Any = None
+        self._starting = threading.Lock()
+        self._news = threading.Condition()
+        self._answers: list[tuple[int, list[Observation]]] = []
+        self._ended: list[int] = []
+        self._error: str | None = None
 
-    async def start(self) -> int:
-        """Build the engine; returns this worker's process id."""
+    def start(self) -> int:
+        """Build the engine, once; returns this worker's process id."""
         import os
 
         from tracelab.run.reaper import guard
 
-        self._guard = guard()
-        self._engine = build(self._spec)
+        with self._starting:
+            if self._engine is None:
+                self._guard = guard()
+                self._loop = asyncio.new_event_loop()
+                threading.Thread(target=self._loop.run_forever, name="engine", daemon=True).start()
+                asyncio.run_coroutine_threadsafe(self._build(), self._loop).result()
         return os.getpid()
 
-    async def run(self, items: list[Item]) -> tuple[list[Observation], Counters]:
-        """Answer one batch; also this engine's totals so far."""
-        return await run_batch(self._engine, items), self._engine.counters
+    async def _build(self) -> None:
+        self._engine = build(self._spec)
 
-    async def stop(self) -> None:
+    def submit(self, number: int, items: list[Item]) -> None:
+        """Begin a batch."""
+        asyncio.run_coroutine_threadsafe(self._run(number, items), self._loop)
+
+    async def _run(self, number: int, items: list[Item]) -> None:
+        error = None
+        try:
+            async for found in observed(self._engine, items):
+                with self._news:
+                    self._answers.append((number, found))
+                    self._news.notify()
+                await asyncio.sleep(0)  # an engine that computes would let nobody else in
+        except BaseException as e:
+            error = f"{type(e).__name__}: {one_line(e, 500)}"
+        with self._news:
+            self._ended.append(number)
+            self._error = self._error or error
+            self._news.notify()
+
+    def take(self, seconds: float) -> Taken:
+        """Wait so long for something to say, and say it."""
+        with self._news:
+            if self._news.wait_for(self._has_news, seconds) and self._error is None:
+                self._news.wait(_GATHER_SECONDS)
+            answers, self._answers = self._answers, []
+            ended, self._ended = self._ended, []
+            return Taken(answers, ended, copy(self._engine.counters), self._error)
+
+    def _has_news(self) -> bool:
+        return bool(self._answers or self._ended or self._error)
+
+    def halt(self) -> None:
+        """Begin nothing more."""
+        self._loop.call_soon_threadsafe(self._engine.halt)
+
+    def stop(self) -> None:
         """Close the engine before the process is killed."""
         if self._engine is not None:
             self._engine.close()
@@ -224,8 +358,14 @@ class EngineActor:
 @dataclass(slots=True)
 class _Replica:
     handle: Any
-    flying: dict[Any, Batch] = field(default_factory=dict)
+    flying: dict[int, Batch] = field(default_factory=dict)
     counters: Counters = field(default_factory=Counters)
+    starting: Any = None
+    """The `start` that is under way."""
+    asking: Any = None
+    """The `take` that is under way."""
+    dead: BaseException | None = None
+    """Why it is to be replaced."""
 
 
 class RayPool:
@@ -273,20 +413,22 @@ class RayPool:
         self._deaths = 0
         self._buried = Counters()
         self._resources = {"num_gpus": gpus, "num_cpus": cpus}
+        self._number = 0
+        self._cancelled = False
         self._owned = connect(address)
         self._replicas: list[_Replica] = []
         try:
             self._replicas = [self._spawn() for _ in range(replicas)]
-            self._start(self._replicas)
-        except BaseException:
-            self.close()
+            self._started([r.handle.start.remote() for r in self._replicas])
+        except BaseException as e:
+            self.close(at_once=isinstance(e, KeyboardInterrupt))
             raise
 
     @property
     def owed(self) -> int:
         """See `Pool.owed`."""
         flying = [b for r in self._replicas for b in r.flying.values()]
-        sent = sum(i.replicates for b in (*self._again, *flying) for i in b.items)
+        sent = sum(b.owed for b in (*self._again, *flying))
         return self._queue.owed + sent + len(self._failed)
 
     @property
@@ -296,6 +438,7 @@ class RayPool:
 
     def submit(self, items: Iterable[Item]) -> None:
         """See `Pool.submit`."""
+        self._cancelled = False
         self._queue.add(items)
         self._feed()
 
@@ -303,6 +446,11 @@ class RayPool:
         """See `Pool.cancel`."""
         self._queue.clear()
         self._again.clear()
+        if not self._cancelled:
+            self._cancelled = True
+            for replica in self._replicas:
+                if replica.flying:
+                    replica.handle.halt.remote()
 
     def ready(self, timeout: float) -> list[Observation]:
         """See `Pool.ready`.
@@ -310,25 +458,58 @@ class RayPool:
         Raises:
             EngineError: Engines died more than `max_deaths` times.
         """
-        if self._failed:
-            failures, self._failed = self._failed, []
-            return failures
-        self._feed()
-        flying = {ref: r for r in self._replicas for ref in r.flying}
-        if not flying:
+        until = time.monotonic() + timeout
+        while True:
+            if self._failed:
+                failures, self._failed = self._failed, []
+                return failures
+            for replica in self._replicas:
+                if replica.dead is not None:
+                    self._bury(replica)
+            self._feed()
+            asked: dict[Any, _Replica] = {}
+            for replica in self._replicas:
+                if replica.starting is not None:
+                    asked[replica.starting] = replica
+                elif replica.flying:
+                    replica.asking = replica.asking or replica.handle.take.remote(_TAKE_SECONDS)
+                    asked[replica.asking] = replica
+            left = until - time.monotonic()
+            if not asked or left <= 0:
+                return []
+            done, _ = self._ray.wait(list(asked), num_returns=1, timeout=left)
+            if done and len(asked) > 1:  # whoever else is ready by now
+                done, _ = self._ray.wait(list(asked), num_returns=len(asked), timeout=0)
+            found = [o for ref in done for o in self._heard(asked[ref])]
+            self._feed()
+            # Whoever asks may want to stop before one that died is replaced.
+            if found or any(r.dead is not None for r in self._replicas):
+                return found
+
+    def _heard(self, replica: _Replica) -> list[Observation]:
+        """What a replica says; one that is dead is buried later, so that nothing said is lost."""
+        if replica.starting is not None:
+            ref, replica.starting = replica.starting, None
+            self._started([ref])
             return []
-        done, _ = self._ray.wait(list(flying), num_returns=1, timeout=timeout)
-        if not done:
-            return []
-        replica = flying[done[0]]
+        ref, replica.asking = replica.asking, None
         try:
-            observations, replica.counters = self._ray.get(done[0])
-        except (self._ray.exceptions.RayError, EngineDeadError) as e:
-            self._bury(replica, e)
+            said: Taken = self._ray.get(ref)
+        except self._ray.exceptions.RayError as e:
+            replica.dead = e
             return []
-        del replica.flying[done[0]]
-        self._feed()
-        return cast(list[Observation], observations)
+        replica.counters = said.counters
+        found: list[Observation] = []
+        for number, answers in said.answers:
+            replica.flying[number].settle(answers)
+            found += answers
+        if said.error is not None:
+            replica.dead = EngineDeadError(said.error)
+            return found
+        for number in said.ended:
+            batch = replica.flying.pop(number)
+            found += [] if self._cancelled else _left_out(batch)
+        return found
 
     def counters(self) -> Counters:
         """See `Pool.counters`."""
@@ -337,19 +518,24 @@ class RayPool:
             _add(total, c)
         return total
 
-    def close(self) -> None:
+    def close(self, *, at_once: bool = False) -> None:
         """See `Pool.close`."""
+        if not at_once:
+            # Those that are dead, or hang, are killed next like all others.
+            with contextlib.suppress(Exception):
+                stops = [replica.handle.stop.remote() for replica in self._replicas]
+                if stops:
+                    self._ray.wait(stops, num_returns=len(stops), timeout=_STOP_SECONDS)
         for replica in self._replicas:
-            try:
-                self._ray.get(replica.handle.stop.remote(), timeout=10)
-            except Exception:  # already dead, or hung: killed next in either case
-                log.debug("engine did not stop by itself", exc_info=True)
-            self._ray.kill(replica.handle)
+            with contextlib.suppress(Exception):  # Ray itself may have been ended
+                self._ray.kill(replica.handle)
         self._replicas = []
         if self._owned is not None:
-            self._ray.shutdown()
-            self._owned.close()
-            self._owned = None
+            owned, self._owned = self._owned, None
+            try:
+                self._ray.shutdown()
+            finally:
+                owned.close()
 
     def _feed(self) -> None:
         """Hand out batches to whoever has fewest, at most `in_flight` each; suspects run alone."""
@@ -362,33 +548,46 @@ class RayPool:
             if batch.alone and replica.flying:
                 self._again.appendleft(batch)
                 return
-            replica.flying[replica.handle.run.remote(batch.items)] = batch
+            self._number += 1
+            replica.flying[self._number] = batch
+            replica.handle.submit.remote(self._number, batch.rest())
 
     def _has_room(self, replica: _Replica) -> bool:
+        if replica.dead is not None or replica.starting is not None:
+            return False
         alone = any(b.alone for b in replica.flying.values())
         return not alone and len(replica.flying) < self._in_flight
 
-    def _bury(self, replica: _Replica, cause: BaseException) -> None:
-        """Replace a dead replica; queue its batches again, suspects last and one item at a time."""
+    def _bury(self, replica: _Replica) -> None:
+        """Replace a dead replica; ask again what had not come back, suspects last and one by one.
+
+        Its successor joins when it has started; until then the others do its work.
+        """
+        cause, replica.dead = replica.dead, None
+        assert cause is not None
         self._deaths += 1
-        lost = list(replica.flying.values())
+        lost = [b for b in replica.flying.values() if b.owed]
         replica.flying.clear()
+        if self._cancelled:  # they were to stop: what they had begun is asked again another time
+            return
         log.warning("an engine died (%s); %d batches are asked again", one_line(cause), len(lost))
         for batch in lost:
-            batch.deaths += 1
-            if batch.alone and batch.deaths >= _ALONE_TRIES:
-                item = batch.items[0]
-                self._failed += failed(
-                    item, "engine_died", "the engine died each time it ran this item"
-                )
+            deaths, rest = batch.deaths + 1, batch.rest()
+            if batch.alone and deaths >= _ALONE_TRIES:
+                self._failed += [
+                    o for item in rest
+                    for o in failed(
+                        item, "engine_died", "the engine died each time it ran this item"
+                    )
+                ]  # fmt: skip
             elif batch.alone:
-                self._again.append(batch)
-            elif batch.deaths >= 2:
+                self._again.append(Batch(rest, deaths=deaths, alone=True))
+            elif deaths >= 2:
                 self._again.extend(
-                    Batch([one], alone=True) for item in batch.items for one in split(item, 1 << 30)
+                    Batch([one], alone=True) for item in rest for one in split(item, 1 << 30)
                 )
             else:
-                self._again.appendleft(batch)
+                self._again.appendleft(Batch(rest, deaths=deaths))
         if self._deaths > self._max_deaths:
             raise EngineError(
                 f"engines died {self._deaths} times, more than runtime.max_engine_deaths; "
@@ -398,17 +597,18 @@ class RayPool:
         self._ray.kill(replica.handle)
         fresh = self._spawn()
         replica.handle, replica.counters = fresh.handle, Counters()
-        self._start([replica])
+        replica.starting = replica.handle.start.remote()
 
     def _spawn(self) -> _Replica:
         actor = self._ray.remote(EngineActor).options(
-            max_concurrency=self._in_flight + 2, max_restarts=0, **self._resources
+            max_concurrency=_METHODS, max_restarts=0, **self._resources
         )
         return _Replica(actor.remote(self._spec))
 
-    def _start(self, replicas: list[_Replica]) -> None:
+    def _started(self, starts: Sequence[Any]) -> None:
+        """Wait until engines have started."""
         try:
-            self._ray.get([r.handle.start.remote() for r in replicas])
+            self._ray.get(starts)
         except self._ray.exceptions.RayError as e:
             # What an actor raised comes wrapped in something that prints as a traceback.
             if isinstance(cause := getattr(e, "cause", None), TracelabError):
@@ -420,4 +620,5 @@ def _add(total: Counters, c: Counters) -> None:
     total.prompt_tokens += c.prompt_tokens
     total.cached_tokens += c.cached_tokens
     total.generated_tokens += c.generated_tokens
+    total.written_tokens += c.written_tokens
     total.start_seconds = max(total.start_seconds, c.start_seconds)

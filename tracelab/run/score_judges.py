@@ -18,7 +18,7 @@ from tracelab.core.seam import Reject
 from tracelab.run.judges import JudgeSetup, asked
 from tracelab.sources import read
 from tracelab.sources.base import report_rejects
-from tracelab.sources.lines import read_lines
+from tracelab.sources.files.lines import read_lines
 from tracelab.studies.audit.opinions.floors import FLOORS
 from tracelab.studies.audit.opinions.judges import PROTOCOLS, JudgeOptions, judged
 from tracelab.studies.audit.opinions.scoring import (

@@ -11,7 +11,7 @@ import signal
 import threading
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from types import FrameType
@@ -23,6 +23,7 @@ from tracelab.core.version import __version__
 from tracelab.engines.base import WhiteBox
 from tracelab.run.config import RunConfig
 from tracelab.run.inputs import FILE, entries
+from tracelab.run.loop import StoppedError
 from tracelab.run.pool import LocalPool, Pool
 from tracelab.run.progress import RunProgress
 from tracelab.run.record import OWED, continued, identity, read_record
@@ -109,7 +110,8 @@ class Session:
         self.costs = SessionCosts()
         self._prices = prices_of(config)
         self._pool: Pool | None = None
-        self._stop = threading.Event()
+        self._signals = 0
+        self._starting = False
         self._finished = False
         self._began = self._saved = time.monotonic()
         try:
@@ -187,9 +189,22 @@ class Session:
         """The engines, started at the first call."""
         if self._pool is None:
             spec = self.wired.spec
-            self.progress.say(f"starting {spec.kind} for {spec.model.name} ...")
+            what = f"starting {spec.kind} for {spec.model.name}"
+            self.progress.say(f"{what} ...")
+            self.progress.doing(what)
             self.uses_model()
-            self._pool = self.wired.make_pool()
+            self._starting = True
+            try:
+                self._pool = self.wired.make_pool()
+            except KeyboardInterrupt:
+                if self._signals > 1:
+                    raise
+                raise StoppedError(
+                    "stopped before an engine had started. The same command continues."
+                ) from None
+            finally:
+                self._starting = False
+            self.progress.engine(self._pool.counters)
         return self._pool
 
     def uses_model(self) -> None:
@@ -204,27 +219,28 @@ class Session:
 
     # -- what the loop tells ------------------------------------------------------------------
 
-    def owe(self, stage: str, total: int, done: int) -> None:
+    def owe(self, stage: str, kind: str, total: int, done: int) -> None:
         """See `Watcher.owe`."""
         if total > done:
             if self.record["finished_at"] is not None:
                 self.record["finished_at"] = None
                 self.journal.write_json(RECORD, self.record)
-            self.progress.stage(stage, total, done)
+            self.progress.stage(stage, total, done, kind)
 
-    def got(self, batch: Sequence[Observation]) -> None:
+    def got(self, kind: str, batch: Sequence[Observation]) -> None:
         """See `Watcher.got`."""
-        if self._pool is not None:
-            totals = self._pool.counters()
-            self.progress.cache(totals.prompt_tokens, totals.cached_tokens)
-        self.progress.advance(batch)
+        self.progress.advance(batch, kind)
         if time.monotonic() - self._saved > _SESSION_EVERY_SECONDS:
             self._saved = time.monotonic()
             self.save()
 
+    def waiting(self, asked: Mapping[str, int]) -> None:
+        """See `Watcher.waiting`."""
+        self.progress.waiting(asked)
+
     def stopping(self) -> bool:
         """See `Watcher.stopping`."""
-        return self._stop.is_set()
+        return self._signals > 0
 
     # -- the record ---------------------------------------------------------------------------
 
@@ -253,6 +269,7 @@ class Session:
 
     def finish(self) -> dict[str, Any]:
         """The run's record once all is done; the time is that of the last work, not of looking."""
+        self.progress.doing("loading the results into the database")
         self._close()
         if (owed := self.journal.owed()) is not None:
             self.progress.warn(f"{owed} went bad while the run went on: run the same command again")
@@ -270,11 +287,12 @@ class Session:
     # -- stopping -----------------------------------------------------------------------------
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        if self._stop.is_set():
+        self._signals += 1
+        if self._signals > 1 or self._starting:
             raise KeyboardInterrupt
-        self._stop.set()
-        self.progress.warn(
-            "stopping: waiting for the rollouts in flight (once more to stop at once) ..."
+        # A handler may run in the middle of a print: another thread says it, in a moment.
+        self.progress.warn_soon(
+            "stopping: waiting for what is being computed (once more to stop at once) ..."
         )
 
     def __enter__(self) -> Session:
@@ -284,14 +302,19 @@ class Session:
                 self._old_handlers[number] = signal.signal(number, self._on_signal)
         return self
 
-    def __exit__(self, *exc: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *exc: object) -> None:
+        at_once = kind is not None and issubclass(kind, KeyboardInterrupt)
         try:
+            if at_once:
+                self.progress.warn(
+                    "stopped at once; what was finished is kept. The same command continues."
+                )
             # A finished run has loaded its session; another figure would be news the next time.
             if not self._finished:
                 with contextlib.suppress(OSError):
                     self._close()
             if self._pool is not None:
-                self._pool.close()
+                self._pool.close(at_once=at_once)
         finally:
             for number, handler in self._old_handlers.items():
                 signal.signal(number, handler)

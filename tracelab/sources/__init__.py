@@ -10,10 +10,10 @@ from tracelab.core.errors import ConfigError, ImportFormatError
 from tracelab.core.seam import Reject
 from tracelab.core.trace import Trace
 from tracelab.sources.base import Seen, SourceFormat, refused
-from tracelab.sources.columns import ROWS, check_columns
-from tracelab.sources.lines import first_bytes
+from tracelab.sources.files.columns import ROWS, check_columns
+from tracelab.sources.files.lines import first_bytes
+from tracelab.sources.files.sniff import DOCUMENTS, LINES, Head, damaged
 from tracelab.sources.registry import SOURCES
-from tracelab.sources.sniff import DOCUMENTS, LINES, Head, damaged
 
 __all__ = ["SOURCES", "Reject", "read", "read_last"]
 

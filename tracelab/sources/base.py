@@ -29,7 +29,7 @@ from tracelab.core.errors import ImportFormatError, PlanError, one_line
 from tracelab.core.outside import OutsideError
 from tracelab.core.seam import Reject
 from tracelab.core.trace import Trace
-from tracelab.sources.sniff import Head
+from tracelab.sources.files.sniff import Head
 
 EXCERPT_CHARS = 200
 _MOST_SAID = 80

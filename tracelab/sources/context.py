@@ -22,14 +22,14 @@ from tracelab.core.outside import OutsideError, decode
 from tracelab.core.seam import Reject
 from tracelab.core.trace import Trace, Turn
 from tracelab.sources.base import Seen, SourceFormat, refused
-from tracelab.sources.columns import renamed
-from tracelab.sources.guess import foreign
+from tracelab.sources.files.columns import renamed
+from tracelab.sources.files.guess import foreign
+from tracelab.sources.files.lines import first_bytes
+from tracelab.sources.files.records import record_lines
+from tracelab.sources.files.sniff import DOCUMENTS, LINES, Head
 from tracelab.sources.jsonl import parse_object
-from tracelab.sources.lines import first_bytes
 from tracelab.sources.passages import is_document, is_passages, rows_of, understood
-from tracelab.sources.records import record_lines
 from tracelab.sources.registry import GENERIC, SOURCES
-from tracelab.sources.sniff import DOCUMENTS, LINES, Head
 from tracelab.studies.cite.cut import TEMPLATE, Document, around, joined
 from tracelab.studies.cite.targets import parse_targets
 

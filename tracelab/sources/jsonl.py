@@ -20,13 +20,13 @@ from tracelab.core.seam import Reject
 from tracelab.core.trace import Role, Trace, Turn
 from tracelab.sources.agents.openai_chat import chat_trace, has_tools
 from tracelab.sources.base import BadRecordError, Seen, SourceFormat, refused
-from tracelab.sources.columns import renamed
-from tracelab.sources.guess import foreign
-from tracelab.sources.lines import MAX_LINE_BYTES, FileLine
-from tracelab.sources.records import record_lines
+from tracelab.sources.files.columns import renamed
+from tracelab.sources.files.guess import foreign
+from tracelab.sources.files.lines import MAX_LINE_BYTES, FileLine
+from tracelab.sources.files.records import record_lines
+from tracelab.sources.files.sniff import DOCUMENTS, LINES, Head
 from tracelab.sources.registry import GENERIC, SOURCES
 from tracelab.sources.rows import REFERENCE, spelled
-from tracelab.sources.sniff import DOCUMENTS, LINES, Head
 
 _OWN = ("reference", "answer", "final_answer")
 """Of the names for a right answer, those that mean the response's own here."""

@@ -15,9 +15,9 @@ from tracelab.core.messages import text_or_none
 from tracelab.core.seam import Reject
 from tracelab.core.trace import Trace, Turn
 from tracelab.sources.base import BadRecordError, Seen, SourceFormat
-from tracelab.sources.records import traces_of_records
+from tracelab.sources.files.records import traces_of_records
+from tracelab.sources.files.sniff import DOCUMENTS, LINES, Head
 from tracelab.sources.registry import SOURCES
-from tracelab.sources.sniff import DOCUMENTS, LINES, Head
 
 FORMAT = "labelled-steps"
 BETWEEN = "\n\n"

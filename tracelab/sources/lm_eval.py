@@ -16,9 +16,9 @@ from tracelab.core.seam import Reject
 from tracelab.core.trace import Trace, Turn
 from tracelab.sources.agents.dialects import messages
 from tracelab.sources.base import BadRecordError, Seen, SourceFormat
-from tracelab.sources.records import traces_of_records
+from tracelab.sources.files.records import traces_of_records
+from tracelab.sources.files.sniff import DOCUMENTS, LINES, Head
 from tracelab.sources.registry import SOURCES
-from tracelab.sources.sniff import DOCUMENTS, LINES, Head
 
 FORMAT = "lm-eval"
 _METRICS = ("exact_match", "acc", "math_verify", "pass@1", "correct")

@@ -19,9 +19,9 @@ from tracelab.core.seam import Reject
 from tracelab.core.trace import Trace, Turn
 from tracelab.sources.agents.dialects import messages
 from tracelab.sources.base import BadRecordError, Seen, SourceFormat
-from tracelab.sources.records import traces_of_records
+from tracelab.sources.files.records import traces_of_records
+from tracelab.sources.files.sniff import DOCUMENTS, LINES, Head
 from tracelab.sources.registry import GENERIC, SOURCES
-from tracelab.sources.sniff import DOCUMENTS, LINES, Head
 from tracelab.text.tags import blocks, with_reasoning
 
 FORMAT = "dataset-rows"

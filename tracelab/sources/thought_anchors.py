@@ -19,8 +19,8 @@ from tracelab.core.seam import Reject
 from tracelab.core.trace import Trace, Turn
 from tracelab.sources.agents.agent_log import MAX_FILE_BYTES
 from tracelab.sources.base import Seen, SourceFormat, caught, excerpt
+from tracelab.sources.files.unpack import UnpackError, read_whole
 from tracelab.sources.registry import SOURCES
-from tracelab.sources.unpack import UnpackError, read_whole
 
 BASE = "base_solution.json"
 _SUFFIX = "_base_solution"

@@ -10,11 +10,22 @@ Every rollout leaves the trace in exactly one unit (or never: then it is a sampl
 it was started, and given that unit it is an independent draw of U_i. So each rollout is counted
 once, in one binomial; nothing is shared between two data points, however much was recycled.
 
-V is a martingale that moves in few jumps, so U_i is mostly close to V_{i+1}. The prior says so:
-U_i given V_{i+1} is a mixture of normals around it, from no change at all to wide, and a uniform
-jump; the weights are estimated from the data (adaptive shrinkage: Stephens 2017, Biostatistics 18),
-over all traces that are fitted together. Forward-backward on a grid of V in (0, 1) gives the
-posterior of everything. With p_i = 0 this is the change-point chain of agent steps.
+V is a martingale that mostly moves little, so U_i is mostly close to V_{i+1}. The prior says so:
+U_i given V_{i+1} is a mixture of normals around it, from no change at all to wide, and jumps that
+forget it (adaptive shrinkage: Stephens 2017, Biostatistics 18). How much moves, and how far, is
+averaged over a bank of such mixtures by their marginal likelihood, over all traces that are fitted
+together. Forward-backward on a grid of V in (0, 1) gives the posterior of everything. With p_i = 0
+this is the change-point chain of agent steps.
+
+**Intervals do not rest on that prior.** One that is right on average still misses the few units
+that matter, and a wrong one misses them nearly always. The interval of ΔV_i is of an equal-tailed
+mixture: of the posterior, and, with weight `FREE`, of what the data say of ΔV_i where nothing is
+assumed of how far unit i moves V; the prior then only joins what is known of other units. Whatever
+ΔV_i is, the mixture misses it at most 1 / `FREE` times as often as the second alone does.
+That the prior joins the others well is checked on what it was not told: the rollouts that left in a
+unit are predicted by those of all other units. Where the squared errors may be larger than they
+should be, or there are too few units to tell, nothing is assumed of the units beside i either, and
+the interval is all but that of i's own rollouts.
 """
 
 from __future__ import annotations
@@ -33,17 +44,30 @@ SCALES = (0.0, 0.02, 0.06, 0.15)
 """Standard deviations of U_i around V_{i+1} in the first components of its prior."""
 JUMPS = ((1.0, 1.0), (0.5, 6.0), (6.0, 0.5))
 """Beta parameters of the other components, which forget V_{i+1}: anywhere, near 0, near 1."""
-PSEUDO = (4.0, 1.0, 1.0, 1.0, 1.0, 0.5, 0.5)
-"""Dirichlet pseudo-counts of the weights: what a few units alone cannot overrule."""
-CLASSES = (0.25, 0.7)
-"""Units are fitted in classes by p_i: what replaces a sentence that is nearly always written is
-another thing than what replaces one of many ways to say it."""
+_SHAPES = (
+    (0.7, 0.3, 0.0, 0.0),
+    (0.2, 0.8, 0.0, 0.0),
+    (0.1, 0.3, 0.6, 0.0),
+    (0.05, 0.15, 0.4, 0.4),
+    (0.02, 0.05, 0.13, 0.8),
+    (0.45, 0.2, 0.2, 0.15),
+)  # of units that do not jump: weights of `SCALES`
+_RATES = (0.01, 0.05, 0.2)  # of units that do
+_JUMPING = (0.6, 0.2, 0.2)  # where to: weights of `JUMPS`
+BANK = np.array([[*((1 - r) * s for s in shape), *(r * j for j in _JUMPING)]
+                 for shape in _SHAPES for r in _RATES])  # fmt: skip
+"""Priors among which the data choose: weights of `SCALES`, then `JUMPS`; [M, components]."""
+FREE = 0.7
+"""Share of the mixture behind an interval that assumes nothing about its own unit."""
 NODES = 21
 """Values that stand for a p_i that is only estimated. With five, the tails of p_i are missing, and
 intervals of what p_i decides cover .85 at any number of rollouts."""
 _SAME, _SAME_RATIO = 0.03, 1.5  # apart by less, in p and in 1 - p, is one node
-_ROUNDS = 30
+_LEAST_CHECKED = 150  # units: fewer cannot show that squared errors are as they should be
+_SURE, _MOST_ERROR = 1.64, 1.1  # upper 95 % bound of the mean squared error; 1 where all is well
 _FLOOR = 1e-300
+_LEAST_VARIANCE = 1e-4  # of a prediction: the grid's own
+_EDGE = 0.03  # a mode as near to an end of the grid is at that end
 _RARE = 0.03  # a sentence written less often than this is as good as never written again
 
 
@@ -70,12 +94,16 @@ class CurveData:
 
 @dataclass(frozen=True, slots=True)
 class Prior:
-    """Weights of the components of U_i given V_{i+1} by class of p_i: `SCALES`, then `JUMPS`.
+    """What is assumed of traces like these.
 
-    Shape [classes, components]; each row sums to 1.
+    Attributes:
+        weights: Of the components of U_i given V_{i+1}: `SCALES`, then `JUMPS`; they sum to 1.
+        joins: Whether it predicted rollouts of one unit from those of the others well enough for
+            intervals to rest on what is known of other units.
     """
 
-    weights: tuple[tuple[float, ...], ...] = (tuple(p / sum(PSEUDO) for p in PSEUDO),) * 3
+    weights: tuple[float, ...] = tuple(BANK.mean(axis=0).tolist())
+    joins: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +134,8 @@ class Posterior:
         scale: Largest possible |ΔV_i|: 1 - p_i where p_i is known; shape [N].
         keep: Mean p_i, shape [N].
         other_var: Posterior variance of U_i, shape [N].
+        free_value: V_b where nothing is assumed of the unit after it, shape [N + 1, G].
+        free_delta: ΔV_i where nothing is assumed of unit i, on `steps`, shape [N, 2G - 1].
     """
 
     grid: Floats
@@ -115,15 +145,17 @@ class Posterior:
     scale: Floats
     keep: Floats
     other_var: Floats
+    free_value: Floats
+    free_delta: Floats
 
     def values(self, level: float) -> tuple[Floats, Floats, Floats]:
-        """Posterior mean and equal-tailed credible interval of V_b; each [N + 1]."""
-        lo, hi = _quantiles(self.grid, self.value, level)
+        """Posterior mean of V_b, and its interval (see the module); each [N + 1]."""
+        lo, hi = _quantiles(self.grid, (1 - FREE) * self.value + FREE * self.free_value, level)
         return self.value @ self.grid, lo, hi
 
     def importances(self, level: float) -> tuple[Floats, Floats, Floats]:
-        """Posterior mean and equal-tailed credible interval of ΔV_i; each [N]."""
-        lo, hi = _quantiles(self.steps, self.delta, level)
+        """Posterior mean of ΔV_i, and its interval (see the module); each [N]."""
+        lo, hi = _quantiles(self.steps, (1 - FREE) * self.delta + FREE * self.free_delta, level)
         mean: Floats = self.delta @ self.steps
         return self.scale * mean, self.scale * lo, self.scale * hi
 
@@ -192,31 +224,26 @@ def informed(n: ArrayLike, left_n: ArrayLike, keep: ArrayLike) -> Floats:
     return found
 
 
-def fit(curves: Sequence[CurveData], rounds: int = _ROUNDS, *, start: Prior | None = None) -> Prior:
-    """Estimate the prior's weights from all traces together, by expectation-maximisation.
+def fit(curves: Sequence[CurveData]) -> Prior:
+    """The bank's mean under its marginal likelihood, over all traces together, and its check.
 
-    Args:
-        curves: The data of the traces.
-        rounds: Most EM steps.
-        start: Where to begin, for instance the fit to less data; default: the pseudo-counts.
-
-    Returns:
-        The maximum a posteriori weights. Without data, those of the pseudo-counts.
+    Without data that is the mean of the bank; with few, an average over what they do not tell
+    apart, so that a single short trace does not settle how its own values move.
     """
-    # The weights are insensitive to how uncertain p_i is, and single values are much faster.
+    # Neither minds much how uncertain p_i is, and single values are much faster.
     curves = [CurveData(c.total, c.n, _single(c.keep)) for c in curves]
-    counts = np.tile(np.asarray(PSEUDO, dtype=np.float64), (len(CLASSES) + 1, 1))
-    weights = np.asarray((start or Prior()).weights)
-    for _ in range(rounds):
-        total = counts.copy()
-        for curve in curves:
-            total += _Chain(curve, weights).responsibilities()
-        new = total / total.sum(axis=1, keepdims=True)
-        done = np.abs(new - weights).max() < 5e-3
-        weights = new
-        if done:
-            break
-    return Prior(tuple(map(tuple, weights.tolist())))
+    log = np.zeros(len(BANK))
+    for curve in curves:
+        log += _evidence(curve)
+    share = np.exp(log - log.max())
+    weights = share @ BANK / share.sum()
+    joins = False
+    if sum(int((c.n[:-1] > 0).sum()) for c in curves) >= _LEAST_CHECKED:
+        chains = (_Chain(c, Prior(tuple(weights.tolist()))) for c in curves)
+        errors = np.concatenate([chain.errors() for chain in chains])
+        most = errors.mean() + _SURE * errors.std() / len(errors) ** 0.5
+        joins = bool(most <= _MOST_ERROR)
+    return Prior(tuple(weights.tolist()), joins)
 
 
 def _single(keep: Floats) -> Floats:
@@ -226,7 +253,7 @@ def _single(keep: Floats) -> Floats:
 
 def posterior(curve: CurveData, prior: Prior) -> Posterior:
     """Forward-backward over one trace."""
-    return _Chain(curve, np.asarray(prior.weights)).posterior()
+    return _Chain(curve, prior).posterior()
 
 
 def _kernels() -> Floats:
@@ -249,34 +276,55 @@ def _kernels() -> Floats:
 
 
 _KERNELS = _kernels()
+_BANKED = np.tensordot(BANK, _KERNELS, axes=1)
+# The end of a trace has all but happened: its value is near 0 or 1.
+_ENDS = (VALUES + 0.005) ** -0.5 * (1.005 - VALUES) ** -0.5
+
+
+def _evidence(curve: CurveData) -> Floats:
+    """Log-likelihood of a trace under every prior of the bank, up to a constant, [M]."""
+    like = _likelihood(curve.total, curve.n)
+    at = np.tile(_normal(_ENDS * like[-1]), (len(BANK), 1))
+    log = np.zeros(len(BANK))
+    for i in range(len(curve.keep) - 1, -1, -1):
+        if curve.keep[i].max() == 0:
+            new = np.einsum("mv,mvu->mu", at, _BANKED) * like[i]
+        else:
+            mix = Mix(curve.keep[i])
+            new = np.array([
+                mix.push(v[:, None] * kernel * like[i])
+                for v, kernel in zip(at, _BANKED, strict=True)
+            ])  # fmt: skip
+        total = np.maximum(new.sum(axis=1), _FLOOR)
+        log += np.log(total)
+        at = np.maximum(new / total[:, None], _FLOOR)
+    return log
 
 
 class _Chain:
     """One trace's messages. Index i runs over units; state i is V_i; the chain runs from N to 0."""
 
-    def __init__(self, curve: CurveData, weights: Floats) -> None:
+    def __init__(self, curve: CurveData, prior: Prior) -> None:
         self.curve = curve
+        self.joins = prior.joins
         self.size = len(curve.keep)
         self.keep = curve.keep.mean(axis=1)
-        self.classes = np.digitize(self.keep, CLASSES)
-        self.kernels = np.tensordot(weights, _KERNELS, axes=1)
-        self.weights = weights
+        # [V_{i+1}, U_i]
+        self.kernel: Floats = np.tensordot(np.asarray(prior.weights), _KERNELS, axes=1)
         self.like = _likelihood(curve.total, curve.n)
         self.mixes = [Mix(p) for p in curve.keep]
         # from_end[i]: V_i given the data of units i..N; from_start[i]: of units before i.
         self.from_end = np.empty((self.size + 1, GRID))
         self.from_start = np.empty((self.size + 1, GRID))
-        # The end of a trace has all but happened: its value is near 0 or 1.
-        ends = (VALUES + 0.005) ** -0.5 * (1.005 - VALUES) ** -0.5
-        self.from_end[self.size] = _normal(ends * self.like[self.size])
+        self.from_end[self.size] = _normal(_ENDS * self.like[self.size])
         # Where p_i = 0, V_i is U_i and sums over both are products of matrices with vectors.
         self.never = curve.keep.max(axis=1, initial=0.0) == 0
         for i in range(self.size - 1, -1, -1):
             if self.never[i]:
-                step = self.from_end[i + 1] @ self.kernel(i)
+                step = self.from_end[i + 1] @ self.kernel
                 self.from_end[i] = _normal(step * self.like[i])
                 continue
-            joint = self.from_end[i + 1][:, None] * self.kernel(i) * self.like[i]
+            joint = self.from_end[i + 1][:, None] * self.kernel * self.like[i]
             self.from_end[i] = _normal(self.mixes[i].push(joint))
         self.from_start[0] = 1.0
         # By unit: likelihood of U_i and of all before it, [V_{i+1}, U_i]; where p_i = 0, [U_i].
@@ -284,51 +332,68 @@ class _Chain:
         for i in range(self.size):
             if self.never[i]:
                 self._seen.append(self.like[i] * self.from_start[i])
-                self.from_start[i + 1] = _normal(self.kernel(i) @ self._seen[i])
+                self.from_start[i + 1] = _normal(self.kernel @ self._seen[i])
                 continue
             self._seen.append(self.like[i] * self.mixes[i].pull(self.from_start[i]))
-            self.from_start[i + 1] = _normal((self.kernel(i) * self._seen[i]).sum(axis=1))
-
-    def kernel(self, i: int) -> Floats:
-        """Prior of U_i given V_{i+1}, shape [V_{i+1}, U_i]."""
-        found: Floats = self.kernels[self.classes[i]]
-        return found
+            self.from_start[i + 1] = _normal((self.kernel * self._seen[i]).sum(axis=1))
 
     def weight(self, i: int) -> Floats:
         """Everything but the prior of U_i: unnormalised, shape [V_{i+1}, U_i]."""
         found: Floats = self.from_end[i + 1][:, None] * self._seen[i]
         return found
 
-    def responsibilities(self) -> Floats:
-        """Expected number of units of each class and component of the prior."""
-        total = np.zeros_like(self.weights)
-        for i in range(self.size):
-            # A unit that is all but certain to be written says nothing about its alternatives.
-            c = self.classes[i]
+    def errors(self) -> Floats:
+        """Squared standardised errors of each unit's mean reward, predicted by all other units.
+
+        Of the units that some rollout left the trace in.
+        """
+        found = []
+        for i in np.flatnonzero(self.curve.n[:-1] > 0):
             if self.never[i]:
-                fit_of = (_KERNELS @ self._seen[i]) @ self.from_end[i + 1]
+                other = (self.from_end[i + 1] @ self.kernel) * self.from_start[i]
             else:
-                fit_of = np.tensordot(_KERNELS, self.weight(i), axes=2)
-            part = self.weights[c] * fit_of
-            total[c] += part / max(part.sum(), _FLOOR)
-        return total
+                other = self.from_end[i + 1][:, None] * self.kernel
+                other = (other * self.mixes[i].pull(self.from_start[i])).sum(axis=0)
+            other = other / max(other.sum(), _FLOOR)
+            n, mean = self.curve.n[i], float(other @ VALUES)
+            spread = float(other @ VALUES**2) - mean**2
+            var = spread + max(mean * (1 - mean) - spread, 0.0) / n
+            found.append((self.curve.total[i] / n - mean) ** 2 / (var + _LEAST_VARIANCE))
+        return np.array(found)
 
     def posterior(self) -> Posterior:
         """Collect the marginals."""
         value = self.from_end * self.from_start
         value /= value.sum(axis=1, keepdims=True)
         scale = 1 - self.curve.keep.min(axis=1, initial=1.0)
-        delta = np.empty((self.size, 2 * GRID - 1))
-        var = np.empty(self.size)
+        delta, free = np.empty((2, self.size, 2 * GRID - 1))
+        free_value, var = self.from_end.copy(), np.empty(self.size)
+        before = np.ones(GRID)  # V_i given what was before it, nothing assumed of unit i - 1
+        for i in range(self.size - 1, -1, -1):
+            # Jeffreys' prior of U_i, whatever V_{i+1} is.
+            own = self.like[i] * _ENDS
+            free_value[i] = self.mixes[i].push(np.outer(self.from_end[i + 1], own))
+        free_value /= free_value.sum(axis=1, keepdims=True)
         for i in range(self.size):
-            joint = self.weight(i) * self.kernel(i)
-            total = max(joint.sum(), _FLOOR)
-            prior = self.from_end[i + 1][:, None] * self.kernel(i) * self.like[i]
-            delta[i] = self.mixes[i].differences(prior, self.from_start[i]) / total
-            other = joint.sum(axis=0) / total
+            joint = self.weight(i) * self.kernel
+            after = self.from_end[i + 1] if self.joins else free_value[i + 1]
+            anywhere = np.outer(after, self.like[i] * _ENDS)
+            fitted = self.from_end[i + 1][:, None] * self.kernel * self.like[i]
+            seen_before = self.from_start[i] if self.joins else before
+            delta[i] = self.mixes[i].differences(fitted, self.from_start[i])
+            free[i] = self.mixes[i].differences(anywhere, seen_before)
+            if not self.never[i]:  # else V_{i+1} has no part in V_i
+                before = _normal(self._seen[i] @ _ENDS)
+            else:
+                before = np.ones(GRID)
+            other = joint.sum(axis=0) / max(joint.sum(), _FLOOR)
             var[i] = other @ VALUES**2 - (other @ VALUES) ** 2
+        for found in (delta, free):
+            found /= np.maximum(found.sum(axis=1, keepdims=True), _FLOOR)
         steps = np.arange(1 - GRID, GRID) / (GRID - 1)
-        return Posterior(VALUES, value, steps, delta, scale, self.keep, np.maximum(var, 0))
+        return Posterior(
+            VALUES, value, steps, delta, scale, self.keep, np.maximum(var, 0), free_value, free
+        )
 
 
 def _likelihood(total: Floats, n: Floats) -> Floats:
@@ -345,14 +410,20 @@ def _normal(message: Floats) -> Floats:
 
 
 def _quantiles(points: Floats, mass: Floats, level: float) -> tuple[Floats, Floats]:
-    """Equal-tailed interval of each row; the mass of a point is spread over its cell."""
+    """Equal-tailed interval of each row; the mass of a point is spread over its cell.
+
+    Where the mode is at an end, that end is inside: a truth of 0 where every reward was lost.
+    """
     half = (points[1] - points[0]) / 2
     edges = np.concatenate([[points[0] - half], points + half])
     cdf = np.concatenate([np.zeros((len(mass), 1)), np.cumsum(mass, axis=1)], axis=1)
     tail = (1 - level) / 2
     ends = [np.array([np.interp(q, row / row[-1], edges) for row in cdf]) for q in (tail, 1 - tail)]
-    low, high = points[0], points[-1]
-    return np.clip(ends[0], low, high), np.clip(ends[1], low, high)
+    low, high, mode = points[0], points[-1], points[mass.argmax(axis=1)]
+    return (
+        np.where(mode <= low + _EDGE, low, np.clip(ends[0], low, high)),
+        np.where(mode >= high - _EDGE, high, np.clip(ends[1], low, high)),
+    )
 
 
 def keep_nodes(kept: ArrayLike, n: ArrayLike) -> Floats:

@@ -3,8 +3,12 @@
 One pass over the tokens that can matter (stops, line breaks, openers of protected stretches);
 `protected` says what may not be split, `stops` whether a stop ends a sentence, and this module
 what a line break does: a blank line always separates, a single one does where the line before or
-the line after is a list item, a heading or a code fence. A code fence is a unit of its own. A cut
-that would leave nothing but punctuation or a list marker behind is not made. Pure; linear.
+the line after is a list item, a heading, a row of a table or a code fence, and after a short line
+that states something without a stop. A code fence is a unit of its own; no row and no line of
+indented code is split. A stop that no space follows ends a sentence before a word that starts
+sentences. Brackets and quotations that close behind a stop end none where text of a script without
+spaces goes on. A cut that would leave nothing but punctuation or a list marker behind is not made.
+Pure; linear.
 """
 
 from __future__ import annotations
@@ -13,10 +17,16 @@ import re
 from collections.abc import Callable
 
 from tracelab.text.protected import Protected
-from tracelab.text.stops import ends_sentence, is_marker
+from tracelab.text.stops import STARTERS, ends_sentence, is_marker
 
 _CLOSERS = "\"'”’»)\\]}*_」』）】》"
-_CJK_STOPS = "。！？｡"
+_CJK_STOPS = "。！？｡．"
+_ASIDE = {")": "(", "）": "（", "」": "「", "』": "『", "】": "【", "》": "《", "”": "“", "’": "‘"}
+_GOES_ON = re.compile(r"[^\W\d_\x00-\x7f]")  # text in a script without spaces
+_ASIDE_LONGEST = 200  # characters of an aside that are looked at
+_NEXT_WORD = re.compile(r"[A-Za-z]+")
+_VALUE = re.compile(r"[\d=]")
+_WRAPPED = 60  # characters; lines of wrapped prose are longer
 _FOOTNOTE = r"(?:\[\d{1,3}\])?"
 _TOKEN = re.compile(
     r"\\(?P<open>\[|\()"
@@ -28,6 +38,8 @@ _TOKEN = re.compile(
     rf"|(?P<cjk>[{_CJK_STOPS}]++[{_CLOSERS}]*+)"
     rf"|(?P<stop>[.!?…؟۔।](?![^\W_])[.!?…]*+)(?P<closers>[{_CLOSERS}]*+{_FOOTNOTE})"
     r"|https?://[^\s$`\\]*[^\s$`\\.,;:!?)\]}'\"”*。！？]"
+    # Stops that no space follows, as models write them: `we add.Then`, never `e.g.` or `a.yaml`.
+    r"|(?<=[a-z0-9)\]]{2})(?P<tight>[.?!])(?=[A-Z][a-z]{1,14}[ ,'])"
     r"|(?P<line>\n\s*+)"
 )
 _FENCE = re.compile(r"[ \t>]*+(?:(?:[-*+]|\d{1,3}[.)])[ \t]++)?(`{3,}+|~{3,}+)[^`\n]*+$", re.M)
@@ -35,6 +47,11 @@ _ITEM = re.compile(r"(?:[-*+•–]|\(?(?:\d{1,3}|[A-Za-z]|[ivx]{2,4})[.)])[^\S\
 _HEADING = re.compile(r"#{1,6}[^\S\n]+\S|(?:\*\*|__)[^*_\n]{1,120}(?:\*\*|__):?[^\S\n]*$", re.M)
 _RULE = re.compile(r"(?:[-*_=][^\S\n]?){3,}$", re.M)
 _STOPPED = re.compile(rf"[.!?…:][{_CLOSERS}]*\Z")
+_CODE = re.compile(
+    r"#(?!#)|//|/\*|@\w|(?:def|class|return|import|from|if|elif|else|for|while|print|try|except|with"
+    r"|const|let|var|function|int|public|private)\b.{0,80}?[:;({=]|return\b|import\b"
+    r"|[A-Za-z_][\w.\[\]]{0,40} ?(?:[-+*/]?=(?!=)|\()"
+)
 _WORDLIKE = re.compile(r"[^\W_]")
 
 
@@ -70,7 +87,9 @@ class _Scan:
             elif kind == "line":
                 at = self._line(found.start(), found.end())
             elif kind == "cjk":
-                self._cut(found.end())
+                self._cjk(found)
+            elif kind == "tight":
+                self._tight(found)
             elif kind is not None:
                 at = self._skip(kind, found)
         return self.cuts
@@ -95,8 +114,68 @@ class _Scan:
         end = found.end()
         if not self.text[end : end + 1].isspace() or not self._has_words(end):
             return
+        if self._whole_line() and "\n" not in self.text[end : end + 1]:
+            return
         if ends_sentence(self.text, self.start, found.start(), found.end("stop"), end):
             self._cut(end)
+
+    def _whole_line(self) -> bool:
+        """Whether the current line is no prose: a row of a table, or indented code."""
+        text, at = self.text, self.line
+        if text[at : at + 1] == "|":
+            return True
+        indent = text[max(0, at - 8) : at].rpartition("\n")[2]
+        deep = indent.endswith("    ") or "\t" in indent
+        return deep and _CODE.match(text, at) is not None
+
+    def _cjk(self, found: re.Match[str]) -> None:
+        """End at a stop of a script without spaces, unless an aside or quotation goes on.
+
+        A bracket or quotation that closes behind the stop closes inside the sentence when text
+        follows at once: `彼は「はい。」と言った。`.
+        """
+        text, at, end = self.text, found.start(), found.end()
+        if self._whole_line():
+            return
+        stop, previous = text[at], text[max(self.start, at - 1) : at]
+        if stop == "．" and previous.isdecimal() and text[end : end + 1].isdecimal():
+            return  # ３．５
+        closer = text[end - 1]
+        opener = _ASIDE.get(closer)
+        if opener is not None:
+            inside = text.rfind(opener, max(self.start, end - _ASIDE_LONGEST), at)
+            led_in = inside >= 0 and _WORDLIKE.search(text, self.start, inside) is not None
+            if led_in and _GOES_ON.match(text, end):
+                return
+        elif self._in_aside(at) and _GOES_ON.match(text, end):
+            return
+        self._cut(end)
+
+    def _in_aside(self, at: int) -> bool:
+        """Whether a bracket or quotation that began behind other words of the sentence is open."""
+        begin = max(self.start, at - _ASIDE_LONGEST)
+        for closer, opener in _ASIDE.items():
+            if opener < "\u2000":
+                continue
+            inside = self.text.rfind(opener, begin, at)
+            if inside < 0 or self.text.find(closer, inside, at) >= 0:
+                continue
+            if self.text.find(closer, at, at + _ASIDE_LONGEST) >= 0 and (
+                _WORDLIKE.search(self.text, self.start, inside)
+            ):
+                return True
+        return False
+
+    def _tight(self, found: re.Match[str]) -> None:
+        """End at a stop that a sentence follows without a space."""
+        at = found.start("tight")
+        word = _NEXT_WORD.match(self.text, at + 1)
+        if word is None or word[0] not in STARTERS or len(word[0]) < 2 or self._whole_line():
+            return
+        if re.search(r"(?:https?:|www\.|[\w.]@)\S*\Z", self.text[max(self.start, at - 60) : at]):
+            return
+        if self._has_words(at + 1):
+            self._cut(at + 1)
 
     def _skip(self, kind: str, found: re.Match[str]) -> int:
         """Return where to go on after an opener: past what it protects, if it is closed."""
@@ -156,11 +235,31 @@ class _Scan:
             self._cut(start)
         elif _HEADING.match(text, previous):
             self._cut(start)
+        elif text[end] == "|" or text[previous] == "|":
+            self._cut(start)  # rows of a table, and what is beside it
+        elif start - previous < _WRAPPED and begin == end and self._new_statement(start, end):
+            self._cut(start)
         elif _ITEM.match(text, previous):
             indented = end > begin  # may go on with the item
             if not indented or _STOPPED.search(text, start - 4, start):
                 self._cut(start)
         return end
+
+    def _new_statement(self, start: int, end: int) -> bool:
+        """Whether a short line without a stop is a statement: the next begins like one.
+
+        Titles are none: a value is stated, or the next line goes on to another statement.
+        """
+        if self.text[start - 1] in ",:;-+=(&>\\" or not self.text[end].isupper():
+            return False
+        word = _NEXT_WORD.match(self.text, end)
+        goes_on = word is not None and word[0] in STARTERS
+        if (
+            not goes_on
+            and _VALUE.search(self.text, self.text.rfind("\n", 0, start) + 1, start) is None
+        ):
+            return False
+        return self._has_words(start)
 
     def _fence(self, at: int) -> int:
         """Skip a code block that starts on the line of `at`, and end a unit after it."""

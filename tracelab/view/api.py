@@ -9,14 +9,14 @@ notebook. Whatever goes wrong on purpose is a `TracelabError` of one sentence; a
 be used is in the result's `rejects`. It knows nothing about terminals.
 """
 
-import tracelab.view.html  # noqa: F401, registers how results are shown in a notebook
+import tracelab.view.results.html  # noqa: F401, registers how results are shown in a notebook
 from tracelab.run.ingest import Ingested
 from tracelab.view.loading import ingest
 from tracelab.view.opening import Number, NumbersResult, open_run, run_config
-from tracelab.view.result import Costs, Rejected, Result
-from tracelab.view.sentences import Anchor, AnchorsResult, anchors
-from tracelab.view.spans import CiteResult, Effect, Statement, cite
-from tracelab.view.steps import AuditResult, AuditVerdict, NamedStep, StepScore, audit
+from tracelab.view.results.result import Costs, Rejected, Result
+from tracelab.view.results.sentences import Anchor, AnchorsResult, anchors
+from tracelab.view.results.spans import CiteResult, Effect, Statement, cite
+from tracelab.view.results.steps import AuditResult, AuditVerdict, NamedStep, StepScore, audit
 
 __all__ = [
     "Anchor",

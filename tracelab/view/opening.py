@@ -16,10 +16,10 @@ from tracelab.run.execute import run_config as execute
 from tracelab.store.connect import open_reader
 from tracelab.store.find import RESULTS, find_run, latest_run
 from tracelab.store.home import Home
-from tracelab.view import frames, sentences, spans, steps
 from tracelab.view.keys import Overrides
 from tracelab.view.report.page import require_views
-from tracelab.view.result import Result, common
+from tracelab.view.results import frames, sentences, spans, steps
+from tracelab.view.results.result import Result, common
 
 
 @dataclass(frozen=True, slots=True)

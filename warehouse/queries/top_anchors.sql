@@ -1,4 +1,4 @@
--- The sentences that changed the outcome most, over a run or in one trace.
+-- The sentences that changed the outcome most, over a run or in one trace. Across traces, stars are those of p_adjusted_run.
 -- param run [run with anchors]: the run; the latest that finished and has any when it is not given (default none)
 -- param trace [trace of anchors]: the trace; all when it is not given (default none)
 -- param method [method of anchors]: estimator whose numbers are shown; resample-pooled where the run has it, else resample, when it is not given (default none)
@@ -24,6 +24,7 @@ SELECT
     a.n,
     a.prob_matters,
     a.p_adjusted,
+    a.p_adjusted_run,
     a.rank,
     a.method
 FROM anchors AS a

@@ -1,4 +1,43 @@
 CREATE OR REPLACE VIEW anchors AS
+WITH tested AS (
+    SELECT
+        s.run_id,
+        s.trace_id,
+        s.unit_index,
+        s.method,
+        s.evidence,
+        (s.extra ->> 'p')::DOUBLE AS p,
+        count(*) OVER (PARTITION BY s.run_id, s.method, s.evidence) AS tests,
+        -- Ties share the last of their places.
+        count(*) OVER (
+            PARTITION BY s.run_id, s.method, s.evidence
+            ORDER BY (s.extra ->> 'p')::DOUBLE
+            RANGE BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW
+        ) AS place
+    FROM scores AS s
+    WHERE
+        s.unit_kind = 'sentence' AND s.metric = 'delta_value' AND s.target = ''
+        AND (s.extra ->> 'p')::DOUBLE IS NOT NULL
+),
+
+adjusted AS (
+    SELECT
+        d.run_id,
+        d.trace_id,
+        d.unit_index,
+        d.method,
+        d.evidence,
+        least(
+            1.0,
+            min(d.p * d.tests / d.place) OVER (
+                PARTITION BY d.run_id, d.method, d.evidence
+                ORDER BY d.p DESC
+                RANGE BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW
+            )
+        ) AS p_adjusted_run
+    FROM tested AS d
+)
+
 SELECT
     s.run_id,
     s.trace_id,
@@ -24,6 +63,7 @@ SELECT
     s.status,
     (s.extra ->> 'p')::DOUBLE AS p,
     (s.extra ->> 'p_adjusted')::DOUBLE AS p_adjusted,
+    j.p_adjusted_run,
     -- Of what was not measured they would be the prior's.
     CASE WHEN s.status IN ('ok', 'certified') THEN (s.extra ->> 'prob_matters')::DOUBLE END
         AS prob_matters,
@@ -37,6 +77,13 @@ INNER JOIN units AS u
         AND s.unit_kind = u.unit_kind
         AND s.unit_index = u.unit_index
 INNER JOIN traces AS t ON s.run_id = t.run_id AND s.trace_id = t.trace_id
+LEFT JOIN adjusted AS j
+    ON
+        s.run_id = j.run_id
+        AND s.trace_id = j.trace_id
+        AND s.unit_index = j.unit_index
+        AND s.method = j.method
+        AND s.evidence = j.evidence
 WHERE s.unit_kind = 'sentence' AND s.metric = 'delta_value' AND s.target = ''
 ORDER BY s.run_id, s.trace_id, s.method, s.evidence, rank NULLS LAST, s.unit_index;
 
@@ -58,6 +105,7 @@ COMMENT ON COLUMN anchors.level IS 'Nominal coverage of [lo, hi].';
 COMMENT ON COLUMN anchors.n IS 'Graded rollouts behind it.';
 COMMENT ON COLUMN anchors.status IS 'ok, insufficient, certified or failed.';
 COMMENT ON COLUMN anchors.p IS 'Two-sided p-value of no effect (method resample: Fisher''s exact test); NULL for methods without one.';
-COMMENT ON COLUMN anchors.p_adjusted IS 'p adjusted over the sentences of the trace (Benjamini-Hochberg): an anchor at a false discovery rate of 10 % has p_adjusted <= 0.1.';
+COMMENT ON COLUMN anchors.p_adjusted IS 'p adjusted over the sentences of the trace (Benjamini-Hochberg), for one trace read by itself: an anchor at a false discovery rate of 10 % has p_adjusted <= 0.1.';
+COMMENT ON COLUMN anchors.p_adjusted_run IS 'p adjusted over all sentences of the run with a p-value of this method and evidence (Benjamini-Hochberg): for rankings across traces, where most of what p_adjusted calls an anchor may be chance.';
 COMMENT ON COLUMN anchors.prob_matters IS 'Posterior probability that the effect is larger than resample.delta in size (method resample-pooled).';
 COMMENT ON COLUMN anchors.prob_decisive IS 'Posterior probability that this sentence has the largest effect of the trace, and one above delta (method resample-pooled).';

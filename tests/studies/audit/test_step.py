@@ -109,6 +109,27 @@ def test_a_credible_set_is_the_smallest_that_holds_its_level(
     assert held - min(prob[i] for i in chosen) <= level + 1e-6
 
 
+@pytest.mark.parametrize(
+    ("second", "same_score", "status"),
+    [(0.1, 4, "localized"), (0.9, 4, "ambiguous"), (0.1, 3, "ambiguous")],
+)
+def test_a_step_is_localized_only_where_it_alone_decided(
+    second: float, same_score: int, status: str
+) -> None:
+    """Not where another step fell too, be it by less, nor where controls ended otherwise."""
+    reruns = [Rerun(t, t, float(t < 2)) for t in range(4) for _ in range(8)]
+    fall = np.array([0.0, 0.6, 0.3, 0.0])
+    found = Falls(
+        np.array([0.0, 0.95, 0.04, 0.0]), 0.01, fall, fall - 0.2, fall + 0.2, 0.95,
+        each=np.array([0.0, 0.99, second, 0.0]),
+    )  # fmt: skip
+    verdict = conclude(
+        "t", Place([0, 2, 4, 6], ["a"] * 4, [None] * 4), Control(4, same_score, same_score),
+        tally(4, reruns, end=0.0), found, method="m", evidence="executed", confidence=0.9,
+    )  # fmt: skip
+    assert (verdict.status, verdict.decisive_step) == (status, 2)
+
+
 @pytest.mark.slow
 def test_the_posterior_of_the_decisive_step_is_calibrated() -> None:
     """Drawn change points: the named step is right as often as it says, the set covers."""
@@ -129,7 +150,8 @@ def test_the_posterior_of_the_decisive_step_is_calibrated() -> None:
     covered = np.array([at in f.credible_set(0.9) for at, f in found])
     assert right.mean() > 0.85
     assert covered.mean() > 0.88
-    assert abs(right.mean() - said.mean()) < 0.12
+    # Not boastful; modest, since a study of single faults may not make it sure of one elsewhere.
+    assert right.mean() - 0.2 < said.mean() < right.mean() + 0.12
 
 
 def test_more_is_asked_only_while_it_is_open() -> None:

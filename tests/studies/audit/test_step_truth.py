@@ -22,7 +22,7 @@ def changes(*units: Mapping[float, float]) -> Posterior:
     n = len(units)
     value = np.full((n + 1, 101), 1 / 101)
     return Posterior(np.linspace(0, 1, 101), value, STEPS, delta, np.ones(n), np.zeros(n),
-                     np.zeros(n))  # fmt: skip
+                     np.zeros(n), value, delta)  # fmt: skip
 
 
 def test_a_sure_fall_is_decisive_only_where_no_larger_one_is() -> None:

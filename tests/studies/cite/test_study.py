@@ -137,12 +137,14 @@ def test_statements_are_grounded_in_their_fact_or_the_models_own() -> None:
 
 def test_memory_and_what_follows_are_told_apart_by_what_was_measured() -> None:
     def says(alone: float | None, empty: float = -1.0) -> str:
-        return label(empty, empty, 5, (), alone=alone)
+        return label(empty, empty, 5, (), acts=False, alone=alone)
 
     assert (says(None), says(-3.9), says(-4.1), says(-4.1, -3.9)) == (
         "parametric", "memory", "derived", "memory",
     )  # fmt: skip
-    contrast = [label(2.0, 2.0, 5, (), alone=a, contrast=True) for a in (None, 0.1, -3.0)]
+    contrast = [
+        label(2.0, 2.0, 5, (), acts=False, alone=a, contrast=True) for a in (None, 0.1, -3.0)
+    ]
     assert contrast == ["parametric", "memory", "derived"]
 
 

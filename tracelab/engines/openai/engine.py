@@ -17,10 +17,11 @@ observation, `kind: sentence`, with the kinds of `tracelab.engines.http` and
 
 from __future__ import annotations
 
-import asyncio
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
+from functools import partial
 from typing import Any
 
 from tracelab.core.api_key import api_key
@@ -28,6 +29,7 @@ from tracelab.core.errors import ModelLoadError, one_line
 from tracelab.core.item import Item, Observation
 from tracelab.core.outside import OutsideError, decode
 from tracelab.core.seam import EndpointError
+from tracelab.engines.aio import SideBySide
 from tracelab.engines.base import Counters, EngineSpec, failed, overlong
 from tracelab.engines.http import MOST_BYTES, JsonPost
 from tracelab.engines.openai.rows import checked, echoed, listed, part
@@ -60,6 +62,7 @@ class OpenAIEngine:
         self._name = str(o.get("model") or spec.model.name)
         self._echo = o["scoring"] == "echo"
         self._concurrency = int(o["concurrency"])
+        self._flying = SideBySide()
         self._url = str(o["endpoint"]).rstrip("/")
         self._key = api_key(o.get("api_key_env"), "engine.server.api_key_env")
         self._tokenizer = HFTokenizer(
@@ -67,49 +70,51 @@ class OpenAIEngine:
         )
         self._context = min(spec.context_length, self._look_up(float(o["timeout_s"])))
 
-    async def score(self, items: Sequence[Item]) -> list[Observation]:
+    def score(self, items: Sequence[Item]) -> AsyncGenerator[list[Observation], None]:
         """See `Engine.score`."""
-        return await self._all([(i, [i.first_replicate]) for i in items], self._score_one)
+        return self._all([(i, i.first_replicate) for i in items], self._score_one)
 
-    async def generate(self, items: Sequence[Item]) -> list[Observation]:
+    def generate(self, items: Sequence[Item]) -> AsyncGenerator[list[Observation], None]:
         """See `Engine.generate`. The server must return the tokens it writes (`return_token_ids`).
 
         Log-probabilities are only had where nothing is done to the distribution before sampling.
         """
-        return await self._all(
-            [(i, [r]) for i in items for r in i.replicate_range], self._generate_one
-        )
+        return self._all([(i, r) for i in items for r in i.replicate_range], self._generate_one)
+
+    def halt(self) -> None:
+        """See `Engine.halt`."""
+        self._flying.keep(self._concurrency)  # the first ones: no other was let through
 
     def close(self) -> None:
         """Nothing is held between calls."""
 
     async def _all(
-        self, asked: Sequence[tuple[Item, list[int]]], one: Callable[..., Any]
-    ) -> list[Observation]:
+        self, asked: Sequence[tuple[Item, int]], one: Callable[..., Any]
+    ) -> AsyncGenerator[list[Observation], None]:
         o = self.spec.options
         # A client lives as long as the call: the next one may run in another event loop.
         http = JsonPost(
             f"{self._url}/completions", self._key, float(o["timeout_s"]), int(o["attempts"]),
             float(o["backoff_s"]), self._concurrency, _MOST_BYTES,
         )  # fmt: skip
-        gate = asyncio.Semaphore(self._concurrency)
 
-        async def guarded(item: Item, replicate: int) -> Observation:
+        async def guarded(item: Item, replicate: int) -> list[Observation]:
             probe = item.target_ids is not None
             if too_long := overlong(item, self._context, probe_extra=int(probe)):
                 return _only(too_long, replicate)
-            async with gate:
-                try:
-                    found: Observation = await one(http, item, replicate)
-                except EndpointError as e:
-                    return _only(failed(item, e.kind, e.why), replicate)
-                except Exception as e:  # a reply of any other shape is data
-                    why = f"{type(e).__name__}: {one_line(e, 200)}"
-                    return _only(failed(item, "malformed", why), replicate)
-                return found
+            try:
+                return [await one(http, item, replicate)]
+            except EndpointError as e:
+                return _only(failed(item, e.kind, e.why), replicate)
+            except Exception as e:  # a reply of any other shape is data
+                why = f"{type(e).__name__}: {one_line(e, 200)}"
+                return _only(failed(item, "malformed", why), replicate)
 
+        works = [partial(guarded, item, replicate) for item, replicate in asked]
         try:
-            return list(await asyncio.gather(*(guarded(i, r) for i, rs in asked for r in rs)))
+            async with aclosing(self._flying.run(works, most=self._concurrency)) as answers:
+                async for found in answers:
+                    yield found
         finally:
             await http.close()
 
@@ -240,5 +245,5 @@ class OpenAIEngine:
         return size if type(size) is int and size > 0 else sys.maxsize
 
 
-def _only(observations: Sequence[Observation], replicate: int) -> Observation:
-    return next(o for o in observations if o.replicate == replicate)
+def _only(observations: Sequence[Observation], replicate: int) -> list[Observation]:
+    return [o for o in observations if o.replicate == replicate]

@@ -6,9 +6,11 @@ one batch with a generator each, so a replicate's sample does not depend on its 
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tracelab.core.errors import EngineError, ModelLoadError, one_line
@@ -67,34 +69,55 @@ class TransformersEngine:
         self._eos = _eos_ids(self._model)
         self._max_batch = int(spec.options.get("max_batch", 64))
         self._side_by_side = int(spec.options.get("side_by_side", 1))
+        self._turn = asyncio.Lock()  # the model computes for one call at a time
+        self._asked = 0
         self.counters.start_seconds = time.monotonic() - started
 
-    async def generate(self, items: Sequence[Item]) -> list[Observation]:
+    async def generate(self, items: Sequence[Item]) -> AsyncGenerator[list[Observation], None]:
         """See `Engine.generate`."""
-        return [o for item in items for o in self._guard(item, self._generate_one)]
+        asked = self._asked
+        async with self._turn:
+            for item in items:
+                first, count = item.first_replicate, item.replicates
+                for at in range(first, first + count, self._max_batch):
+                    if asked != self._asked:
+                        return
+                    some = item.at(at, min(self._max_batch, first + count - at))
+                    yield self._guard(some, self._decode)
 
-    async def score(self, items: Sequence[Item]) -> list[Observation]:
+    async def score(self, items: Sequence[Item]) -> AsyncGenerator[list[Observation], None]:
         """See `Engine.score`."""
         from tracelab.engines.transformers import scoring
 
-        fit = [i for i in items if i.prefix_ids and not overlong(i, self.spec.context_length)]
-        scored: dict[str, Observation] = {}
-        try:
-            for batch in scoring.observe(
+        asked, context = self._asked, self.spec.context_length
+        left = {i.key: i for i in items}
+        fit = [i for i in left.values() if i.prefix_ids and not overlong(i, context)]
+        async with self._turn:
+            batches = scoring.observe(
                 self._model, fit, self._device, self._max_batch, self._side_by_side
-            ):
-                scored |= batch.observations
-                self.counters.prompt_tokens += batch.prompt_tokens
-                self.counters.cached_tokens += batch.cached_tokens
-        except Exception as e:  # what is left is scored one by one, so that what fails fails alone
-            log.debug("a batch could not be scored: %s", one_line(e))
-        return [
-            o
-            for item in items
-            for o in (
-                [scored[item.key]] if item.key in scored else self._guard(item, self._score_one)
             )
-        ]
+            with contextlib.closing(batches):
+                while asked == self._asked:
+                    try:
+                        batch = next(batches, None)
+                    except Exception as e:  # the rest one by one, so that what fails fails alone
+                        log.debug("a batch could not be scored: %s", one_line(e))
+                        break
+                    if batch is None:
+                        break
+                    self.counters.prompt_tokens += batch.prompt_tokens
+                    self.counters.cached_tokens += batch.cached_tokens
+                    for key in batch.observations:
+                        del left[key]
+                    yield [*batch.observations.values()]
+            for item in left.values():
+                if asked != self._asked:
+                    return
+                yield self._guard(item, self._score_one)
+
+    def halt(self) -> None:
+        """See `Engine.halt`."""
+        self._asked += 1
 
     async def look(self, calls: Sequence[Call]) -> list[Observation]:
         """See `WhiteBox.look`."""
@@ -131,22 +154,18 @@ class TransformersEngine:
         self.counters.prompt_tokens += need
         return [Observation.of(call.key, r, value) for r in call.replicate_range]
 
-    def _generate_one(self, item: Item) -> list[Observation]:
+    def _decode(self, item: Item) -> list[Observation]:
+        """Decode the replicates of one prefix as one batch."""
         import torch
 
-        s = item.sampling
-        assert s is not None
-        out: list[Observation] = []
-        replicates = list(item.replicate_range)
         with torch.inference_mode():
-            for at in range(0, len(replicates), self._max_batch):
-                out += self._decode(item, s, replicates[at : at + self._max_batch])
-        return out
+            return self._decode_batch(item)
 
-    def _decode(self, item: Item, s: Sampling, replicates: list[int]) -> list[Observation]:
-        """Decode one batch of replicates of one prefix."""
+    def _decode_batch(self, item: Item) -> list[Observation]:
         import torch
 
+        s, replicates = item.sampling, list(item.replicate_range)
+        assert s is not None
         size, prefix = len(replicates), list(item.prefix_ids)
         limit = min(s.max_tokens, self.spec.context_length - len(prefix))
         ids = torch.tensor([prefix], device=self._device)
@@ -169,6 +188,7 @@ class TransformersEngine:
                 else int(torch.multinomial(logp[i].exp(), 1, generator=generators[i]))
                 for i in range(size)
             ]
+            self.counters.written_tokens += finish.count(None)
             for i, token in enumerate(picked):
                 if finish[i] is None:
                     tokens[i].append(token)

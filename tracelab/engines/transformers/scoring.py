@@ -10,7 +10,7 @@ thread: threads that share one small matrix product wait for each other longer t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -87,7 +87,7 @@ class Scored:
 
 def observe(
     model: Any, items: Sequence[Item], device: str, most: int, threads: int = 1
-) -> Iterator[Scored]:
+) -> Generator[Scored, None, None]:
     """Score work items whose targets may be empty; see `score`."""
     distinct = list({i.key: i for i in items}.values())
     asked = [i for i in distinct if i.target_ids]

@@ -1,22 +1,24 @@
 """vLLM's `AsyncLLM` as an engine: continuous batching, prefix cache, seeded replicates.
 
-One request with n = k per item; seeds are consecutive within an item, which is how vLLM seeds the
-children of one request, so chunking never changes a sample's seed. Imports vllm only when an
-engine is built.
+One request a replicate, so that each is had when it is finished: vLLM would take a request with
+n = k apart into the same k requests, and give it back when the longest of them ends. Seeds are
+those of the replicates, so chunking never changes a sample. Imports vllm only when an engine is
+built.
 """
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from tracelab.core.errors import EngineDeadError, ModelLoadError, one_line
 from tracelab.core.item import FinishReason, Item, Observation
+from tracelab.engines.aio import SideBySide
 from tracelab.engines.base import Counters, EngineSpec, failed, overlong
 from tracelab.engines.models import refuse_code
 from tracelab.engines.vllm import scoring
@@ -38,6 +40,7 @@ class VllmEngine:
         """
         self.spec = spec
         self.counters = Counters()
+        self._flying, self._running = SideBySide(), [0]
         started = time.monotonic()
         options = dict(spec.options)
         if options.pop("cpu", False):
@@ -63,7 +66,7 @@ class VllmEngine:
         )
         try:
             self._llm: Any = AsyncLLM.from_engine_args(
-                args, stat_loggers=[_cache_counter(self.counters)]
+                args, stat_loggers=[_counter(self.counters, self._running)]
             )
         except Exception as e:  # config validation, weight loading, memory: all end the start
             refuse_code(e, spec.model.name)
@@ -75,11 +78,13 @@ class VllmEngine:
         self._tail_rows = scoring.has_tail_rows(self._llm)
         self.counters.start_seconds = time.monotonic() - started
 
-    async def generate(self, items: Sequence[Item]) -> list[Observation]:
+    def generate(self, items: Sequence[Item]) -> AsyncGenerator[list[Observation], None]:
         """See `Engine.generate`."""
-        return await self._gather(items, self._generate_one)
+        return self._flying.run(
+            partial(self._generate_some, some) for item in items for some in _requests(item)
+        )
 
-    async def score(self, items: Sequence[Item]) -> list[Observation]:
+    def score(self, items: Sequence[Item]) -> AsyncGenerator[list[Observation], None]:
         """See `Engine.score`.
 
         One sequence is sent once, however it is divided into prefix and target: two requests for
@@ -88,20 +93,19 @@ class VllmEngine:
         alike: dict[tuple[int, ...], list[Item]] = {}
         for item in items:
             alike.setdefault(item.prefix_ids + (item.target_ids or ()), []).append(item)
-        sent = [min(group, key=lambda i: len(i.prefix_ids)) for group in alike.values()]
-        answers = await asyncio.gather(*(self._score_one(item) for item in sent))
-        found: dict[str, Observation] = {}
-        for group, (answer,) in zip(alike.values(), answers, strict=True):
-            found |= {item.key: _tail_of(answer, item) for item in group}
-        return [found[item.key] for item in items]
+        return self._flying.run(partial(self._score_alike, group) for group in alike.values())
+
+    async def _score_alike(self, group: Sequence[Item]) -> list[Observation]:
+        (answer,) = await self._score_one(min(group, key=lambda i: len(i.prefix_ids)))
+        return [_tail_of(answer, item) for item in group]
+
+    def halt(self) -> None:
+        """See `Engine.halt`. vLLM begins requests in the order in which they were sent."""
+        self._flying.keep(self._running[0])
 
     def close(self) -> None:
         """Stop the engine process."""
         self._llm.shutdown()
-
-    async def _gather(self, items: Sequence[Item], one: Any) -> list[Observation]:
-        batches = await asyncio.gather(*(one(item) for item in items))
-        return [o for batch in batches for o in batch]
 
     async def _request(self, prompt_ids: Sequence[int], params: Any) -> Any:
         """Run one request to its end.
@@ -122,7 +126,8 @@ class VllmEngine:
             raise EngineDeadError("the vLLM engine process died") from e
         return final
 
-    async def _generate_one(self, item: Item) -> list[Observation]:
+    async def _generate_some(self, item: Item) -> list[Observation]:
+        """One request: a replicate, or all of them where they are the same."""
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 
@@ -133,14 +138,12 @@ class VllmEngine:
         greedy = s.temperature == 0
         try:
             params = SamplingParams(
-                # vLLM refuses several replicates or a seed with greedy decoding, where all
-                # replicates are one.
-                n=1 if greedy else item.replicates,
                 temperature=s.temperature,
                 top_p=s.top_p,
                 top_k=s.top_k or -1,
                 max_tokens=min(s.max_tokens, self.spec.context_length - len(item.prefix_ids)),
                 stop=list(s.stop) or None,
+                # vLLM refuses a seed with greedy decoding, where all replicates are one.
                 seed=None if greedy else item.seed_of(item.first_replicate),
                 logprobs=0 if s.logprobs else None,
                 structured_outputs=(
@@ -154,8 +157,8 @@ class VllmEngine:
         except Exception as e:
             # One request that vLLM refuses is data; a dead engine was re-raised above.
             return failed(item, "engine", f"{type(e).__name__}: {e}")
-        self.counters.generated_tokens += sum(len(c.token_ids) for c in out.outputs)
-        by_index = {c.index: c for c in out.outputs}
+        (c,) = out.outputs
+        self.counters.generated_tokens += len(c.token_ids)
         return [
             Observation(
                 key=item.key,
@@ -167,8 +170,7 @@ class VllmEngine:
                 prefix_tokens=len(item.prefix_ids),
                 cached_tokens=out.num_cached_tokens,
             )
-            for i, r in enumerate(item.replicate_range)
-            for c in [by_index[0 if greedy else i]]
+            for r in item.replicate_range
         ]
 
     async def _score_one(self, item: Item) -> list[Observation]:
@@ -224,6 +226,15 @@ def cpu_environment(kv_cache_gib: int, threads: int) -> dict[str, Any]:
     }
 
 
+def _requests(item: Item) -> Iterator[Item]:
+    """What is sent for an item: its replicates one by one, unless they are all the same."""
+    if item.sampling is not None and item.sampling.temperature == 0:
+        yield item
+        return
+    for r in item.replicate_range:
+        yield item.at(r, 1)
+
+
 def _tail_of(answer: Observation, item: Item) -> Observation:
     """The observation of an item whose target is the end of another one's."""
     row = answer.token_logprobs
@@ -247,11 +258,11 @@ def _sampled_logprobs(completion: Any) -> tuple[float, ...]:
     )
 
 
-def _cache_counter(counters: Counters) -> Any:
-    """A vLLM stat logger that adds up prompt tokens and prefix-cache hits."""
+def _counter(counters: Counters, running: list[int]) -> Any:
+    """A vLLM stat logger that adds up tokens; `running` holds how many requests have begun."""
     from vllm.v1.metrics.loggers import StatLoggerBase
 
-    class CacheCounter(StatLoggerBase):  # type: ignore[misc]
+    class TokenCounter(StatLoggerBase):  # type: ignore[misc]
         def __init__(self, vllm_config: Any, engine_index: int = 0) -> None:
             pass
 
@@ -262,11 +273,15 @@ def _cache_counter(counters: Counters) -> Any:
             mm_cache_stats: Any = None,
             engine_idx: int = 0,
         ) -> None:
-            if scheduler_stats is not None and scheduler_stats.prefix_cache_stats is not None:
-                counters.prompt_tokens += scheduler_stats.prefix_cache_stats.queries
-                counters.cached_tokens += scheduler_stats.prefix_cache_stats.hits
+            if scheduler_stats is not None:
+                running[0] = scheduler_stats.num_running_reqs
+                if scheduler_stats.prefix_cache_stats is not None:
+                    counters.prompt_tokens += scheduler_stats.prefix_cache_stats.queries
+                    counters.cached_tokens += scheduler_stats.prefix_cache_stats.hits
+            if iteration_stats is not None:  # tokens as they are written, not when an answer ends
+                counters.written_tokens += iteration_stats.num_generation_tokens
 
         def log_engine_initialized(self) -> None:
             pass
 
-    return CacheCounter
+    return TokenCounter

@@ -15,9 +15,9 @@ from tracelab.sources.agents.agent_log import read_records
 from tracelab.sources.agents.build import episode_of, first_of, reward_of
 from tracelab.sources.agents.openai_chat import chat_steps
 from tracelab.sources.base import BadRecordError, Seen, SourceFormat
-from tracelab.sources.guess import one_run
+from tracelab.sources.files.guess import one_run
+from tracelab.sources.files.sniff import DOCUMENTS, LINES, Head
 from tracelab.sources.registry import SOURCES
-from tracelab.sources.sniff import DOCUMENTS, LINES, Head
 
 FORMAT = "agent-bench"
 

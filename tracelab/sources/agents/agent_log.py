@@ -26,10 +26,10 @@ from tracelab.sources.base import (
     excerpt,
     refused,
 )
-from tracelab.sources.guess import foreign
-from tracelab.sources.lines import MAX_LINE_BYTES, read_lines
-from tracelab.sources.sniff import BETWEEN, Head
-from tracelab.sources.unpack import UnpackError, read_whole
+from tracelab.sources.files.guess import foreign
+from tracelab.sources.files.lines import MAX_LINE_BYTES, read_lines
+from tracelab.sources.files.sniff import BETWEEN, Head
+from tracelab.sources.files.unpack import UnpackError, read_whole
 
 MAX_FILE_BYTES = 256 << 20
 MAX_STEPS = 20_000

@@ -19,9 +19,9 @@ from tracelab.core.trace import Trace
 from tracelab.sources.agents.agent_log import StepList, count_or_none, read_documents
 from tracelab.sources.agents.openai_chat import outcome_of
 from tracelab.sources.base import BadRecordError, Seen, SourceFormat
-from tracelab.sources.guess import one_run
+from tracelab.sources.files.guess import one_run
+from tracelab.sources.files.sniff import DOCUMENTS, LINES, Head
 from tracelab.sources.registry import SOURCES
-from tracelab.sources.sniff import DOCUMENTS, LINES, Head
 
 PREFIX = "ATIF-v1."
 _MAX_NESTING = 16

@@ -22,9 +22,9 @@ from tracelab.sources.agents.build import episode_of
 from tracelab.sources.agents.dialects import Plain, messages
 from tracelab.sources.agents.openai_chat import outcome_of, plain_steps
 from tracelab.sources.base import BadRecordError, Seen, SourceFormat
-from tracelab.sources.guess import one_run
+from tracelab.sources.files.guess import one_run
+from tracelab.sources.files.sniff import DOCUMENTS, LINES, Head
 from tracelab.sources.registry import SOURCES
-from tracelab.sources.sniff import DOCUMENTS, LINES, Head
 
 FORMAT = "autogen"
 _REPEATS = ("ToolCallSummaryMessage", "ModelClientStreamingChunkEvent")

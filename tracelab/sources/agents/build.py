@@ -13,7 +13,7 @@ from tracelab.core.outside import decode, finite
 from tracelab.core.seam import Reject
 from tracelab.sources.agents.agent_log import StepList
 from tracelab.sources.base import BadRecordError, refused
-from tracelab.sources.lines import MAX_LINE_BYTES, read_lines
+from tracelab.sources.files.lines import MAX_LINE_BYTES, read_lines
 
 
 def rows_of(path: Path) -> Iterator[tuple[int, dict[str, Any] | Reject]]:

@@ -23,8 +23,8 @@ from tracelab.sources.agents.agent_log import StepList, count_or_none, finish
 from tracelab.sources.agents.inspect_zip import inspect_samples
 from tracelab.sources.agents.openai_chat import chat_steps
 from tracelab.sources.base import BadRecordError, Seen, SourceFormat, caught, excerpt
+from tracelab.sources.files.sniff import DOCUMENTS, LINES, Head
 from tracelab.sources.registry import SOURCES
-from tracelab.sources.sniff import DOCUMENTS, LINES, Head
 
 _ATTACHMENT = re.compile(r"attachment://([0-9a-f]{32})")
 _ZIP = b"PK\x03\x04"

@@ -21,9 +21,9 @@ from tracelab.sources.agents.build import episode_of, text_at
 from tracelab.sources.agents.dialects import Plain, messages
 from tracelab.sources.agents.openai_chat import outcome_of, plain_steps
 from tracelab.sources.base import BadRecordError, Seen, SourceFormat, caught, refused
-from tracelab.sources.records import records
+from tracelab.sources.files.records import records
+from tracelab.sources.files.sniff import DOCUMENTS, LINES, Head
 from tracelab.sources.registry import SOURCES
-from tracelab.sources.sniff import DOCUMENTS, LINES, Head
 
 FORMAT = "langgraph"
 _HOLDERS = ("values", "channel_values")

@@ -21,9 +21,9 @@ from tracelab.sources.agents.agent_log import MAX_STEPS, StepList, read_records
 from tracelab.sources.agents.build import episode_of, text_at
 from tracelab.sources.agents.openai_chat import chat_steps
 from tracelab.sources.base import BadRecordError, Seen, SourceFormat
-from tracelab.sources.guess import one_run
+from tracelab.sources.files.guess import one_run
+from tracelab.sources.files.sniff import DOCUMENTS, LINES, Head
 from tracelab.sources.registry import SOURCES
-from tracelab.sources.sniff import DOCUMENTS, LINES, Head
 from tracelab.sources.spans.otel_spans import as_json
 
 FORMAT = "mast"

@@ -21,9 +21,9 @@ from tracelab.sources.agents.agent_log import StepList, count_or_none, finish, r
 from tracelab.sources.agents.build import first_of, reward_of
 from tracelab.sources.agents.dialects import messages, role_of
 from tracelab.sources.base import BadRecordError, Seen, SourceFormat, excerpt
-from tracelab.sources.guess import one_run
+from tracelab.sources.files.guess import one_run
+from tracelab.sources.files.sniff import DOCUMENTS, LINES, Head
 from tracelab.sources.registry import GENERIC, SOURCES
-from tracelab.sources.sniff import DOCUMENTS, LINES, Head
 
 _KINDS: dict[str, StepKind] = {
     "system": "system", "user": "user", "assistant": "llm", "tool": "tool",

@@ -24,9 +24,9 @@ from tracelab.sources.agents.build import episode_of, first_of
 from tracelab.sources.agents.dialects import Plain, items, messages
 from tracelab.sources.agents.openai_chat import outcome_of, plain_steps
 from tracelab.sources.base import BadRecordError, Seen, SourceFormat, excerpt, refused
-from tracelab.sources.guess import foreign, one_run
+from tracelab.sources.files.guess import foreign, one_run
+from tracelab.sources.files.sniff import DOCUMENTS, LINES, Head
 from tracelab.sources.registry import GENERIC, SOURCES
-from tracelab.sources.sniff import DOCUMENTS, LINES, Head
 
 FORMAT = "openai-responses"
 _BESIDE = ("_input", "-input", "_requests", "-requests")

@@ -19,9 +19,9 @@ from tracelab.core.seam import Reject
 from tracelab.core.trace import Trace
 from tracelab.sources.agents.agent_log import MAX_STEPS, read_documents
 from tracelab.sources.base import BadRecordError, Seen, SourceFormat
-from tracelab.sources.guess import one_run
+from tracelab.sources.files.guess import one_run
+from tracelab.sources.files.sniff import DOCUMENTS, LINES, Head
 from tracelab.sources.registry import SOURCES
-from tracelab.sources.sniff import DOCUMENTS, LINES, Head
 
 _TOOLS = {"computer_terminal", "computerterminal"}
 _LABELS = ("mistake_step", "mistake_agent", "question_ID")

@@ -17,9 +17,9 @@ from tracelab.core.trace import Trace
 from tracelab.sources.agents.agent_log import finish
 from tracelab.sources.agents.build import first_of, reward_of, text_at
 from tracelab.sources.base import BadRecordError, Seen, SourceFormat, caught, refused
-from tracelab.sources.records import records
+from tracelab.sources.files.records import records
+from tracelab.sources.files.sniff import DOCUMENTS, LINES, Head
 from tracelab.sources.registry import SOURCES
-from tracelab.sources.sniff import DOCUMENTS, LINES, Head
 from tracelab.sources.spans.otel import episode_of_spans
 from tracelab.sources.spans.otel_spans import OTelSpan, as_json, time_of
 

@@ -15,8 +15,8 @@ from tracelab.core.outside import whole
 from tracelab.core.seam import Reject
 from tracelab.core.trace import Trace
 from tracelab.sources.base import BadRecordError, Seen, SourceFormat
+from tracelab.sources.files.sniff import DOCUMENTS, LINES, Head
 from tracelab.sources.registry import SOURCES
-from tracelab.sources.sniff import DOCUMENTS, LINES, Head
 from tracelab.sources.spans.exports import read_runs
 from tracelab.sources.spans.otel_spans import OTelSpan
 

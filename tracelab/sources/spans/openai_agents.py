@@ -18,8 +18,8 @@ from tracelab.core.trace import Trace
 from tracelab.sources.agents.build import first_of
 from tracelab.sources.agents.dialects import items
 from tracelab.sources.base import BadRecordError, Seen, SourceFormat
+from tracelab.sources.files.sniff import DOCUMENTS, LINES, Head
 from tracelab.sources.registry import SOURCES
-from tracelab.sources.sniff import DOCUMENTS, LINES, Head
 from tracelab.sources.spans.exports import read_runs
 from tracelab.sources.spans.otel_spans import OTelSpan, as_json, time_of
 

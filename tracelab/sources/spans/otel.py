@@ -23,8 +23,8 @@ from tracelab.core.seam import Reject
 from tracelab.core.trace import Trace
 from tracelab.sources.agents.agent_log import StepList, count_or_none, documents, finish
 from tracelab.sources.base import Seen, SourceFormat, caught, excerpt, refused
+from tracelab.sources.files.sniff import DOCUMENTS, LINES, Head
 from tracelab.sources.registry import SOURCES
-from tracelab.sources.sniff import DOCUMENTS, LINES, Head
 from tracelab.sources.spans.otel_messages import (
     SpanCall,
     input_messages,

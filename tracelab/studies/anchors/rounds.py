@@ -52,9 +52,8 @@ def sample(cohort: Cohort) -> Flow[None]:
     yield from together(t.ask(plan) for t, plan in zip(traces, first_plans(cohort), strict=True))
     if o.allocation == "uniform":
         return
-    prior: Prior | None = None
     for _ in range(_COHORT_POINTS):
-        prior = fit_prior([count(t.case, o) for t in traces], start=prior)
+        prior = fit_prior([count(t.case, o) for t in traces])
         shares = divided(traces, prior, cohort)
         yield from together(
             _alone(t, prior, share, traces, cohort) for t, share in zip(traces, shares, strict=True)

@@ -53,7 +53,7 @@ class Anchors:
     name: ClassVar[str] = "anchors"
     Options: ClassVar[type[AnchorsOptions]] = AnchorsOptions
     metrics = _Metrics()
-    estimator_version: ClassVar[str] = "4"
+    estimator_version: ClassVar[str] = "5"
     testbed: ClassVar[Literal["questions"]] = "questions"
 
     def cases(self, trace: Trace, ctx: StudyContext[AnchorsOptions]) -> Iterator[Reasoning]:

@@ -55,7 +55,7 @@ class Audit:
         Metric("effect", "nats", "the piece of the context made the bad action likelier", least=2),
         Metric("weight", "nats", "the piece of the context made the bad action likelier", least=2),
     )
-    estimator_version: ClassVar[str] = "3"
+    estimator_version: ClassVar[str] = "4"
     testbed: ClassVar[Literal["agents"]] = "agents"
 
     def measures(self, options: AuditOptions) -> bool:

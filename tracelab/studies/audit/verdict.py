@@ -3,7 +3,8 @@
 Pure. Statuses: `nonreproducible` when the recorded actions, executed again, do not give the
 recorded failure; `unidentifiable` when no action lowers the probability of success by more than
 `delta` (the task could not be solved by this policy, whatever was done); `localized` when one
-action holds `confidence` of the posterior; else `ambiguous`.
+action holds `confidence` of the posterior, no other is likelier than not to have lowered it by more
+than `delta` too, and every control got the recorded score; else `ambiguous`.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from tracelab.studies.audit.step import Falls, RerunTally, argmax_rescue, measur
 
 _LOW = 0.2
 """A chance of success up to which a task counts as one that this policy cannot solve."""
+_OTHER = 0.5
+"""Probability of another fall above `delta` from which on no step decided the failure alone."""
 _SHOWN = 70
 """Characters of a reply that a reason quotes; the verdict has more."""
 
@@ -186,7 +189,9 @@ def conclude(
             rollouts=rollouts, extra=extra,
         )  # fmt: skip
     seen = bool(measured(counts)[top])
-    sure = p >= confidence and bounds_agree and seen
+    others = np.delete(found.each, top).max(initial=0.0)
+    dominates = bool(others <= _OTHER) and control.same_score == control.replays
+    sure = p >= confidence and bounds_agree and seen and dominates
     status: VerdictStatus = "localized" if sure else "ambiguous"
     reason = _reason(where, found, top, counts.end, status, bounds_agree, seen)
     if correction is not None:
@@ -249,7 +254,7 @@ def _reason(
     others = [where.steps[i] for i in np.flatnonzero(found.each > 0.5) if i != top]
     also = f", and also at step {', '.join(map(str, others))}" if others else ""
     if status == "localized":
-        return f"the chance of success {falls} at this step{also}"
+        return f"the chance of success {falls} at this step"
     if not seen:
         return "too few re-executions around the most suspicious step could be graded"
     if not bounds_agree:

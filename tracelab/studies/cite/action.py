@@ -31,7 +31,7 @@ from tracelab.studies.chat import Chat
 from tracelab.studies.cite.attribution import SpanScores
 from tracelab.studies.cite.context import Context, Mode, ablate
 from tracelab.studies.cite.cut import Cut, Grain, from_messages
-from tracelab.studies.cite.grounding import GAIN, label
+from tracelab.studies.cite.grounding import GAIN, label, some_act
 from tracelab.studies.cite.methods.ablate import attribute
 from tracelab.studies.cite.methods.registry import ALWAYS
 from tracelab.studies.cite.place import place_sources
@@ -172,7 +172,10 @@ def _add(
             kind="action" if other is None else "contrast", text=action, rather_than=other,
             n_tokens=size, logprob_full=full, logprob_empty=empty, logprob_alone=empty,
             # Nothing of the response stands before it.
-            label=label(full, empty, size, effects, alone=empty, contrast=other is not None),
+            label=label(
+                full, empty, size, effects, acts=some_act(made), alone=empty,
+                contrast=other is not None,
+            ),
             ablations=made.n,
         )
     )  # fmt: skip

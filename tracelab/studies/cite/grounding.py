@@ -11,7 +11,10 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
+from scipy.stats import t as student
+
 from tracelab.core.finding import Score
+from tracelab.studies.cite.attribution import Attribution
 
 Grounding = Literal[
     "grounded", "diffuse", "memory", "derived", "parametric", "ungrounded", "insufficient"
@@ -32,6 +35,8 @@ MEANING: Mapping[str, str] = {
 GAIN = 1.0
 """Nats by which the context must raise a statement: 2.7 times as likely with it as without. The
 same for the response before it."""
+ALPHA = 0.04
+"""Share of statements on which no span acts that may pass for resting on some (one-sided test)."""
 LIKELY = -1.0
 """Mean log-probability of a token, nats, from which on a statement counts as one that the model
 makes by itself; a contrast is by itself on the side of A when log p(A) - log p(B) is above 0."""
@@ -43,6 +48,7 @@ def label(
     tokens: int,
     scores: Sequence[Score],
     *,
+    acts: bool,
     alone: float | None = None,
     contrast: bool = False,
 ) -> Grounding:
@@ -53,22 +59,25 @@ def label(
         empty: The same with every source ablated.
         tokens: The statement's tokens.
         scores: Its scores, one a source.
+        acts: Whether some source acts at all, by one test over all of them (`some_act`): of many
+            intervals some lie above 0 by chance.
         alone: Log-probability of its tokens after the first, with every source ablated and nothing
             of the response before it; of a contrast, of all tokens. None when not measured.
         contrast: Whether they are differences log p(A) - log p(B).
 
     Returns:
-        `grounded`: the context raises it by at least `GAIN`, and the interval of some source lies
-        above 0. `diffuse`: the context does, no single source is shown to. `memory`: the context
-        does not, and the model makes the statement with neither the context nor the rest of the
-        response. `derived`: it does so only after what the response says before it. `parametric`:
-        one of these two, which was not measured. `ungrounded`: neither the context nor the model
-        supports it. `insufficient`: it could not be measured.
+        `grounded`: the context raises it by at least `GAIN`, some source acts, and the interval of
+        one lies above 0. `diffuse`: the context does, no single source is shown to. `memory`: the
+        context does not, and the model makes the statement with neither the context nor the rest
+        of the response. `derived`: it does so only after what the response says before it.
+        `parametric`: one of these two, which was not measured. `ungrounded`: neither the context
+        nor the model supports it. `insufficient`: it could not be measured.
     """
     if full is None or empty is None:
         return "insufficient"
     if full - empty >= GAIN:
-        shown = any(s.lo is not None and s.lo > 0 for s in scores)
+        # Exact effects need no test.
+        shown = any(s.lo is not None and s.lo > 0 and (acts or s.lo == s.hi) for s in scores)
         return "grounded" if shown else "diffuse"
     if not _own(empty, tokens, contrast):
         return "ungrounded"
@@ -76,6 +85,22 @@ def label(
         return "parametric"
     counted = tokens if contrast or tokens == 1 else tokens - 1
     return "memory" if _own(alone, counted, contrast) or empty - alone < GAIN else "derived"
+
+
+def some_act(found: Attribution) -> bool:
+    """Whether masks that a surrogate has not seen are predicted better than by chance.
+
+    One test over all sources, however many: the rank correlation of outcomes with predictions out
+    of fold, against none. Where nothing acts it is 0 or below, since a fold's own mean is left
+    out of what predicts it. True where nothing was fitted: effects are then exact.
+    """
+    if found.surrogate is None:
+        return True
+    r, n = found.surrogate.oof_lds, found.n
+    if r is None or n < 4:
+        return False
+    ratio = r * math.sqrt((n - 2) / max(1 - r * r, 1e-12))
+    return bool(student.sf(ratio, n - 2) <= ALPHA)
 
 
 def undecided(full: float | None, empty: float | None, tokens: int, *, contrast: bool) -> bool:

@@ -25,7 +25,7 @@ from tracelab.studies.cite.alone import alone
 from tracelab.studies.cite.asking import in_step
 from tracelab.studies.cite.attribution import Attribution
 from tracelab.studies.cite.case import ContextCase, case_of, prompted
-from tracelab.studies.cite.grounding import label, undecided
+from tracelab.studies.cite.grounding import label, some_act, undecided
 from tracelab.studies.cite.methods.ablate import ESTIMATOR_VERSION
 from tracelab.studies.cite.methods.kinds import Baseline, CohortMethod, MaskMethod, Question
 from tracelab.studies.cite.methods.llm_cites import UNUSABLE, LlmCites
@@ -188,7 +188,10 @@ def _ablated(work: Ablations) -> Flow[None]:
         full, empty = measured[t.name]
         size, itself = t.end - t.start, by_itself.get(t.name)
         effects = work.effects(t.name, ALWAYS)
-        says = label(full, empty, size, effects, alone=itself, contrast=t.rather_than is not None)
+        says = label(
+            full, empty, size, effects, acts=some_act(work.found[t.name][ALWAYS]), alone=itself,
+            contrast=t.rather_than is not None,
+        )  # fmt: skip
         work.targets.append(
             TargetRow(
                 case.trace_id, t.name, position, t.kind, t.text, t.other, size, full, empty,

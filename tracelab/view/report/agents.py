@@ -18,9 +18,13 @@ EVIDENCE: dict[str, str] = {
     "executed": "steps or sentences were written anew and carried on to the end",
     "replayed": "steps were written anew, and recorded tool results answered them",
     "scored": "log-probabilities only; nothing was written anew",
-    "judged": "the opinion of a rule or a model; nothing was measured",
+    "judged": "the opinion of a model; nothing was measured",
+    "rule": "a rule that reads the log; no model was asked, nothing was measured",
 }
-"""Levels of evidence, the strongest first, and what stands behind each."""
+"""Levels of evidence, the strongest first, and what stands behind each; rules are apart."""
+
+_LEVEL = "CASE WHEN starts_with(method, 'rule:') THEN 'rule' ELSE evidence END"
+_RANK = f"list_position({[*EVIDENCE]}, {_LEVEL})"
 
 STATUSES: dict[str, str] = {
     "localized": "one step decided the failure",
@@ -45,11 +49,11 @@ FROM tool_calls JOIN selected USING (run_id, trace_id) ORDER BY run_id, trace_id
     tool_calls.position
 """
 
-_SCORES = """
-SELECT run_id, trace_id, unit_index, method, metric, evidence, value, lo, hi, n, status, level
+_SCORES = f"""
+SELECT run_id, trace_id, unit_index, method, metric, {_LEVEL}, value, lo, hi, n, status, level
 FROM unit_scores JOIN selected USING (run_id, trace_id)
 WHERE unit_kind = 'step' AND target = ''
-ORDER BY unit_index, list_position(['executed', 'replayed', 'scored', 'judged'], evidence),
+ORDER BY unit_index, {_RANK},
          ends_with(method, '-pooled') DESC, method, metric
 """
 
@@ -60,11 +64,12 @@ ORDER BY list_position(['executed', 'replayed', 'scored', 'judged'], evidence),
          ends_with(method, '-pooled') DESC, method
 """
 
-_VERDICTS = """
-SELECT run_id, trace_id, method, evidence, status, decisive_step, agent, tool, who, reason,
-       posterior, credible_set, runner_up, correctable_step, counterfactual, rollouts, tokens, extra
+_VERDICTS = f"""
+SELECT run_id, trace_id, method, {_LEVEL} AS evidence, status, decisive_step, agent, tool, who,
+       reason, posterior, credible_set, runner_up, correctable_step, counterfactual, rollouts,
+       tokens, recorded, came_instead, extra
 FROM verdicts JOIN selected USING (run_id, trace_id)
-ORDER BY position, list_position(['executed', 'replayed', 'scored', 'judged'], evidence), method
+ORDER BY position, {_RANK}, method
 """
 
 _LABELS = """
@@ -72,8 +77,8 @@ SELECT run_id, trace_id, label_step, label_agent, label_reason
 FROM episodes JOIN selected USING (run_id, trace_id) WHERE label_step IS NOT NULL
 """
 
-VERDICTS = """
-SELECT evidence, method, status, count(*) AS verdicts
+VERDICTS = f"""
+SELECT {_LEVEL} AS evidence, method, status, count(*) AS verdicts
 FROM verdicts WHERE run_id = $run GROUP BY ALL ORDER BY evidence, method, verdicts DESC, status
 """
 

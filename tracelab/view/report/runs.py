@@ -26,8 +26,8 @@ _METHODS = (
 )
 
 _ANCHORS = """
-SELECT trace_id, trace_name, unit_index, text, value, lo, hi, n, level, p_adjusted, prob_matters,
-       prob_decisive
+SELECT trace_id, trace_name, unit_index, text, value, lo, hi, n, level, p_adjusted_run,
+       prob_matters, prob_decisive
 FROM anchors
 WHERE run_id = $run AND method = $method AND evidence IN ('executed', 'judged') AND status = 'ok'
 ORDER BY abs(value) DESC, trace_name, unit_index LIMIT $limit

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from tracelab.text.answers import canonical, surely_equal
+from tracelab.text.answer.compare import surely_equal
 from tracelab.view.report.agents import EVIDENCE, STATUSES
 from tracelab.view.report.reasoning import Data
 from tracelab.view.report.runs import preferred
@@ -63,7 +63,7 @@ def outcome(success: bool | None, answer: str | None, reference: str | None) -> 
         return "right" if success else "wrong"
     if answer is None or reference is None:
         return None
-    same = surely_equal(canonical(answer), canonical(reference))
+    same = surely_equal(answer, reference)
     return None if same is None else "right" if same else "wrong"
 
 
@@ -91,7 +91,7 @@ def of_run(run: str, traces: Iterable[Data], labels: dict[str, str]) -> list[Tab
 
 
 def _verdicts(evidence: str, method: str, pairs: Sequence[tuple[Data, Data]]) -> Table:
-    opinion = evidence == "judged"
+    opinion = evidence in ("judged", "rule")
     measured = not opinion and any(v["posterior"] is not None for _, v in pairs)
     columns = [
         Column("trace"),
@@ -119,9 +119,11 @@ def _verdicts(evidence: str, method: str, pairs: Sequence[tuple[Data, Data]]) ->
         )  # fmt: skip
     seen = set() if opinion else {v["status"] for _, v in pairs}
     terms = [(s, said) for s, said in STATUSES.items() if s in seen]
-    kind = "Opinions" if opinion else "Verdicts"
+    title = {"judged": f"Opinions by {method}", "rule": f"Named by {method}"}
     note = f"Evidence {evidence}: {EVIDENCE[evidence]}."
-    return Table(f"{kind} by {method}", note, columns, rows, evidence, method, terms)
+    return Table(
+        title.get(evidence, f"Verdicts by {method}"), note, columns, rows, evidence, method, terms
+    )
 
 
 def _plain(traces: Sequence[Data], labels: dict[str, str], rest: bool) -> Table:

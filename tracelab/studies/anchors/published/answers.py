@@ -1,8 +1,9 @@
 r"""The published normal form of answers, and the published way to force one.
 
-Kept because the published numbers depend on it; `tracelab.text.answers` is what tracelab itself
-uses. Known collisions of the published form: `\frac{12}{3}` and `\frac{1}{23}` are one answer,
-`1,000` and `1.000` are one, and neither is `1000`. Pure; linear in the text, unlike the original.
+Kept because the published numbers depend on it; `tracelab.text.answer` is what tracelab
+itself uses. Known collisions of the published form: `\frac{12}{3}` and `\frac{1}{23}` are one
+answer, `1,000` and `1.000` are one, and neither is `1000`. Pure; linear in the
+text, unlike the original.
 """
 
 from __future__ import annotations

@@ -1,9 +1,12 @@
 // A run of agents: what the audits concluded, V_t, and the steps with their calls and results.
 
+// What nothing was measured for, and how a step is marked that it names.
+const unmeasured = (evidence) => ({ judged: "named by an opinion", rule: "named by a rule" }[evidence] || "");
+
 function agentView(trace, pick) {
   const a = trace.agent, out = h("div.agents");
   const verdicts = a.verdicts || [];
-  const first = verdicts.find((v) => v.evidence !== "judged") || null;
+  const first = verdicts.find((v) => !unmeasured(v.evidence)) || null;
   const set = new Set(first && Array.isArray(first.credible_set) ? first.credible_set : []);
   if (!verdicts.length) out.append(h("p.note", null, "No audit of this trace has concluded anything yet."));
   for (const v of verdicts) out.append(verdictCard(a, v, pick));
@@ -34,10 +37,10 @@ function agentView(trace, pick) {
     if (score) tint(body, ok ? score[3] : null, 1);
     const tags = [];
     for (const v of verdicts) {
-      const say = (word, kind) => tags.push(h("span.chip." + (v.evidence === "judged" ? "e-judged" : kind), { title: v.method }, v.evidence === "judged" ? "named by an opinion" : `${word} (${v.evidence})`));
+      const say = (word, kind) => tags.push(h("span.chip." + (unmeasured(v.evidence) ? "e-" + v.evidence : kind), { title: v.method }, unmeasured(v.evidence) || `${word} (${v.evidence})`));
       if (v.decisive_step === i) say("decisive", "bad");
       else if (v.runner_up === i) say("runner-up", "plain");
-      if (v.evidence !== "judged" && v.correctable_step === i) say("correctable", "good");
+      if (!unmeasured(v.evidence) && v.correctable_step === i) say("correctable", "good");
     }
     if (a.label && a.label[0] === i) tags.push(h("span.chip", { title: a.label[2] }, "annotated"));
     const who = s.who || KINDS[s.kind] || s.kind;
@@ -67,7 +70,7 @@ const FLAGS = {
   invalid_arguments: "the arguments are not JSON", binary: "holds binary data", non_text: "holds parts that are no text", no_content: "says nothing",
   missing_parent: "the step that led to it is not in the log", coordinator: "hands work to others", copied_context: "repeats what was given", error: "the log calls it an error",
 };
-const stepScore = (a, i) => (a.scores[i] || []).find((s) => s[1] === "delta_value" && s[2] !== "judged") || null;
+const stepScore = (a, i) => (a.scores[i] || []).find((s) => s[1] === "delta_value" && !unmeasured(s[2])) || null;
 const stepText = (s) => [s.who || "", s.tool || "", s.text, ...(s.calls || []).flatMap((c) => [c[0] || "", c[1] || ""]), s.arguments || "", s.result ? s.result[0] || "" : ""].join(" ");
 
 // What a step says, the calls it asks for, and what a tool answered: each by itself, whole.
@@ -100,18 +103,20 @@ function block(text, label, clip) {
 }
 
 function verdictCard(a, v, pick) {
-  const opinion = v.evidence === "judged";
+  const opinion = Boolean(unmeasured(v.evidence));
   const step = (i) => i === null || i === undefined ? "none named"
     : h("span", null, h("button.link", { type: "button", on: { click: () => pick(i) } }, "step " + i), a.steps[i] && a.steps[i].who ? [" by ", h("bdi", null, show(a.steps[i].who, 40))] : null);
   const set = Array.isArray(v.credible_set) && v.credible_set.length ? v.credible_set.flatMap((i, k) => [k ? ", " : "", step(i)]) : "none";
   const rest = Object.entries(v.extra || {});
   return h("section.card.verdict", null,
-    h("h2", null, opinion ? "Opinion: " : "Verdict: ", v.status, " ", h("span.chip.e-" + v.evidence, null, v.evidence), " ", h("span.dim", null, v.method)),
+    h("h2", null, opinion ? (v.evidence === "rule" ? "Rule" : "Opinion") : `Verdict: ${v.status}`, " ", h("span.chip.e-" + v.evidence, null, v.evidence), " ", h("span.dim", null, v.method)),
     h("p.note", null, opinion ? "" : `${data.statuses[v.status] ? data.statuses[v.status][0].toUpperCase() + data.statuses[v.status].slice(1) + ". " : ""}`, `Evidence: ${data.evidence[v.evidence] || v.evidence}.`),
     facts([[opinion ? "names step" : "decisive step", step(v.decisive_step)], ["agent", v.agent === null ? "none named" : h("bdi", null, show(v.agent, 60))],
       ["tool", v.tool === null ? null : h("bdi", null, show(v.tool, 60))], ["whose failure", v.who === null ? null : show(v.who, 60)],
-      ["why", v.reason === null ? null : show(v.reason, 1200)], ["as annotated", a.label ? h("span", null, step(a.label[0]), a.label[2] ? [": ", h("bdi", null, show(a.label[2], 300))] : null) : null],
-      ...(opinion ? [] : [["probability", v.posterior === null ? "not measured" : `${fixed(v.posterior)} that this step decided it`],
+      ["why", v.reason === null ? null : show(v.reason, 1200)],
+      ["on record", v.recorded === null ? null : h("div.pre", { dir: "auto" }, show(v.recorded, 1500))],
+      ["came instead", v.came_instead === null ? null : h("div.pre", { dir: "auto" }, show(v.came_instead, 1500))], ["as annotated", a.label ? h("span", null, step(a.label[0]), a.label[2] ? [": ", h("bdi", null, show(a.label[2], 300))] : null) : null],
+      ...(opinion ? [] : [["probability", v.posterior === null ? "not measured" : `${chance(v.posterior).replace("= ", "")} that this step decided it`],
         ["credible set (90\u00a0%)", h("span", null, set)], ["runner-up", step(v.runner_up)], ["earliest correctable", step(v.correctable_step)],
         ["correction that fixed it", v.counterfactual === null ? "none was found" : h("div.pre", { dir: "auto" }, show(v.counterfactual, 1500))],
         ["spent", `${v.rollouts === null ? "" : plural(v.rollouts, "re-execution") + ", "}${plural(v.tokens, "token")}`]])]),
@@ -129,7 +134,7 @@ function stepDetail(a, i, pick) {
   for (const level of Object.keys(data.evidence)) {
     const mine = scores.filter((x) => x[2] === level);
     if (!mine.length) continue;
-    out.push(h("h3", null, level === "judged" ? "Opinions " : "Measures ", h("span.chip.e-" + level, null, level)),
+    out.push(h("h3", null, { judged: "Opinions ", rule: "Rules " }[level] || "Measures ", h("span.chip.e-" + level, null, level)),
       table(["measure", "method", "#value", "#interval", "#n"], mine.map(([m, metric, , v, lo, hi, n]) => [
         MEASURES[metric] || metric.replaceAll("_", " "), m, v === null ? h("span.missing.pad", null, "not measured") : metric === "delta_value" ? signed(v) : fixed(v), v === null ? "" : interval(lo, hi), count(n)]), "Measures of the step, " + level));
   }

@@ -111,7 +111,7 @@ function listTraces() {
     const r = trace.reasoning, m = r && data.methods.find((name) => r.methods && r.methods[name]);
     const top = m ? ranked(r, m)[0] : undefined;
     const statements = trace.context ? trace.context.statements : null;
-    const verdict = trace.agent && (trace.agent.verdicts || []).find((v) => v.evidence !== "judged");
+    const verdict = trace.agent && (trace.agent.verdicts || []).find((v) => !unmeasured(v.evidence));
     const number = top !== undefined ? h("span.num." + sign(effect(r, m, top)[V]), { title: "its largest effect of a sentence" }, signed(effect(r, m, top)[V]))
       : verdict ? h("span.dim", { title: "verdict, " + verdict.evidence }, verdict.status)
         : statements && statements.length ? h("span.num.dim", { title: "statements that are grounded, of all" }, `${statements.filter((s) => s[2] === "grounded").length} of ${statements.length}`)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tracelab.core.errors import ImportFormatError, one_line
-from tracelab.sources.unpack import BROKEN, UnpackError, open_bytes
+from tracelab.sources.files.unpack import BROKEN, UnpackError, open_bytes
 
 MAX_LINE_BYTES = 64 << 20
 _CHUNK = 1 << 20

@@ -23,9 +23,9 @@ from tracelab.store.connect import open_reader
 from tracelab.store.home import Home
 from tracelab.store.named import named_queries
 from tracelab.store.query import ask
-from tracelab.view import frames
 from tracelab.view.data import Data, place, with_target
 from tracelab.view.keys import Overrides, asked, config_of
+from tracelab.view.results import frames
 
 Row = TypeVar("Row")
 

@@ -22,8 +22,8 @@ from tracelab.sources.agents.build import episode_of, rows_of
 from tracelab.sources.agents.dialects import Plain, messages
 from tracelab.sources.agents.openai_chat import plain_steps
 from tracelab.sources.base import EXCERPT_CHARS, BadRecordError, Seen, SourceFormat, refused
+from tracelab.sources.files.sniff import LINES, Head
 from tracelab.sources.registry import SOURCES
-from tracelab.sources.sniff import LINES, Head
 
 FORMAT = "claude-code"
 _SAID = ("user", "assistant", "system")

@@ -14,10 +14,10 @@ from tracelab.core.errors import ConfigError
 from tracelab.run.config import RunConfig
 from tracelab.store.connect import open_reader
 from tracelab.store.query import query
-from tracelab.view import frames
 from tracelab.view.data import Data
 from tracelab.view.keys import Overrides, speaks
-from tracelab.view.result import Result, common, measure
+from tracelab.view.results import frames
+from tracelab.view.results.result import Result, common, measure
 
 
 @dataclass(frozen=True, slots=True)

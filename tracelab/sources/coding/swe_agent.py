@@ -19,9 +19,9 @@ from tracelab.sources.agents.agent_log import StepList, read_documents
 from tracelab.sources.agents.build import episode_of
 from tracelab.sources.agents.dialects import Plain, messages
 from tracelab.sources.base import BadRecordError, Seen, SourceFormat
-from tracelab.sources.guess import one_run
+from tracelab.sources.files.guess import one_run
+from tracelab.sources.files.sniff import DOCUMENTS, Head
 from tracelab.sources.registry import SOURCES
-from tracelab.sources.sniff import DOCUMENTS, Head
 
 FORMAT = "swe-agent"
 

@@ -9,10 +9,10 @@ from typing import Any, ClassVar, TypeVar
 from duckdb import DuckDBPyConnection
 
 from tracelab.store.connect import open_reader
-from tracelab.view import frames
 from tracelab.view.data import Data
 from tracelab.view.keys import Overrides, speaks
-from tracelab.view.result import Result, common, measure
+from tracelab.view.results import frames
+from tracelab.view.results.result import Result, common, measure
 
 T = TypeVar("T")
 

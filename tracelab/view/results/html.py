@@ -11,10 +11,10 @@ from itertools import groupby
 from typing import Any
 
 from tracelab.view.report.page import environment, signed
-from tracelab.view.result import in_notebooks
-from tracelab.view.sentences import AnchorsResult
-from tracelab.view.spans import CiteResult, Statement
-from tracelab.view.steps import AuditResult, NamedStep
+from tracelab.view.results.result import in_notebooks
+from tracelab.view.results.sentences import AnchorsResult
+from tracelab.view.results.spans import CiteResult, Statement
+from tracelab.view.results.steps import AuditResult, NamedStep
 
 MOST_TRACES = 5
 """Traces shown; the report shows all."""

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from tracelab.studies.cite.grounding import MEANING
 from tracelab.text.clean import clean
-from tracelab.view.spans import Answered, CiteResult, Effect, MethodSays, Pruned, Statement
+from tracelab.view.results.spans import Answered, CiteResult, Effect, MethodSays, Pruned, Statement
 
 EFFECTS = "ablate"
 """The method whose effects are shown."""

@@ -12,8 +12,8 @@ from typing import Any
 from tracelab.core.episode import Episode
 from tracelab.core.trace import Trace
 from tracelab.sources.base import BadRecordError, Seen, SourceFormat
+from tracelab.sources.files.sniff import Head
 from tracelab.sources.registry import SOURCES
-from tracelab.sources.sniff import Head
 
 One = Callable[[Any, Path, int], Iterator[Trace]]
 
@@ -34,7 +34,8 @@ def foreign(record: Any, mine: str, path: Path, number: int, seen: Seen) -> Iter
         seen.alone = tuple(
             (name, s) for name, s in SOURCES.items() if s.one is not SourceFormat.one
         )
-    head = Head("", b"{", record, by_line=True)
+    # As of a document: what takes every line would take this one from the file's own format.
+    head = Head("record.json", b"{", record, by_line=True)
     for name, source in seen.alone:
         if source.sniff(head):
             return None if name == mine else _fresh(source.one(record, path, number), seen, path)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tracelab.core.outside import OutsideError, decode
-from tracelab.sources.unpack import BROKEN, UnpackError, open_bytes
+from tracelab.sources.files.unpack import BROKEN, UnpackError, open_bytes
 
 LINES = (".jsonl", ".ndjson", ".jsonl.gz", ".ndjson.gz")
 """Names of files of one record a line."""

@@ -12,10 +12,10 @@ from tracelab.core.seam import Reject
 from tracelab.core.trace import Trace
 from tracelab.sources.agents.agent_log import documents
 from tracelab.sources.base import EXCERPT_CHARS, BadRecordError, Seen, refused
-from tracelab.sources.columns import renamed
-from tracelab.sources.guess import foreign
-from tracelab.sources.lines import MAX_LINE_BYTES, FileLine, read_lines
-from tracelab.sources.sniff import Head
+from tracelab.sources.files.columns import renamed
+from tracelab.sources.files.guess import foreign
+from tracelab.sources.files.lines import MAX_LINE_BYTES, FileLine, read_lines
+from tracelab.sources.files.sniff import Head
 
 Record = tuple[int, Any, bytes | str]
 """Number from 1, the value or the exception that says why there is none, and the beginning."""

@@ -18,9 +18,9 @@ from tracelab.core.trace import Trace
 from tracelab.sources.agents.agent_log import StepList, read_records
 from tracelab.sources.agents.build import episode_of, reward_of, text_at
 from tracelab.sources.base import BadRecordError, Seen, SourceFormat
-from tracelab.sources.guess import one_run
+from tracelab.sources.files.guess import one_run
+from tracelab.sources.files.sniff import DOCUMENTS, LINES, Head
 from tracelab.sources.registry import SOURCES
-from tracelab.sources.sniff import DOCUMENTS, LINES, Head
 
 FORMAT = "openhands"
 _STATE = ("change_agent_state", "agent_state_changed", "null", "recall", "condensation")

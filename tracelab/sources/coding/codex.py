@@ -21,8 +21,8 @@ from tracelab.sources.agents.build import episode_of, rows_of
 from tracelab.sources.agents.dialects import items
 from tracelab.sources.agents.openai_chat import plain_steps
 from tracelab.sources.base import Seen, SourceFormat, refused
+from tracelab.sources.files.sniff import LINES, Head
 from tracelab.sources.registry import SOURCES
-from tracelab.sources.sniff import LINES, Head
 
 FORMAT = "codex"
 _ITEMS = ("message", "reasoning")

@@ -1,0 +1,1 @@
+"""What a study found, as Python objects: rows, frames, and as a notebook shows them."""
