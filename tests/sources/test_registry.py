@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -95,3 +97,10 @@ def test_a_record_of_a_context_is_known_whatever_its_file_is_called(
     [trace] = read(file)
     assert isinstance(trace, Trace) and trace.response == "4."
     assert "Kale costs 4." in trace.turns[0].text
+
+
+@pytest.mark.parametrize("first", ["context", "jsonl", "agents.openai_chat", "files.records"])
+def test_any_module_may_be_imported_first(first: str) -> None:
+    code = f"import tracelab.sources.{first}"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -17,8 +17,8 @@ from tracelab.core.errors import ImportFormatError
 from tracelab.core.outside import INNER_DEPTH, OutsideError, decode
 from tracelab.core.seam import Reject
 from tracelab.core.trace import Trace, Turn
-from tracelab.sources.agents.agent_log import MAX_FILE_BYTES
 from tracelab.sources.base import Seen, SourceFormat, caught, excerpt
+from tracelab.sources.files.records import MAX_FILE_BYTES
 from tracelab.sources.files.unpack import UnpackError, read_whole
 from tracelab.sources.registry import SOURCES
 

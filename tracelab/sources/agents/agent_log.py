@@ -27,11 +27,9 @@ from tracelab.sources.base import (
     refused,
 )
 from tracelab.sources.files.guess import foreign
-from tracelab.sources.files.lines import MAX_LINE_BYTES, read_lines
-from tracelab.sources.files.sniff import BETWEEN, Head
-from tracelab.sources.files.unpack import UnpackError, read_whole
+from tracelab.sources.files.records import documents
+from tracelab.sources.files.sniff import Head
 
-MAX_FILE_BYTES = 256 << 20
 MAX_STEPS = 20_000
 """Most steps of one run, and most messages of one model input."""
 
@@ -256,29 +254,6 @@ def finish(episode: Episode, seen: Seen, start: str) -> Trace | Reject:
     if duplicate := seen.duplicate_of(trace, file, line, None):
         return Reject(file, line, duplicate, start)
     return trace
-
-
-def documents(path: Path, *, lines: bool) -> Iterator[tuple[int, bytes, str | None]]:
-    """Yield (number, bytes, problem) of each document.
-
-    One a line, numbered so; else the whole file as 0, or documents that were printed over several
-    lines and stand one after another, from 1.
-    """
-    if lines:
-        for line in read_lines(path, MAX_LINE_BYTES):
-            yield line.number, line.data, line.problem
-        return
-    try:
-        data = read_whole(path, MAX_FILE_BYTES)
-    except UnpackError as e:
-        yield 0, b"", f"The file {e}."
-        return
-    at, number = 0, 0
-    for between in BETWEEN.finditer(data):
-        number += 1
-        yield number, data[at : between.start()], None
-        at = between.end() - 1
-    yield number + 1 if number else 0, data[at:], None
 
 
 def count_or_none(value: Any) -> int | None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from tracelab.core.errors import ImportFormatError, one_line
 from tracelab.core.outside import OutsideError, decode
-from tracelab.sources.agents.agent_log import MAX_FILE_BYTES
+from tracelab.sources.files.records import MAX_FILE_BYTES
 from tracelab.sources.files.unpack import Archive, UnpackError, read_whole
 
 HEADERS = ("_journal/start.json", "header.json")

@@ -19,12 +19,13 @@ from tracelab.core.messages import text_or_none
 from tracelab.core.outside import OutsideError, decode
 from tracelab.core.seam import Reject
 from tracelab.core.trace import Trace
-from tracelab.sources.agents.agent_log import documents, finish
+from tracelab.sources.agents.agent_log import finish
 from tracelab.sources.agents.build import episode_of, first_of
 from tracelab.sources.agents.dialects import Plain, items, messages
 from tracelab.sources.agents.openai_chat import outcome_of, plain_steps
 from tracelab.sources.base import BadRecordError, Seen, SourceFormat, excerpt, refused
 from tracelab.sources.files.guess import foreign, one_run
+from tracelab.sources.files.records import documents
 from tracelab.sources.files.sniff import DOCUMENTS, LINES, Head
 from tracelab.sources.registry import GENERIC, SOURCES
 

@@ -10,13 +10,14 @@ from typing import Any
 from tracelab.core.outside import decode
 from tracelab.core.seam import Reject
 from tracelab.core.trace import Trace
-from tracelab.sources.agents.agent_log import documents
 from tracelab.sources.base import EXCERPT_CHARS, BadRecordError, Seen, refused
 from tracelab.sources.files.columns import renamed
 from tracelab.sources.files.guess import foreign
 from tracelab.sources.files.lines import MAX_LINE_BYTES, FileLine, read_lines
-from tracelab.sources.files.sniff import Head
+from tracelab.sources.files.sniff import BETWEEN, Head
+from tracelab.sources.files.unpack import UnpackError, read_whole
 
+MAX_FILE_BYTES = 256 << 20
 Record = tuple[int, Any, bytes | str]
 """Number from 1, the value or the exception that says why there is none, and the beginning."""
 
@@ -107,3 +108,26 @@ def traces_of_records(
                 yield trace
         except Exception as e:
             yield refused(e, str(path), number, start)
+
+
+def documents(path: Path, *, lines: bool) -> Iterator[tuple[int, bytes, str | None]]:
+    """Yield (number, bytes, problem) of each document.
+
+    One a line, numbered so; else the whole file as 0, or documents that were printed over several
+    lines and stand one after another, from 1.
+    """
+    if lines:
+        for line in read_lines(path, MAX_LINE_BYTES):
+            yield line.number, line.data, line.problem
+        return
+    try:
+        data = read_whole(path, MAX_FILE_BYTES)
+    except UnpackError as e:
+        yield 0, b"", f"The file {e}."
+        return
+    at, number = 0, 0
+    for between in BETWEEN.finditer(data):
+        number += 1
+        yield number, data[at : between.start()], None
+        at = between.end() - 1
+    yield number + 1 if number else 0, data[at:], None

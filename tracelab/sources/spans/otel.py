@@ -21,8 +21,9 @@ from tracelab.core.messages import text_of, text_or_none
 from tracelab.core.outside import decode, finite
 from tracelab.core.seam import Reject
 from tracelab.core.trace import Trace
-from tracelab.sources.agents.agent_log import StepList, count_or_none, documents, finish
+from tracelab.sources.agents.agent_log import StepList, count_or_none, finish
 from tracelab.sources.base import Seen, SourceFormat, caught, excerpt, refused
+from tracelab.sources.files.records import documents
 from tracelab.sources.files.sniff import DOCUMENTS, LINES, Head
 from tracelab.sources.registry import SOURCES
 from tracelab.sources.spans.otel_messages import (
