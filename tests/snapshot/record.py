@@ -38,7 +38,7 @@ def main(names: Sequence[str]) -> int:
             if before is None:
                 print("  was not there before")
             else:
-                print("\n".join(differences(before, found)) or "  as before")
+                print("\n".join(differences(name, before, found)) or "  as before")
     return 0
 
 

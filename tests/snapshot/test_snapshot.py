@@ -43,7 +43,7 @@ def home(
 
 @pytest.mark.timeout(600)
 def test_the_numbers_are_what_they_were(study: str, home: Path) -> None:
-    if found := differences(recorded(study), read(home)):
+    if found := differences(study, recorded(study), read(home)):
         pytest.fail("\n".join([f"{study} gives other numbers.", *found]), pytrace=False)
 
 
@@ -52,5 +52,5 @@ def test_a_rebuild_from_the_journal_gives_the_same_numbers(study: str, home: Pat
     (home / DATABASE).unlink()
     command(0, "rebuild", "--home", home)
     command(0, "check", "--home", home)
-    if found := differences(recorded(study), read(home)):
+    if found := differences(study, recorded(study), read(home)):
         pytest.fail("\n".join([f"{study}, rebuilt, has other numbers.", *found]), pytrace=False)

@@ -24,6 +24,9 @@ DIGITS = 9
 """Significant digits that are kept of a float."""
 RELATIVE, ABSOLUTE = 1e-6, 1e-9
 """Two floats are the same within one of these."""
+FLOAT32 = 5e-5
+"""Instead of `ABSOLUTE` where a model computes: which requests share a batch depends on what was
+answered first, and changes the last bits of a log-probability, and so what is estimated of it."""
 SHOWN = 20
 """Differences that are printed."""
 
@@ -119,40 +122,43 @@ def rounded(value: Any) -> Any:
     return value
 
 
-def same(was: Any, now: Any) -> bool:
+def same(was: Any, now: Any, absolute: float = ABSOLUTE) -> bool:
     """Floats within the tolerances, everything else exactly, also inside of JSON."""
     if isinstance(was, float) or isinstance(now, float):
         if type(was) not in (int, float) or type(now) not in (int, float):
             return False
-        return bool(abs(was - now) <= max(ABSOLUTE, RELATIVE * max(abs(was), abs(now))))
+        return bool(abs(was - now) <= max(absolute, RELATIVE * max(abs(was), abs(now))))
     if isinstance(was, list) and isinstance(now, list):
-        return len(was) == len(now) and all(map(same, was, now))
+        return len(was) == len(now) and all(
+            same(a, b, absolute) for a, b in zip(was, now, strict=True)
+        )
     if isinstance(was, dict) and isinstance(now, dict):
-        return was.keys() == now.keys() and all(same(was[k], now[k]) for k in was)
+        return was.keys() == now.keys() and all(same(was[k], now[k], absolute) for k in was)
     return type(was) is type(now) and was == now
 
 
-def differences(was: Snapshot, now: Snapshot) -> list[str]:
+def differences(name: str, was: Snapshot, now: Snapshot) -> list[str]:
     """What is not as it was, for reading: counts by table, then the first differences."""
+    absolute = ABSOLUTE if STUDIES[name].config["model"] == "scripted" else FLOAT32
     counts, lines = [], []
-    for name in sorted(was.keys() | now.keys()):
+    for table in sorted(was.keys() | now.keys()):
         missing, extra, changed = 0, 0, 0
-        for kind, text in _table_differences(was.get(name), now.get(name)):
+        for kind, text in _table_differences(was.get(table), now.get(table), absolute):
             missing, extra = missing + (kind == "missing"), extra + (kind == "extra")
             changed += kind == "changed"
-            lines.append(f"  {name}: {text}")
+            lines.append(f"  {table}: {text}")
         if missing or extra or changed:
-            rows = len((was.get(name) or now[name])["rows"])
+            rows = len((was.get(table) or now[table])["rows"])
             counts.append(
-                f"{name}: {changed} values changed, {missing} rows missing, {extra} rows too many; "
-                f"{rows} rows were recorded" if name in was else f"{name}: is new, {rows} rows"
+                f"{table}: {changed} values changed, {missing} rows missing, {extra} too many; "
+                f"{rows} rows were recorded" if table in was else f"{table}: is new, {rows} rows"
             )  # fmt: skip
     more = [f"  ... and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else []
     return counts + lines[:SHOWN] + more
 
 
 def _table_differences(
-    was: dict[str, Any] | None, now: dict[str, Any] | None
+    was: dict[str, Any] | None, now: dict[str, Any] | None, absolute: float
 ) -> Iterator[tuple[str, str]]:
     """(kind, sentence) of each difference."""
     one = was or now
@@ -171,7 +177,7 @@ def _table_differences(
             yield "extra", f"{named}: was not there"
         else:
             for column, a, b in zip(one["values"], before[key], after[key], strict=True):
-                if not same(a, b):
+                if not same(a, b, absolute):
                     yield "changed", f"{named}: {column} was {_short(a)}, is {_short(b)}"
 
 
