@@ -51,7 +51,8 @@ def test_importing_tracelab_imports_nothing_else() -> None:
 
 def test_the_public_face() -> None:
     assert {*tracelab.__all__} == {
-        "TracelabError", "__version__", "anchors", "audit", "cite", "ingest", "open_run", "run_config",
+        "TracelabError", "__version__", "anchors", "audit", "cite", "ingest", "open_run",
+        "run_config",
     }  # fmt: skip
     assert callable(tracelab.run_config) and tracelab.run_config is api.run_config
 
