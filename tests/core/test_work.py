@@ -86,9 +86,9 @@ def test_batches_keep_order_and_lose_nothing(sizes: list[int], size: int) -> Non
     queue.add(items)
     assert queue.owed == sum(sizes)
     taken = list(iter(queue.take, None))
-    asked = [(i.prefix_ids, r) for b in taken for i in b.items for r in i.replicate_range]
+    asked = [(i.prefix_ids, r) for b in taken for i in b.rest() for r in i.replicate_range]
     assert asked == [(i.prefix_ids, r) for i in items for r in i.replicate_range]
-    assert all(sum(i.replicates for i in b.items) <= size for b in taken)
+    assert all(sum(i.replicates for i in b.rest()) <= size for b in taken)
     assert queue.owed == 0
 
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
+from tests.helpers import answers_of
 from tracelab.core.flow import Flow, Tasks, distinct
 from tracelab.core.item import AnyItem, Call, Item, ModelRef, Observation, Sampling
 from tracelab.core.options import Section
 from tracelab.core.seam import Comparing, Grading, MakeEnvironment, Row, Tokenizer
 from tracelab.core.study import StudyContext
 from tracelab.core.trace import TokenizedTrace, Trace
-from tracelab.engines import aio
 from tracelab.engines.base import Engine, EngineSpec
 from tracelab.engines.scripted import Script, ScriptedEngine, ScriptTokenizer
 from tracelab.engines.similarity import load
@@ -104,8 +104,7 @@ class Answering:
         if isinstance(item, Call):
             assert self.call is not None, f"nothing answers a call of kind {item.kind}"
             return [self.call(item)]
-        serve = self.engine.generate if item.kind == "generate" else self.engine.score
-        return aio.run(serve([item]))
+        return answers_of(self.engine, cast(Item, item))
 
     def generated(self) -> list[Item]:
         """Generations asked for."""

@@ -76,7 +76,7 @@ def _line(
         if value is None:
             raise PlanError(why or "")
         others = None
-        if not (chats and "messages" in value):
+        if "context" not in value and not (chats and "messages" in value):
             others = foreign(value, "contexts", path, number, seen)
         if others is not None:
             yield from others

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from tests.helpers import answers_of
 from tracelab.core.finding import Findings, Score
 from tracelab.core.flow import drive
 from tracelab.core.item import AnyItem, Call, Item, Observation, Sampling
@@ -63,7 +64,12 @@ def ask(items: Sequence[AnyItem], context_length: int) -> Iterator[Observation]:
             if any((context_length, i.key, r) not in _SEEN for r in i.replicate_range)
         ]  # fmt: skip
         for at in range(0, len(fresh), BATCH):
-            for o in aio.run(getattr(serving, kind)(fresh[at : at + BATCH])):
+            some_fresh = fresh[at : at + BATCH]
+            if kind == "look":
+                answers = aio.run(serving.look(some_fresh))
+            else:
+                answers = answers_of(serving, *some_fresh)
+            for o in answers:
                 _SEEN[context_length, o.key, o.replicate] = o
         for i in some:
             yield from (_SEEN[context_length, i.key, r] for r in i.replicate_range)
