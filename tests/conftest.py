@@ -61,10 +61,13 @@ def made_once(
         return
 
     def create(path: Path) -> None:
+        new = path.with_name(f".{path.name}.new")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(empty_warehouse, path)
+            shutil.copyfile(empty_warehouse, new)
+            new.replace(path)
         except OSError as error:
+            new.unlink(missing_ok=True)
             raise connect.explain("create", path, error) from error
         connect._viewed[path] = connect._viewed[empty_warehouse]
 
