@@ -41,9 +41,9 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[Item]:
     items: list[Item] = []
     generate = ScriptedEngine.generate
 
-    async def watched(self, given):  # type: ignore[no-untyped-def]
+    def watched(self, given):  # type: ignore[no-untyped-def]
         items.extend(given)
-        return await generate(self, given)
+        return generate(self, given)
 
     monkeypatch.setattr(ScriptedEngine, "generate", watched)
     return items

@@ -407,7 +407,7 @@ def test_a_tokenizer_without_offsets_places_sources_or_says_why() -> None:
     ids, starts = tok.place_prompt(text, "chat")
 
     class Slow:
-        is_fast = False
+        is_fast, bos_token_id = False, None
 
         def __init__(self, wrong: bool) -> None:
             self.wrong = wrong
