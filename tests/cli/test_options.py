@@ -15,7 +15,7 @@ from pydantic.fields import FieldInfo
 import tracelab
 from tests.helpers import invoke, write_jsonl
 from tracelab.cli import main
-from tracelab.cli.options import KeyOption, summary
+from tracelab.cli.options import KeyOption, Toml, summary
 from tracelab.core.errors import ConfigError
 from tracelab.core.finding import Findings
 from tracelab.core.options import Section
@@ -252,3 +252,8 @@ def test_a_summary_ends_where_a_sentence_does() -> None:
     assert summary("How finely?\n    It is cut.") == "How finely? It is cut."
     assert summary("One. " + "Two is long. " * 40).count("Two") < 20
     assert summary("No stop") == "No stop."
+
+
+@pytest.mark.parametrize("written", ["{a = false}", '{"a": false}'])
+def test_a_table_is_written_as_toml_or_as_json(written: str) -> None:
+    assert Toml().convert(written, None, None) == {"a": False}

@@ -10,6 +10,7 @@ import pytest
 import tracelab
 from tests.helpers import invoke, rows
 from tracelab.core.errors import ConfigError
+from tracelab.core.seam import Reject
 from tracelab.core.trace import Trace
 from tracelab.run.config import parse_config
 from tracelab.sources import read
@@ -59,3 +60,12 @@ def test_bad_ones_are_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text(json.dumps(ROW))
     with pytest.raises(ConfigError, match="columns are of rows"):
         read(tmp_path / "a.jsonl", "otel", {"question": "x"})
+
+
+def test_a_column_that_is_not_there_is_said_and_no_other_is_taken(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text(json.dumps({"prompt": "Another?", "Antwort": "7"}) + "\n")
+    [reject] = read(path, columns={"question": "Frage", "response": "Antwort"})
+    assert (
+        isinstance(reject, Reject) and "no column `Frage`, which is its question" in reject.reason
+    )

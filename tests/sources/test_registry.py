@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ import pytest
 from tracelab.core.errors import ConfigError, ImportFormatError
 from tracelab.core.seam import Reject
 from tracelab.core.trace import Trace, Turn
-from tracelab.sources import SOURCES, read
+from tracelab.sources import SOURCES, read, read_last
 from tracelab.sources.base import Seen, SourceFormat
 from tracelab.sources.files.sniff import Head
 
@@ -104,3 +105,12 @@ def test_any_module_may_be_imported_first(first: str) -> None:
     code = f"import tracelab.sources.{first}"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_line_that_comes_again_with_an_outcome_is_no_second_trace(tmp_path: Path) -> None:
+    record = {"prompt": "2 + 2?", "response": "4."}
+    lines = [record, record | {"success": True}]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(r) + "\n" for r in lines))
+    [trace, reject] = read_last([tmp_path / "a.jsonl"])
+    assert isinstance(trace, Trace) and not trace.outcome_known
+    assert isinstance(reject, Reject) and "came before, without an outcome" in reject.reason

@@ -19,6 +19,7 @@ import click
 from click.core import ParameterSource
 
 from tracelab.core.errors import ConfigError
+from tracelab.core.outside import OutsideError, decode
 from tracelab.view.keys import Key
 
 _UNITS = {"": 1, "k": 1_000, "m": 1_000_000, "g": 1_000_000_000}
@@ -50,7 +51,7 @@ class Amount(click.ParamType[int]):
 
 
 class Toml(click.ParamType[Any]):
-    """A value in TOML's syntax, for what is neither a number nor a word; `{a = 1}`."""
+    """A value in TOML's syntax, or JSON's, for what is neither a number nor a word; `{a = 1}`."""
 
     name = "toml"
 
@@ -60,8 +61,11 @@ class Toml(click.ParamType[Any]):
             return value
         try:
             return tomllib.loads(f"v = {value}")["v"]
-        except tomllib.TOMLDecodeError as e:
-            self.fail(f"{value!r} is no TOML value ({e})", param, ctx)
+        except tomllib.TOMLDecodeError:
+            try:
+                return decode(value)
+            except OutsideError:
+                self.fail(f"{value!r} is neither TOML ({{a = 1}}) nor JSON", param, ctx)
 
 
 class KeyOption(click.Option):

@@ -583,9 +583,7 @@ class RayPool:
             elif batch.alone:
                 self._again.append(Batch(rest, deaths=deaths, alone=True))
             elif deaths >= 2:
-                self._again.extend(
-                    Batch([one], alone=True) for item in rest for one in split(item, 1 << 30)
-                )
+                self._again.extend(Batch([item], alone=True) for item in rest)
             else:
                 self._again.appendleft(Batch(rest, deaths=deaths))
         if self._deaths > self._max_deaths:

@@ -245,12 +245,11 @@ class RunProgress:
         self._began = self._heard = self._clock()
         for c in self._counts.values():
             c.fresh = 0
-        if self._live:
-            if self._counts:
-                if self._fact:
-                    self.say(self._fact)
-                self._task = self._bar.add_task(clean(self._name), total=None, facts="")
-                self._update()
+        if self._live and self._counts:
+            if self._fact:
+                self.say(self._fact)
+            self._task = self._bar.add_task(clean(self._name), total=None, facts="")
+            self._update()
 
     def _update(self) -> None:
         if self._task is not None:

@@ -66,24 +66,36 @@ def _source(format: str, columns: Mapping[str, str] | None) -> type[SourceFormat
 def read_last(
     paths: Sequence[PathLike], format: str = AUTO, columns: Mapping[str, str] | None = None
 ) -> Iterator[Trace | Reject]:
-    """The same, each trace once: of one that comes again with its outcome, the last.
+    """The same, each trace once, for who cannot change what was taken.
 
-    Where there are several files, they are read twice.
+    Where a tool writes another log when runs are scored (`SourceFormat.scored_later`), the log that
+    has the outcome counts, wherever it stands; such files are read twice. Elsewhere the first does,
+    and one that comes again with an outcome is a reject that says so.
     """
     source = _source(format, columns)
     found = [item for path in paths for item in _plan(Path(path), source)]
-    better: set[str] = set()
-    if len(found) > 1:
-        first = Seen(by_record=source is None, columns=columns or {})
-        for _ in _run(found, first):
-            pass
-        better = first.better
-    seen = Seen(by_record=source is None, columns=columns or {})
-    return (
-        item
-        for item in _run(found, seen)
-        if isinstance(item, Reject) or item.trace_id not in better or item.outcome_known
-    )
+    again = [item for item in found if not isinstance(item, Reject) and item[0].scored_later]
+    first, seen = (Seen(by_record=source is None, columns=columns or {}) for _ in range(2))
+    for _ in _run(again if len(again) > 1 else [], first):
+        pass
+    return _once(_run(found, seen), first.better)
+
+
+def _once(found: Iterator[Trace | Reject], better: set[str]) -> Iterator[Trace | Reject]:
+    """Without the traces that a `better` one replaces."""
+    given: set[str] = set()
+    for item in found:
+        if isinstance(item, Trace):
+            if item.trace_id in better and not item.outcome_known:
+                continue
+            if item.trace_id in given:
+                why = (
+                    "The same turns and model came before, without an outcome; put this one first."
+                )
+                yield Reject(item.source, item.line, why, "")
+                continue
+            given.add(item.trace_id)
+        yield item
 
 
 def _run(found: Sequence[Planned], seen: Seen) -> Iterator[Trace | Reject]:

@@ -132,6 +132,8 @@ class SourceFormat(ABC):
 
     suffixes: ClassVar[tuple[str, ...]] = ()
     """What names of its files end in, lower case; of a folder, only those are read."""
+    scored_later: ClassVar[bool] = False
+    """Whether scoring runs writes another log of them, so that two files may hold one run."""
 
     @staticmethod
     @abstractmethod

@@ -343,6 +343,7 @@ class Inspect(SourceFormat):
     """Inspect logs, `.eval` and `.json`: a run a sample."""
 
     suffixes = (".eval", *LINES, *DOCUMENTS)
+    scored_later = True
     read = staticmethod(read_inspect)
 
     @staticmethod

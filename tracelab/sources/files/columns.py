@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from tracelab.core.errors import ConfigError
+from tracelab.core.errors import ConfigError, PlanError
 
 NAMES = ("question", "response", "reasoning", "reference", "success", "id", "model", "system",
          "context")  # fmt: skip
@@ -13,6 +13,9 @@ ROWS = ("dataset-rows", "contexts", "jsonl", "questions")
 """Formats of rows, whose columns may be named; the first is what is meant if none is said."""
 _HERE = {"jsonl": {"question": "prompt"}, "questions": {"question": "prompt"},
          "contexts": {"question": "query"}}  # fmt: skip
+
+
+_NEEDED = ("question", "response", "context")
 
 
 def check_columns(columns: Mapping[str, str]) -> None:
@@ -36,9 +39,15 @@ def renamed(
     """A row whose columns have the names of a format; a column that stands in their way moves.
 
     A dotted name is a column inside a column: `doc.question`.
+
+    Raises:
+        PlanError: It lacks a column that no row can do without; another is not taken instead.
     """
     if not columns:
         return dict(row)
+    for name in _NEEDED:
+        if name in columns and _at(row, columns[name]) is None:
+            raise PlanError(f"the row has no column `{columns[name]}`, which is its {name}")
     here = _HERE.get(format, {})
     taken = {here.get(name, name): _at(row, path) for name, path in columns.items()}
     whole = {path for path in columns.values() if path in row}

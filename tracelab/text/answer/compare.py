@@ -380,8 +380,8 @@ _TIME = re.compile(
     r"(\d{1,2}):(\d\d)(?::(\d\d))? ?(?:([ap])\.? ?m\.?)?\Z|(\d{1,2}) ?([ap])\.? ?m\.?\Z", re.I
 )
 _PROPORTION = re.compile(r"[\d.]+(?: ?(?::|\bto\b) ?[\d.]+)+\Z")
-_MONTHS = {m: i for i, m in enumerate(
-    "jan feb mar apr may jun jul aug sep oct nov dec".split(), 1)}  # fmt: skip
+_MONTHS = ("january", "february", "march", "april", "may", "june", "july", "august", "september",
+           "october", "november", "december")  # fmt: skip
 _DAY_NAMED = re.compile(
     r"(?:(?P<d1>\d{1,2})(?:st|nd|rd|th)? (?:of )?)?(?P<m>[A-Za-z]{3,9})\.?"
     r"(?: (?P<d2>\d{1,2})(?:st|nd|rd|th)?)?(?:,? (?P<y>\d{4}))?\Z"
@@ -450,21 +450,14 @@ def _days(text: str) -> tuple[set[tuple[int, int]], str] | None:
         return {(int(found[2]), int(found[3]))}, found[1]
     if found := _DAY_SLASHED.match(text):
         a, b = int(found[1]), int(found[2])
-        return {(m, d) for m, d in ((a, b), (b, a)) if 1 <= m <= 12 and 1 <= d <= 31}, found[
-            3
-        ] or ""
+        days = {(m, d) for m, d in ((a, b), (b, a)) if 1 <= m <= 12 and 1 <= d <= 31}
+        return days, found[3] or ""
     found = _DAY_NAMED.match(text)
     if found is None:
         return None
-    month = _MONTHS.get(found["m"][:3].lower())
-    day = found["d1"] or found["d2"]
-    if (
-        month is None
-        or day is None
-        or not "january february march april may june july august"
-        " september sept october november december".find(found["m"].lower())
-        >= 0
-    ):
+    said, day = found["m"].lower(), found["d1"] or found["d2"]
+    month = next((i for i, name in enumerate(_MONTHS, 1) if name.startswith(said)), None)
+    if month is None or day is None:
         return None
     return {(month, int(day))}, found["y"] or ""
 
@@ -512,7 +505,7 @@ class _Comparison:
             if (one or two) and (unit_a or unit_b):
                 return None
             return self._number_and_words(a, b) if one or two else None
-        return _measured(one, unit_a, two, unit_b, a, b)
+        return _with_units(one, unit_a, two, unit_b, a, b)
 
     def _number_and_words(self, a: str, b: str) -> Verdict | None:
         other = b if readings(a) else a
@@ -774,7 +767,7 @@ def _spaceless(a: str, b: str) -> bool:
     return "\\" in both or not re.search(r"\w \w", both)
 
 
-def _measured(
+def _with_units(
     one: tuple[Fraction, ...], unit_a: str, two: tuple[Fraction, ...], unit_b: str, a: str, b: str
 ) -> Verdict:
     same = not set(one).isdisjoint(two) or _close(a, b, one, two)
