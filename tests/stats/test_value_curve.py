@@ -11,7 +11,7 @@ from tests.studies.anchors.anchors import case
 from tracelab.engines.scripted import Script
 from tracelab.stats.value_curve import JUMPS, SCALES, Posterior, Prior, fit, keep_nodes, posterior
 from tracelab.stats.value_grid import GRID
-from tracelab.studies.anchors import pooled
+from tracelab.studies.anchors import pooled, resample
 from tracelab.studies.anchors.tally import tally
 
 
@@ -123,14 +123,23 @@ def test_pooled_intervals_cover_the_closed_form_of_another_process(n: int) -> No
     ]
     counts = [tally(c.units, c.rollouts, c.keep) for c in cases]
     prior = fit([k.curve() for k in counts])
-    hits = []
+    hits, widths = [], []
     for c, k in zip(cases, counts, strict=True):
+        alone = {
+            s.unit_index: s.hi - s.lo
+            for s in resample.estimate("t", c.units, k, min_rollouts=1)
+            if s.metric == "delta_value" and s.status == "ok"
+        }
         for s in pooled.estimate("t", c.units, k, prior, delta=0.1):
             if s.metric == "delta_value" and s.status == "ok":
                 true = c.truth[s.unit_index + 1] - c.truth[s.unit_index]
                 hits.append(s.lo - 1e-9 <= true <= s.hi + 1e-9)
-    assert len(hits) > 150
-    assert 0.92 <= np.mean(hits) <= 0.99
+                if s.unit_index in alone:
+                    widths.append((s.hi - s.lo, alone[s.unit_index]))
+    assert len(hits) > 150 and len(widths) > 150
+    assert np.mean(hits) >= 0.92
+    together, apart = np.mean(widths, axis=0)
+    assert together < 0.95 * apart, "what pooling is for"
 
 
 @pytest.mark.slow

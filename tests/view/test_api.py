@@ -49,6 +49,15 @@ def test_importing_tracelab_imports_nothing_else() -> None:
         tracelab.anchor  # type: ignore[attr-defined]  # noqa: B018
 
 
+def test_reading_files_waits_for_no_library_of_statistics() -> None:
+    code = (
+        "import sys, tracelab.cli.app, tracelab.sources as s; list(s.SOURCES); print([m for m in "
+        "sys.modules if m in ('scipy.stats', 'torch', 'transformers', 'ray', 'vllm')])"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "[]"
+
+
 def test_the_public_face() -> None:
     assert {*tracelab.__all__} == {
         "TracelabError", "__version__", "anchors", "audit", "cite", "ingest", "open_run",

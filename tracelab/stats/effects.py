@@ -19,6 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import stdtrit
 
 from tracelab.stats.lasso import Floats, Ints
 from tracelab.stats.surrogate import Surrogate
@@ -96,9 +97,7 @@ def average_effects(
         df = variance**2 / (var1**2 / (n1 - 1) + var0**2 / (n0 - 1))
         if clusters is not None and len(np.unique(clusters)) < m:
             variance, df = _clustered(dev1 - dev0, use, clusters)
-        from scipy.stats import t as student  # see `surrogate`
-
-        half = student.ppf(0.5 + level / 2, np.maximum(np.nan_to_num(df, nan=1.0), 1.0))
+        half = stdtrit(np.maximum(np.nan_to_num(df, nan=1.0), 1.0), 0.5 + level / 2)
         half = half * np.sqrt(variance)
     if distinct == m and n <= 16:  # drawn without replacement from a finite set of masks
         half = half * np.sqrt(1 - m / 2**n)

@@ -11,7 +11,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-from scipy.stats import t as student
+from scipy.special import stdtr
 
 from tracelab.core.finding import Score
 from tracelab.studies.cite.attribution import Attribution
@@ -100,7 +100,7 @@ def some_act(found: Attribution) -> bool:
     if r is None or n < 4:
         return False
     ratio = r * math.sqrt((n - 2) / max(1 - r * r, 1e-12))
-    return bool(student.sf(ratio, n - 2) <= ALPHA)
+    return bool(stdtr(n - 2, -ratio) <= ALPHA)
 
 
 def undecided(full: float | None, empty: float | None, tokens: int, *, contrast: bool) -> bool:

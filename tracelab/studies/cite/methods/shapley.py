@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import stdtrit
 
 from tracelab.core.finding import Score
 from tracelab.core.flow import Flow
@@ -90,9 +91,7 @@ class Shapley:
 
     def interval(self, level: float = 0.95) -> tuple[Floats, Floats]:
         """Lower and upper ends [n], Student's t over draws; NaN where there are too few."""
-        from scipy.stats import t as student  # takes a second to import, and few need it
-
-        half = student.ppf(0.5 + level / 2, np.maximum(self.draws - 1, 1)) * self.stderr
+        half = stdtrit(np.maximum(self.draws - 1, 1), 0.5 + level / 2) * self.stderr
         return self.value - half, self.value + half
 
 
