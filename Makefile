@@ -46,7 +46,7 @@ endif
 demo: install ## install, resample the bundled model with vLLM under Ray, show what decided an answer
 	@$(BIN)/tracelab demo
 
-# tests/conftest.py says which tests go together and which first.
+# tests/scheduling.py says which tests go together and which first.
 PARALLEL := -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 test: install ## the test suite, with real vLLM, Ray and DuckDB in it

@@ -5,16 +5,16 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import settings
-from xdist.scheduler import LoadFileScheduling
 
 from tracelab.core.item import ModelRef
 from tracelab.engines.base import EngineSpec
 from tracelab.engines.scripted import Script, ScriptTokenizer
 from tracelab.store import connect
+
+pytest_plugins = ["tests.scheduling"]
 
 # A busy machine is no failure: no time limit an example. What failed is printed, to be replayed.
 settings.register_profile("tracelab", deadline=None, print_blob=True)
@@ -80,32 +80,3 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path = tmp_path / "home"
     monkeypatch.setenv("TRACELAB_HOME", str(path))
     return path
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What takes longest first: at the end, it would leave a worker waiting."""
-    engines = {i.path for i in items if i.get_closest_marker("engine")}
-
-    def rank(item: pytest.Item) -> int:
-        return 0 if item.path in engines else 1 if item.get_closest_marker("slow") else 2
-
-    items.sort(key=rank)
-
-
-class Together(LoadFileScheduling):
-    """Which tests one worker runs one after another: those that share fixtures.
-
-    A file's do, and those of the contract share their engines across files. Tests of statistics
-    share nothing, and simulations are long: each goes to whoever is free.
-    """
-
-    def _split_scope(self, nodeid: str) -> str:
-        file = nodeid.partition("::")[0]
-        if file.startswith("tests/contract/"):
-            return "tests/contract"
-        return nodeid if file.startswith("tests/stats/") else file
-
-
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadFileScheduling | None:
-    """Only for `--dist loadfile`."""
-    return Together(config, log) if config.getvalue("dist") == "loadfile" else None
