@@ -21,7 +21,7 @@ from tracelab.core.study import Stage
 from tracelab.engines.base import overlong
 from tracelab.run.config import RunConfig
 from tracelab.run.execute import Work
-from tracelab.run.pool import split
+from tracelab.run.feeding import split
 from tracelab.run.progress import RunProgress
 from tracelab.run.record import continued, read_record
 from tracelab.run.wiring import wire
