@@ -55,9 +55,9 @@ def made_once(
 ) -> None:
     """Fresh warehouses are copies of an empty one: making one takes longer than most tests.
 
-    Those of `tests/store`, and those that tests start as processes, are made each time.
+    Those of the tests of making one, and those that tests start as processes, are made each time.
     """
-    if "store" in request.path.parts:
+    if request.path.name == "test_warehouse.py":
         return
 
     def create(path: Path) -> None:
@@ -69,7 +69,6 @@ def made_once(
         except OSError as error:
             new.unlink(missing_ok=True)
             raise connect.explain("create", path, error) from error
-        connect._viewed[path] = connect._viewed[empty_warehouse]
 
     monkeypatch.setattr(connect, "_create", create)
 

@@ -12,14 +12,16 @@ from xdist.workermanage import WorkerController
 class Together(LoadFileScheduling):
     """Those that share fixtures run one after another in one worker, the longest first.
 
-    A file's do, and those of the contract share their engines across files. Tests of statistics
-    share nothing, and simulations are long: each goes to whoever is free.
+    A file's do; those of the contract, and those of the real model, share their engines across
+    files. Tests of statistics share nothing, and simulations are long: each goes to whoever is
+    free.
     """
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0]
-        if file.startswith("tests/contract/"):
-            return "tests/contract"
+        for folder in ("tests/contract/", "tests/real/"):
+            if file.startswith(folder):
+                return folder
         return nodeid if file.startswith("tests/stats/") else file
 
     def remove_node(self, node: WorkerController) -> str | None:
@@ -51,7 +53,9 @@ class Together(LoadFileScheduling):
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What takes longest first: at the end, it would leave a worker waiting."""
-    engines = {i.path for i in items if i.get_closest_marker("engine")}
+    engines = {
+        i.path for i in items if i.get_closest_marker("engine") or i.get_closest_marker("real")
+    }
 
     def rank(item: pytest.Item) -> int:
         return 0 if item.path in engines else 1 if item.get_closest_marker("slow") else 2
