@@ -48,14 +48,17 @@ endif
 demo: install ## install, resample the bundled model with vLLM under Ray, show what decided an answer
 	@$(BIN)/tracelab demo
 
-# tests/conftest.py says which tests go together and which first.
+# tests/scheduling.py says which tests go together and which first.
 PARALLEL := -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-test: install ## the test suite, with real vLLM, Ray and DuckDB in it
-	@$(BIN)/python -m pytest $(PARALLEL)
+test: install ## the tests, with real vLLM, Ray and DuckDB in them
+	@$(BIN)/python -m pytest $(PARALLEL) -m "not long"
 
-test-fast: install ## the tests without engines, the real model and long simulations, for the inner loop
-	@$(BIN)/python -m pytest $(PARALLEL) -q -m "not slow and not engine and not real"
+test-long: install ## the rest: drills with killed engines, the demo, simulations of minutes
+	@$(BIN)/python -m pytest $(PARALLEL) -m long
+
+test-fast: install ## the tests without engines, models and simulations, for the inner loop
+	@$(BIN)/python -m pytest $(PARALLEL) -q -m "not slow and not engine and not real and not long"
 
 # Seconds; CI runs 30 s with a fixed seed as a test. A crash becomes a file of tests/corpus.
 FUZZ_SECONDS ?= 300
@@ -69,7 +72,7 @@ test-lowest: ## the tests without engines, with the lowest versions that pyproje
 	@$(PYTHON) -m release.lowest > .venv-lowest/lowest.txt
 	@.venv-lowest/bin/python -m pip --disable-pip-version-check -q install --only-binary :all: \
 	  -r .venv-lowest/lowest.txt
-	@PYTHONPATH=. .venv-lowest/bin/python -m pytest -q -m "not slow and not engine" \
+	@PYTHONPATH=. .venv-lowest/bin/python -m pytest -q -m "not slow and not engine and not long" \
 	  tests/core tests/text tests/sources
 
 sbom: install ## dist/sbom.json: what is in the wheel and what it requires (CycloneDX)
@@ -94,4 +97,4 @@ card: install ## measure every promise of the bundled model through vLLM, 8 minu
 clean: ## remove what was built and installed here (not tracelab-home)
 	rm -rf $(VENV) .venv-lowest build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-.PHONY: help install demo test test-fast test-lowest fuzz sbom lint types bench testbed card clean
+.PHONY: help install demo test test-long test-fast test-lowest fuzz sbom lint types bench testbed card clean

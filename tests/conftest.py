@@ -5,16 +5,16 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import settings
-from xdist.scheduler import LoadFileScheduling
 
 from tracelab.core.item import ModelRef
 from tracelab.engines.base import EngineSpec
 from tracelab.engines.scripted import Script, ScriptTokenizer
 from tracelab.store import connect
+
+pytest_plugins = ["tests.scheduling"]
 
 # A busy machine is no failure: no time limit an example. What failed is printed, to be replayed.
 settings.register_profile("tracelab", deadline=None, print_blob=True)
@@ -55,9 +55,9 @@ def made_once(
 ) -> None:
     """Fresh warehouses are copies of an empty one: making one takes longer than most tests.
 
-    Those of `tests/store`, and those that tests start as processes, are made each time.
+    Those of the tests of making one, and those that tests start as processes, are made each time.
     """
-    if "store" in request.path.parts:
+    if request.path.name == "test_warehouse.py":
         return
 
     def create(path: Path) -> None:
@@ -69,7 +69,6 @@ def made_once(
         except OSError as error:
             new.unlink(missing_ok=True)
             raise connect.explain("create", path, error) from error
-        connect._viewed[path] = connect._viewed[empty_warehouse]
 
     monkeypatch.setattr(connect, "_create", create)
 
@@ -80,36 +79,3 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path = tmp_path / "home"
     monkeypatch.setenv("TRACELAB_HOME", str(path))
     return path
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What takes longest first: at the end, it would leave a worker waiting."""
-    engines = {
-        i.path for i in items if i.get_closest_marker("engine") or i.get_closest_marker("real")
-    }
-
-    def rank(item: pytest.Item) -> int:
-        return 0 if item.path in engines else 1 if item.get_closest_marker("slow") else 2
-
-    items.sort(key=rank)
-
-
-class Together(LoadFileScheduling):
-    """Which tests one worker runs one after another: those that share fixtures.
-
-    A file's do; those of the contract, and those of the real model, share their engines across
-    files. Tests of statistics share nothing, and simulations are long: each goes to whoever is
-    free.
-    """
-
-    def _split_scope(self, nodeid: str) -> str:
-        file = nodeid.partition("::")[0]
-        for folder in ("tests/contract/", "tests/real/"):
-            if file.startswith(folder):
-                return folder
-        return nodeid if file.startswith("tests/stats/") else file
-
-
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadFileScheduling | None:
-    """Only for `--dist loadfile`."""
-    return Together(config, log) if config.getvalue("dist") == "loadfile" else None

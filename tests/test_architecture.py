@@ -157,7 +157,9 @@ OUR_OWN_JSON = {
     # What we wrote ourselves and nobody else writes; each with where it comes from.
     "core/outside.py": "the door itself",
     "core/item.py": "an observation of our journal",
-    "engines/chat.py": "a schema that a study made",
+    "engines/chat/client.py": "a schema that a study made",
+    "engines/chat/engine.py": "a schema that a study made",
+    "engines/chat/request.py": "a request of our own, out of a prompt that we made",
     "engines/openai/engine.py": "a schema that a study made",
     "grading/function.py": "the trace that the grader sends to its own helper",
     "grading/helper.py": "requests of the grader, in its own child",

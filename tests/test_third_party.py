@@ -41,6 +41,7 @@ def test_it_is_short() -> None:
     assert len((EXAMPLE / "solve_rate.py").read_text().splitlines()) <= 60
 
 
+@pytest.mark.long
 def test_a_study_of_another_package(installed: dict[str, str], tmp_path: Path) -> None:
     file = write_jsonl(tmp_path / "traces.jsonl", Script.planted(), 2)
     assert "solve_rate" in tracelab(installed, "--help")

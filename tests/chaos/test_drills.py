@@ -36,7 +36,6 @@ from tracelab.run.wiring import wire
 from tracelab.store.home import Home
 from tracelab.store.journal import Journal, Peek
 
-KILLS = 20
 MIB = 1 << 20
 ROOMS = (0, 5_000, 40_000, 150_000, 600_000, 2 * MIB, 5 * MIB)
 """Bytes that are free on the disk when a run begins. A whole run takes some 9 MiB of it."""
@@ -104,15 +103,15 @@ def zygote(home: Path) -> Iterator[Zygote]:
     started.close()
 
 
-@pytest.mark.slow
+@pytest.mark.parametrize("kills", [4, pytest.param(20, marks=pytest.mark.long)])
 def test_a_driver_that_is_killed_at_any_moment_loses_nothing(
-    config: Path, home: Path, tmp_path: Path, zygote: Zygote, empty_warehouse: Path
+    config: Path, home: Path, zygote: Zygote, empty_warehouse: Path, kills: int
 ) -> None:
     calls = zygote.command("run", config, "--quiet", kill_at=-1)["calls"]
     whole, observed = results(), durable(home)
     assert calls > 1000 and observed
     draw, early = random.Random(13), 0
-    for k in range(KILLS):
+    for k in range(kills):
         shutil.rmtree(home)
         if k % 4:  # the other times the database itself is made while it is killed
             home.mkdir()
@@ -131,7 +130,7 @@ def test_a_driver_that_is_killed_at_any_moment_loses_nothing(
         assert results() == whole
         sound()
         assert not list(home.rglob("*.tmp")), "litter"
-    assert early >= KILLS
+    assert early >= kills
 
 
 @pytest.mark.engine
@@ -169,7 +168,7 @@ def test_a_worker_that_is_killed_again_and_again_loses_nothing(config: Path, hom
     sound()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_full_disk_stops_a_run_and_room_finishes_it(config: Path, tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     if shutil.which("unshare") is None or subprocess.run(["unshare", "-rm", "true"]).returncode:

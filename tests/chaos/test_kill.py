@@ -23,7 +23,7 @@ from tracelab.store.connect import open_reader
 from tracelab.store.journal import Peek
 from tracelab.store.query import check
 
-pytestmark = [pytest.mark.engine, pytest.mark.timeout(3600)]
+pytestmark = [pytest.mark.engine, pytest.mark.long, pytest.mark.timeout(3600)]
 DEADLINE_S = 900  # a guard against waiting for ever, not a measure of speed
 CONFIG = """
 name = "chaos"

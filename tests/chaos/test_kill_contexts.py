@@ -17,7 +17,7 @@ from tracelab.store.connect import open_reader
 from tracelab.store.query import check
 from tracelab.testbed import problems
 
-pytestmark = [pytest.mark.engine, pytest.mark.timeout(3600)]
+pytestmark = [pytest.mark.engine, pytest.mark.long, pytest.mark.timeout(3600)]
 CONTEXTS = 24
 CONFIG = """
 name = "chaos"

@@ -53,7 +53,9 @@ NOBODY = -1
 Start = Callable[..., Driver]
 
 
-@pytest.fixture(params=["here", pytest.param("workers", marks=pytest.mark.engine)])
+@pytest.fixture(
+    params=["here", pytest.param("workers", marks=[pytest.mark.engine, pytest.mark.long])]
+)
 def start(request: pytest.FixtureRequest, tmp_path: Path, home: Path) -> Iterator[Start]:
     """A slow run of six traces; every batch holds all there is."""
     source = write_jsonl(tmp_path / "traces.jsonl", Script.planted(), 6)

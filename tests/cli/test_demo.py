@@ -12,7 +12,7 @@ from sklearn.metrics import roc_auc_score
 from tracelab.store.connect import open_reader
 from tracelab.store.query import check
 
-pytestmark = [pytest.mark.engine, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.engine, pytest.mark.long, pytest.mark.timeout(1800)]
 
 
 def demo() -> subprocess.CompletedProcess[str]:

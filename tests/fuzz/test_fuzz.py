@@ -17,7 +17,7 @@ from tests.sources.test_corpus import CORPUS
 SECONDS = float(os.environ.get("FUZZ_SECONDS", "30"))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_nothing_that_reads_what_others_wrote_raises(tmp_path: Path) -> None:
     found = fuzz(SECONDS, seed=0, keep=tmp_path)
     assert not found.crashes, found.crashes[0][2]

@@ -32,7 +32,7 @@ def test_no_near_miss_is_equal_to_what_it_misses(grader: Grader) -> None:
     assert _wrongly_equal(grader, pairs[:: len(pairs) // 400]) == []
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_none_of_thousands_is(grader: Grader) -> None:
     pairs = near_misses()
     assert len(pairs) > 2000

@@ -93,7 +93,7 @@ def flips(journal: Path, count: int) -> Iterator[tuple[Path, int, int]]:
             yield path, draw.randrange(lo, min(hi, size)), draw.randrange(8)
 
 
-@pytest.mark.parametrize("count", [150, pytest.param(FLIPS, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [150, pytest.param(FLIPS, marks=pytest.mark.long)])
 def test_no_bit_of_a_journal_changes_silently(config: Path, home: Path, count: int) -> None:
     run(config)
     journal = home / "runs" / "study"

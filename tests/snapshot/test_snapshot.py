@@ -15,7 +15,13 @@ from tests.snapshot.pinned import DATABASE, STUDIES
 from tests.snapshot.warehouse import command, differences, read, recorded, run_study, workers
 
 MARKED = [
-    pytest.param(name, marks=[pytest.mark.engine] if study.needs_vllm else [])
+    pytest.param(
+        name,
+        marks=[
+            *([pytest.mark.engine] if study.needs_vllm else []),
+            *([pytest.mark.long] if study.config["model"] != "scripted" else []),
+        ],
+    )
     for name, study in STUDIES.items()
 ]
 

@@ -52,7 +52,7 @@ def costs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Cost]:
     return found
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("name", BOMBS)
 def test_no_file_costs_more_than_its_size_allows(costs: dict[str, Cost], name: str) -> None:
     cost = costs[name]

@@ -177,7 +177,7 @@ def hierarchical(w: Planted, budget: int, rng: np.random.Generator, informed: bo
             return concatenate(parts), np.concatenate(values)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_documents_first_nearly_doubles_what_few_masks_find() -> None:
     """500 sources, prior of d' = 1.5: precision@8 of 32 hierarchical masks, and of ContextCite's
     at 32 and 64. In these 12 contexts: .73, .35, .60; opened by a Lasso, .62 over 40."""
@@ -200,7 +200,7 @@ def test_documents_first_nearly_doubles_what_few_masks_find() -> None:
     assert 0.84 < np.concatenate(hits).mean() < 0.95
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_never_behind_context_cite_and_a_useless_prior_does_no_harm() -> None:
     """LDS on fresh masks, paired over contexts."""
     gain, harm = [], []

@@ -46,7 +46,7 @@ def test_intervals_cover_also_the_sentences_that_matter(world: str, n: str) -> N
     assert row["width"] < 0.95 * row["width_unpooled"]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("keep", ["exact", "estimated"])
 @pytest.mark.parametrize("world", ["long", "mixture"])
 def test_they_cover_after_adaptive_stopping(world: str, keep: str) -> None:

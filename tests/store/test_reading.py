@@ -352,6 +352,35 @@ def test_ctrl_c_stops_a_query(home: Home) -> None:
         assert query(con, "SELECT 1 AS a").num_rows == 1
 
 
+def test_only_a_statement_that_cannot_be_stopped_is_left_behind(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A command that fails just after a query ended must not end its process at once."""
+    ended = threading.Event()
+
+    class Slow(threading.Thread):
+        def run(self) -> None:
+            super().run()
+            ended.wait()
+
+    monkeypatch.setattr(threading, "Thread", Slow)
+    with open_reader(home.database) as con:
+        query(con, "SELECT 1")
+        assert not reading.left_behind(), "its thread lives, but there is nothing to wait for"
+        monkeypatch.setattr(reading, "STOP_S", 0.0)
+        going, goes_on = threading.Event(), threading.Event()
+
+        class Cursor:
+            def interrupt(self) -> None:
+                going.set()
+
+        reading._stop(Cursor(), goes_on)  # type: ignore[arg-type]
+        assert going.is_set() and reading.left_behind()
+        goes_on.set()
+        assert not reading.left_behind()
+    ended.set()
+
+
 @pytest.mark.slow
 def test_ctrl_c_of_the_command_is_one_line_and_exit_130(home: Home) -> None:
     # Marks the moment at which the query runs; then the command is interrupted as by a terminal.

@@ -165,8 +165,11 @@ def test_first_opening_makes_a_complete_warehouse(path: Path) -> None:
         load_run(con, RUN)
     assert [p.name for p in path.parent.iterdir()] == [path.name]
     with open_reader(path) as con:
-        applied = con.execute("SELECT version, name, sha256 FROM schema_migrations").fetchall()
+        [views, *applied] = con.execute(
+            "SELECT version, name, sha256 FROM schema_migrations ORDER BY version"
+        ).fetchall()
         assert con.execute("SELECT status FROM run_costs").fetchall() == [("running",)]
+    assert views[:2] == (0, "views")
     assert applied == [(m.version, m.name, m.sha256) for m in warehouse.migrations()]
 
 
@@ -397,6 +400,7 @@ def test_a_migration_is_applied_whole_or_not_at_all(path: Path, sql: Path) -> No
     with open_writer(path) as con:
         assert con.execute("FROM more").fetchall() == []
         assert con.execute("SELECT name FROM schema_migrations ORDER BY version").fetchall() == [
+            ("views",),
             *((file.stem.partition("_")[2],) for file in known),
             ("more",),
         ]
@@ -431,6 +435,17 @@ def test_views_follow_the_installed_tracelab(path: Path, sql: Path) -> None:
     view.write_text("CREATE OR REPLACE VIEW rejected_inputs AS SELECT 1 AS changed")
     with open_writer(path) as con:
         assert con.execute("FROM rejected_inputs").fetchall() == [(1,)]
+
+
+def test_views_that_are_there_are_not_made_again(path: Path) -> None:
+    made = "SELECT view_name, view_oid FROM duckdb_views() WHERE NOT internal"
+    with open_writer(path) as con:
+        first = con.execute(made).fetchall()
+    with open_writer(path) as con:
+        assert con.execute(made).fetchall() == first
+        con.execute("DROP VIEW rejected_inputs")
+    with open_writer(path) as con:
+        assert len(con.execute(made).fetchall()) == len(first)
 
 
 def test_migrations_are_numbered_without_gaps() -> None:

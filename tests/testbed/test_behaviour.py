@@ -18,9 +18,12 @@ from tracelab.testbed.agent_world import AgentTask, MarketEnvironment, tasks
 from tracelab.testbed.market import Problem
 from tracelab.testbed.world import label
 
-pytestmark = pytest.mark.skipif(
-    not (MODEL_DIR / "model.safetensors").exists(), reason="the model is not trained yet"
-)
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.skipif(
+        not (MODEL_DIR / "model.safetensors").exists(), reason="the model is not trained yet"
+    ),
+]
 SEED = 77
 
 

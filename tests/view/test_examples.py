@@ -65,6 +65,7 @@ def test_it_is_small_and_has_no_outputs(notebook: Path) -> None:
             assert source(cell).strip()
 
 
+@pytest.mark.long
 @pytest.mark.engine
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda n: n.stem)

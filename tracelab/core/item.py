@@ -17,6 +17,12 @@ from typing import Any, Literal, TypeAlias, TypeVar
 
 from tracelab.core.hashing import content_hash
 
+REPEATED = "repeated"
+"""Intervention of requests whose replicates share one seed: does who answers repeat itself?"""
+
+BUDGET = "budget"
+"""Begins the error of what a cap forbade to ask."""
+
 FinishReason = Literal["stop", "length", "error"]
 GradeStatus = Literal["graded", "unanswered", "ungraded"]
 
@@ -234,6 +240,9 @@ class Observation:
         prefix_tokens: Length of the prefix.
         cached_tokens: How many of them the engine took from its prefix cache; None if unknown.
         error: `kind: sentence` for a failure.
+        endpoint: Where an endpoint answered in place of an engine of ours, a JSON object: what it
+            cost (`at_endpoint`), and what it says besides; empty elsewhere. `token_ids` are then
+            those that stand for its text, not the model's own.
     """
 
     key: str
@@ -245,6 +254,7 @@ class Observation:
     prefix_tokens: int = 0
     cached_tokens: int | None = None
     error: str | None = None
+    endpoint: str = ""
 
     @classmethod
     def of(cls, key: str, replicate: int, value: Any) -> Observation:

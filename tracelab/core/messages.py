@@ -14,6 +14,7 @@ from typing import Any, cast
 
 from tracelab.core.episode import Arguments, Episode, Step, ToolCall
 from tracelab.core.errors import PlanError
+from tracelab.core.outside import INNER_DEPTH, OutsideError, decode
 from tracelab.core.seam import Message
 from tracelab.core.trace import Role, Turn
 
@@ -69,6 +70,16 @@ def call(asked: ToolCall, number: int) -> dict[str, Any]:
             "arguments": arguments.raw if arguments.parsed is None else arguments.parsed,
         },
     }
+
+
+def canonical(arguments: object) -> str:
+    """One text for equal arguments, or whatever else JSON holds: sorted keys, no spaces."""
+    if isinstance(arguments, str):
+        try:
+            arguments = decode(arguments, depth=INNER_DEPTH)
+        except OutsideError:
+            return " ".join(str(arguments).split())
+    return json.dumps(arguments, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
 def definitions(tools: object) -> tuple[dict[str, Any], ...]:

@@ -182,6 +182,7 @@ class EndpointError(Exception):
         super().__init__(f"{kind}: {why}")
         self.kind, self.why, self.retry_after = kind, why, retry_after
         self.attempts = 1
+        self.final = False  # it may not be asked again, although that might help
 
 
 def at_endpoint(

@@ -63,7 +63,9 @@ class Engine(Protocol):
     spec: EngineSpec
     counters: Counters
     capabilities: frozenset[str]
-    """`generate`, `score`, and for a `WhiteBox` also `look`."""
+    """`generate`; `score` (log-probabilities of given tokens); `prefix` (it continues any tokens,
+    not only whole prompts); `chat` (prompts are requests to a chat endpoint); `look`: a `WhiteBox`.
+    """
 
     def generate(self, items: Sequence[Item]) -> AsyncGenerator[list[Observation], None]:
         """Sample every replicate of every item; observations as they are finished, in any order."""

@@ -15,7 +15,7 @@ import json
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
@@ -35,6 +35,37 @@ _AGAIN = frozenset({"rate_limited", "server_error", "timeout", "connection"})
 
 
 @dataclass(slots=True)
+class Pace:
+    """Lets requests go one after the other, evenly spread over each minute.
+
+    Attributes:
+        requests_per_minute: None is no limit.
+        tokens_per_minute: Of prompts and replies, as far as they are known beforehand.
+        clock: Seconds.
+        sleep: Waits so many of them.
+    """
+
+    requests_per_minute: float | None = None
+    tokens_per_minute: float | None = None
+    clock: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], Awaitable[None]] = field(default=asyncio.sleep)
+    _next: float = 0.0
+
+    async def turn(self, tokens: int) -> None:
+        """Wait until a request of about so many tokens may go."""
+        now = self.clock()
+        start = max(now, self._next)
+        spans = (1.0, self.requests_per_minute), (float(tokens), self.tokens_per_minute)
+        self._next = start + max((60.0 * n / limit for n, limit in spans if limit), default=0.0)
+        if start > now:
+            await self.sleep(start - now)
+
+    def hold(self, seconds: float) -> None:
+        """Let none go for so long: the endpoint said so."""
+        self._next = max(self._next, self.clock() + seconds)
+
+
+@dataclass(slots=True)
 class JsonPost:
     """One URL that takes and gives JSON.
 
@@ -47,6 +78,8 @@ class JsonPost:
         concurrency: Connections; who calls bounds the requests.
         most_bytes: A longer reply is `malformed`.
         retried: Requests that were asked again, by kind.
+        pace: When each request may go; None at once.
+        again: Whether a request may be sent once more; None always.
     """
 
     url: str
@@ -57,6 +90,8 @@ class JsonPost:
     concurrency: int = 8
     most_bytes: int = MOST_BYTES
     retried: Counter[str] = field(default_factory=Counter)
+    pace: Pace | None = None
+    again: Callable[[], bool] | None = None
     _http: httpx.AsyncClient | None = field(default=None, repr=False)
 
     async def close(self) -> None:
@@ -65,8 +100,12 @@ class JsonPost:
             await self._http.aclose()
         self._http = None
 
-    async def post(self, body: Mapping[str, Any]) -> tuple[bytes, int]:
+    async def post(self, body: Mapping[str, Any], tokens: int = 0) -> tuple[bytes, int]:
         """The body of a reply of status 200, and the requests that it took.
+
+        Args:
+            body: What is sent.
+            tokens: About how many it reads and writes, for the pace.
 
         Raises:
             EndpointError: There is none.
@@ -85,9 +124,7 @@ class JsonPost:
         attempts = 0
         try:
             async for attempt in AsyncRetrying(
-                retry=retry_if_exception(
-                    lambda e: isinstance(e, EndpointError) and e.kind in _AGAIN
-                ),
+                retry=retry_if_exception(self._may_pass),
                 wait=wait,
                 stop=stop_after_attempt(self.attempts),
                 reraise=True,
@@ -95,15 +132,23 @@ class JsonPost:
                 with attempt:
                     attempts += 1
                     try:
+                        if self.pace is not None:
+                            await self.pace.turn(tokens)
                         return await self._once(body), attempts
                     except EndpointError as e:
                         e.attempts = attempts
                         if e.kind in _AGAIN and attempts < self.attempts:
-                            self.retried[e.kind] += 1
+                            e.final = self.again is not None and not self.again()
+                            self.retried[e.kind] += not e.final
+                        if self.pace is not None and e.retry_after is not None:
+                            self.pace.hold(min(e.retry_after, _LONGEST_WAIT))
                         raise
         except EndpointError as e:
             raise e from None
         raise AssertionError("tenacity ends by returning or raising")
+
+    def _may_pass(self, e: BaseException) -> bool:
+        return isinstance(e, EndpointError) and e.kind in _AGAIN and not e.final
 
     async def _once(self, body: Mapping[str, Any]) -> bytes:
         import httpx

@@ -34,7 +34,7 @@ class EngineKind(ABC):
 
     name: ClassVar[str]
     """What it is registered as."""
-    capabilities: ClassVar[frozenset[str]] = frozenset({"generate", "score"})
+    capabilities: ClassVar[frozenset[str]] = frozenset({"generate", "score", "prefix"})
     """What its engines can do; see `Engine.capabilities`."""
     here: ClassVar[bool] = True
     """Whether it computes on this machine, or cluster: it gets workers of its own, and GPUs."""
@@ -48,6 +48,11 @@ class EngineKind(ABC):
         Raises:
             ConfigError: It lacks what this engine needs.
         """
+
+    @classmethod
+    def abilities(cls, config: EngineConfig) -> frozenset[str]:
+        """What an engine of this config can do; see `Engine.capabilities`."""
+        return cls.capabilities
 
     @classmethod
     def spec_of(cls, model: str, config: EngineConfig) -> EngineSpec:

@@ -67,7 +67,7 @@ def refused(item: AnyItem, replicate: int, why: str) -> Observation:
 
 def _fault(o: Observation, item: AnyItem, vocabulary: int | None) -> str | None:
     """Why an observation cannot be the answer to an item; None where it can."""
-    if not isinstance(o.text, str):
+    if not isinstance(o.text, str) or not isinstance(o.endpoint, str):
         return "its text is no text"
     if o.error is not None:
         wrong = not isinstance(o.error, str) or o.finish_reason != "error"
@@ -81,7 +81,7 @@ def _fault(o: Observation, item: AnyItem, vocabulary: int | None) -> str | None:
         return None
     if item.sampling is not None:
         most, n = item.sampling.max_tokens, len(o.token_ids)
-        if n > most:
+        if n > most and not o.endpoint:  # an endpoint's own tokens are not known
             return f"{n:,} tokens, but {most:,} were the most that was asked"
         return _logprobs(o.token_logprobs, n)
     if o.token_logprobs is None:

@@ -286,7 +286,7 @@ class ScriptedEngine:
     answered.
     """
 
-    capabilities = frozenset({"generate", "score"})
+    capabilities = frozenset({"generate", "score", "prefix"})
 
     def __init__(self, spec: EngineSpec) -> None:
         """Build it; nothing is loaded."""

@@ -9,13 +9,12 @@ what they could change. Knows no engine and executes nothing.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tracelab.core.errors import ConfigError
-from tracelab.core.outside import INNER_DEPTH, OutsideError, decode
+from tracelab.core.messages import canonical
 from tracelab.core.seam import MakeEnvironment, Message, RecordedRun, State
 from tracelab.environments.action import Action
 from tracelab.environments.base import EnvironmentKind, Grade
@@ -31,16 +30,6 @@ def keys_of(action: str) -> list[Key]:
     Arguments that are JSON are put in one form: sorted keys, no spaces.
     """
     return [(c.name, canonical(c.arguments)) for c in Action(action).calls]
-
-
-def canonical(arguments: object) -> str:
-    """One text for equal arguments."""
-    if isinstance(arguments, str):
-        try:
-            arguments = decode(arguments, depth=INNER_DEPTH)
-        except OutsideError:
-            return " ".join(str(arguments).split())
-    return json.dumps(arguments, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
 def recorded_results(run: RecordedRun) -> dict[Key, list[Message]]:

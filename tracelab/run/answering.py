@@ -24,7 +24,7 @@ from tracelab.core.seam import EnvironmentFailure, Tokenizer, at_endpoint
 from tracelab.core.trace import Role, Turn
 from tracelab.engines import aio
 from tracelab.engines.base import WhiteBox
-from tracelab.engines.chat import Budget, ChatClient, ChatReply, ChatRequest
+from tracelab.engines.chat.client import Budget, ChatClient, ChatReply, ChatRequest
 
 
 def _failed(call: Call, error: str) -> list[Observation]:
@@ -250,8 +250,9 @@ class LocalChat:
         if room < 1:
             return refused("overlong", f"{len(ids)} tokens, but the context holds {self._context}")
         most = min(request.max_tokens, room)
-        if forbidden := self._budget.reserve(len(ids), most):
-            return refused("budget", forbidden)
+        held = self._budget.reserve(len(ids), most)
+        if isinstance(held, str):
+            return refused("budget", held)
         sampling = Sampling(
             temperature=request.temperature, max_tokens=most, json_schema=request.json_schema
         )
@@ -266,5 +267,5 @@ class LocalChat:
             )
         else:
             reply = ChatReply(o.text, o.finish_reason, o.prefix_tokens, len(o.token_ids))
-        self._budget.settle(len(ids), most, reply)
+        self._budget.settle(held, reply.prompt_tokens or 0, reply.output_tokens or 0)
         return _answer(call, replicate, reply)

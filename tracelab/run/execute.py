@@ -29,7 +29,7 @@ from tracelab.core.seam import Comparing, MakeEnvironment, Reject
 from tracelab.core.study import STUDIES, StudyContext
 from tracelab.core.trace import Trace
 from tracelab.engines import similarity
-from tracelab.engines.chat import Budget
+from tracelab.engines.chat.client import Budget
 from tracelab.engines.http import BlockingPost
 from tracelab.engines.made_by import warning
 from tracelab.environments import make_environment

@@ -13,7 +13,7 @@ from typing import Any, cast
 from tracelab.core.api_key import api_key
 from tracelab.core.errors import ConfigError
 from tracelab.core.secrets import plain_url
-from tracelab.engines.chat import Budget, HttpChat
+from tracelab.engines.chat.client import Budget, HttpChat
 from tracelab.run.answering import Chatting, LocalChat
 from tracelab.run.config import parse_config
 from tracelab.run.loop import Answering, Loop, Unwatched

@@ -19,7 +19,7 @@ from typing import Protocol, TypeVar
 
 from tracelab.core.errors import TracelabError
 from tracelab.core.flow import Ask, Flow, Tasks
-from tracelab.core.item import AnyItem, Call, Observation, parts
+from tracelab.core.item import BUDGET, AnyItem, Call, Observation, parts
 from tracelab.engines.replies import checked, refused
 from tracelab.store.journal import Journal, deduplicated
 
@@ -211,6 +211,8 @@ class Loop:
         """Whether a recorded observation is no answer: a failure that may not be the next time."""
         if o.error is None:
             return False
+        if o.error.startswith(f"{BUDGET}:") and item.kind in (*self._makers, *self._nested):
+            return True  # nobody was asked
         # With nobody to ask, the failure is what there is.
         somebody = item.kind in self._makers or item.kind in self._nested
         return self._retry or (somebody and item.kind in ("chat", "grade"))

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import queue
 import threading
 import time
 from collections import deque
@@ -28,6 +29,7 @@ from tracelab.engines.aio import OwnLoop
 from tracelab.engines.base import Counters, EngineSpec, WhiteBox, failed, observed
 from tracelab.engines.registry import build
 from tracelab.engines.replies import refused
+from tracelab.store.spent import Spent
 
 log = logging.getLogger(__name__)
 
@@ -258,6 +260,97 @@ class LocalPool:
         self._loop.close()
         self._batch = self._answers = self._next = None
         self._engine.close()
+
+
+class EndpointPool:
+    """An engine that asks elsewhere: every item goes to it at once, and it says when it is sent.
+
+    It runs in a thread of its own, so that nobody's computing here makes a reply late.
+    """
+
+    def __init__(self, spec: EngineSpec) -> None:
+        """Build the engine, which bounds what is in flight itself."""
+        self._engine: Any = build(spec)
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(
+            target=self._loop.run_forever, name="tracelab-endpoint", daemon=True
+        )
+        self._thread.start()
+        self._ended: queue.SimpleQueue[tuple[Batch, list[Observation], bool]] = queue.SimpleQueue()
+        self.owed = 0
+
+    @property
+    def restarts(self) -> int:
+        """See `Pool.restarts`: nothing of ours can die."""
+        return 0
+
+    def charge(self, spent: Spent) -> None:
+        """Count what earlier sessions of the run spent against the caps."""
+        budget = self._engine.budget
+        budget.requests += spent.requests
+        budget.prompt_tokens += spent.prompt_tokens
+        budget.output_tokens += spent.generated_tokens
+
+    def submit(self, items: Iterable[Item]) -> None:
+        """See `Pool.submit`."""
+        for item in items:
+            batch = Batch([item])
+            self.owed += batch.owed
+            asyncio.run_coroutine_threadsafe(self._ask(batch), self._loop)
+
+    async def _ask(self, batch: Batch) -> None:
+        try:
+            async for found in observed(self._engine, batch.rest()):
+                self._ended.put((batch, found, False))
+        except Exception as e:  # a fault of ours must not leave the loop waiting
+            why = f"{type(e).__name__}: {one_line(e, 200)}"
+            self._ended.put(
+                (batch, [o for i in batch.rest() for o in failed(i, "engine", why)], False)
+            )
+        self._ended.put((batch, [], True))
+
+    def ready(self, timeout: float) -> list[Observation]:
+        """See `Pool.ready`."""
+        given: list[Observation] = []
+        with contextlib.suppress(queue.Empty):
+            news = self._ended.get(timeout=timeout)
+            while True:
+                given += self._heard(*news)
+                news = self._ended.get_nowait()
+        return given
+
+    def _heard(self, batch: Batch, found: list[Observation], over: bool) -> list[Observation]:
+        before = batch.owed
+        batch.settle(found)
+        self.owed -= before - batch.owed
+        if over:  # of what it was halted before, nothing more comes
+            self.owed -= batch.owed
+        return found
+
+    def cancel(self) -> None:
+        """See `Pool.cancel`."""
+        self._loop.call_soon_threadsafe(self._engine.halt)
+
+    def counters(self) -> Counters:
+        """See `Pool.counters`."""
+        return copy(cast(Counters, self._engine.counters))
+
+    def close(self, *, at_once: bool = False) -> None:
+        """See `Pool.close`."""
+        if self._loop.is_closed():
+            return
+        asyncio.run_coroutine_threadsafe(self._end(), self._loop).result(10)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(10)
+        self._loop.close()
+
+    async def _end(self) -> None:
+        here = asyncio.current_task()
+        left = asyncio.all_tasks() - {here}
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+        await self._engine.aclose()
 
 
 @dataclass(slots=True)

@@ -24,7 +24,7 @@ from tracelab.engines.base import WhiteBox
 from tracelab.run.config import RunConfig
 from tracelab.run.inputs import FILE, entries
 from tracelab.run.loop import StoppedError
-from tracelab.run.pool import LocalPool, Pool
+from tracelab.run.pool import EndpointPool, LocalPool, Pool
 from tracelab.run.progress import RunProgress
 from tracelab.run.record import OWED, continued, identity, read_record
 from tracelab.run.wiring import Wired
@@ -204,6 +204,8 @@ class Session:
                 ) from None
             finally:
                 self._starting = False
+            if isinstance(self._pool, EndpointPool) and (before := self.journal.total()):
+                self._pool.charge(before.by["engine"])
             self.progress.engine(self._pool.counters)
         return self._pool
 

@@ -15,7 +15,7 @@ from tracelab.engines.base import EngineSpec, WhiteBox
 from tracelab.engines.kind import EngineKind
 from tracelab.engines.registry import ENGINES, build
 from tracelab.run.config import RunConfig
-from tracelab.run.pool import LocalPool, Pool
+from tracelab.run.pool import EndpointPool, LocalPool, Pool
 
 NO_MODEL = "none"
 """As `model` of a run: no model is asked for anything; opinions of rules and of endpoints only."""
@@ -29,6 +29,8 @@ class Wired:
     spec: EngineSpec
     tokenizer: Tokenizer
     make_pool: Callable[[], Pool]
+    capabilities: frozenset[str] = EngineKind.capabilities
+    """What its engines can do; see `Engine.capabilities`."""
 
 
 def wire(config: RunConfig) -> Wired:
@@ -46,7 +48,8 @@ def wire(config: RunConfig) -> Wired:
         return Wired(nobody, cast(Tokenizer, absent), _nobody)
     kind = ENGINES.named(config.engine.kind, "engine.kind")
     spec = kind.spec_of(config.model, config.engine)
-    return Wired(spec, kind.tokenizer(spec), lambda: _pool(config, spec, kind))
+    can = kind.abilities(config.engine)
+    return Wired(spec, kind.tokenizer(spec), lambda: _pool(config, spec, kind), can)
 
 
 def versions() -> dict[str, str]:
@@ -68,6 +71,8 @@ def local_pool(spec: EngineSpec, batch_rollouts: int = 128) -> LocalPool:
 
 def _pool(config: RunConfig, spec: EngineSpec, kind: type[EngineKind]) -> Pool:
     engine, runtime = config.engine, config.runtime
+    if "chat" in kind.capabilities:
+        return EndpointPool(spec)
     if not kind.here and runtime.ray_address is None:
         # What computes nothing here needs no workers; tests of Ray build a RayPool themselves.
         return local_pool(spec, runtime.batch_rollouts)
@@ -116,7 +121,7 @@ def wire_recorded(config: RunConfig, revision: str) -> Wired:
         absent = AbsentTokenizer(f"the tokenizer that the run used is not there ({e})")
         return Wired(spec, cast(Tokenizer, absent), _no_pool)
     spec = replace(wired.spec, model=replace(wired.spec.model, revision=revision))
-    return Wired(spec, wired.tokenizer, _no_pool)
+    return Wired(spec, wired.tokenizer, _no_pool, wired.capabilities)
 
 
 def _nobody() -> Pool:

@@ -56,6 +56,9 @@ _WALL = {
 PORTABLE_SINCE = "v1.2.0"
 """The oldest DuckDB that opens what `new_portable` makes."""
 
+VIEWS = 0
+"""The version under which `schema_migrations` tells which views there are."""
+
 _LOCKED = ("set lock on file", "Conflicting lock", "being used by another process")
 _UNREPLAYED = "replaying WAL"
 _SAME_PROCESS = "different configuration than existing connections"
@@ -153,8 +156,6 @@ def new_portable(path: str | Path) -> Iterator[DuckDBPyConnection]:
             con.execute("CHECKPOINT")
     except duckdb.Error as error:
         raise explain("write", path, error) from error
-    finally:
-        _viewed.pop(path, None)
 
 
 @contextmanager
@@ -229,8 +230,6 @@ def transaction(con: DuckDBPyConnection) -> Iterator[None]:
 
 
 _in_transaction: set[int] = set()
-_viewed: dict[Path, list[str]] = {}
-"""The views that this process has made, by database."""
 
 
 def explain(verb: str, path: Path, error: duckdb.Error | OSError) -> WarehouseError:
@@ -335,7 +334,6 @@ def _create(path: Path) -> None:
                 pass
             except OSError:  # a file system without hard links
                 os.replace(new, path)
-            _viewed[path] = _views()
     except (duckdb.Error, OSError) as error:
         raise explain("create", path, error) from error
     finally:
@@ -349,28 +347,37 @@ def _migrate(con: DuckDBPyConnection, path: Path) -> None:
     for migration in _pending(con, path):
         with transaction(con):
             con.execute(migration.sql)
-            con.execute(
-                "INSERT INTO schema_migrations VALUES ($version, $name, $sha256, $applied_at)",
-                {
-                    "version": migration.version,
-                    "name": migration.name,
-                    "sha256": migration.sha256,
-                    "applied_at": datetime.now(UTC).replace(tzinfo=None),
-                },
-            )
+            _record(con, migration)
         # A log with tables in it needs `_replay` after a crash, so it is not left lying. At a
         # close DuckDB would do this too, but silently not where the disk is full.
         con.execute("CHECKPOINT")
-    # Views hold no data, so they follow the installed tracelab: made again by every process that
-    # writes, and only once by each, because that takes longer than many a load.
+    # Views hold no data, so they follow the installed tracelab. Making them takes longer than many
+    # a load, so the database says which are there.
     views = _views()
-    there = con.execute("SELECT view_name FROM duckdb_views() WHERE NOT internal").fetchall()
-    if _viewed.get(path) == views and len(there) == len(views):
+    sha256 = hashlib.sha256("\0".join(views).encode()).hexdigest()
+    [(there,)] = con.execute("SELECT count(*) FROM duckdb_views() WHERE NOT internal").fetchall()
+    made = con.execute(
+        "SELECT sha256 FROM schema_migrations WHERE version = $views", {"views": VIEWS}
+    ).fetchall()
+    if made == [(sha256,)] and there == len(views):
         return
     with transaction(con):
         for sql in views:
             con.execute(sql)
-    _viewed[path] = views
+        con.execute("DELETE FROM schema_migrations WHERE version = $views", {"views": VIEWS})
+        _record(con, Migration(VIEWS, "views", sha256, ""))
+
+
+def _record(con: DuckDBPyConnection, migration: Migration) -> None:
+    con.execute(
+        "INSERT INTO schema_migrations VALUES ($version, $name, $sha256, $applied_at)",
+        {
+            "version": migration.version,
+            "name": migration.name,
+            "sha256": migration.sha256,
+            "applied_at": datetime.now(UTC).replace(tzinfo=None),
+        },
+    )
 
 
 def _views() -> list[str]:
@@ -388,7 +395,7 @@ def _pending(con: DuckDBPyConnection, path: Path) -> list[Migration]:
             raise _foreign(path)
         return known
     rows = con.execute("SELECT version, name, sha256 FROM schema_migrations").fetchall()
-    applied = {version: (name, sha256) for version, name, sha256 in rows}
+    applied = {version: (name, sha256) for version, name, sha256 in rows if version != VIEWS}
     if ahead := applied.keys() - {m.version for m in known}:
         raise SchemaError(
             f"{path} has schema version {max(ahead)} and this tracelab knows versions up to "

@@ -71,6 +71,8 @@ _SCHEMA = pa.schema(
         ("error", pa.string()),
     ]
 )
+_ENDPOINT = pa.field("endpoint", pa.binary())
+"""A column of parts in which an endpoint answered."""
 
 
 class Journal:
@@ -198,7 +200,9 @@ class Journal:
         if not self._rows:
             return
         self.watch()
-        table = pa.Table.from_pylist([_row(o) for o in self._rows], schema=_SCHEMA)
+        paid = any(o.endpoint for o in self._rows)
+        schema = _SCHEMA.append(_ENDPOINT) if paid else _SCHEMA
+        table = pa.Table.from_pylist([_row(o) for o in self._rows], schema=schema)
         buffer = io.BytesIO()
         pq.write_table(table, buffer, compression="zstd")
         data = buffer.getvalue()
@@ -485,7 +489,7 @@ def decoded(data: bytes, *, verified: bool) -> list[Observation]:
     Raises:
         DamagedError: It holds what no part can hold; of one that is not verified, anything may.
     """
-    columns = _columns(data, _SCHEMA.names)
+    columns = _columns(data, _SCHEMA.names, _ENDPOINT.name)
     try:
         found = [_observation(*row) for row in zip(*columns.values(), strict=True)]
         sound = verified or all(map(_sound, found))
@@ -507,13 +511,16 @@ def _sound(o: Observation) -> bool:
     )
 
 
-def _columns(data: bytes, names: Sequence[str]) -> dict[str, list[Any]]:
+def _columns(data: bytes, names: Sequence[str], *more: str) -> dict[str, list[Any]]:
+    """Columns of a part, with those of `more` that it has."""
     try:
-        table = pq.read_table(io.BytesIO(data), columns=list(names))
+        there = set(pq.read_schema(io.BytesIO(data)).names) if more else set()
+        names = [*names, *(m for m in more if m in there)]
+        table = pq.read_table(io.BytesIO(data), columns=names)
         columns: dict[str, list[Any]] = table.to_pydict()
     except Exception as e:  # one without a digest may be anything
         raise DamagedError(f"it cannot be decoded: {one_line(e, 100)}") from None
-    if list(columns) != list(names):
+    if list(columns) != [*names]:
         raise DamagedError("it lacks columns")
     return columns
 
@@ -572,6 +579,7 @@ def _row(o: Observation) -> dict[str, Any]:
         "prefix_tokens": o.prefix_tokens,
         "cached_tokens": o.cached_tokens,
         "error": None if o.error is None else redacted(o.error),
+        **({"endpoint": hidden(o.endpoint).encode("utf-8", "surrogatepass")} if o.endpoint else {}),
     }
 
 
@@ -585,6 +593,7 @@ def _observation(
     prefix_tokens: int,
     cached_tokens: int | None,
     error: str | None,
+    endpoint: bytes | None = None,
 ) -> Observation:
     return Observation(
         key=key,
@@ -596,4 +605,5 @@ def _observation(
         prefix_tokens=prefix_tokens,
         cached_tokens=cached_tokens,
         error=error,
+        endpoint=(endpoint or b"").decode("utf-8", "surrogatepass"),
     )

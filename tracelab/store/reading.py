@@ -61,7 +61,6 @@ _OTHER = {
 }
 """What to say about a kind of statement, where there is more to say than its name."""
 
-THREAD = "tracelab-query"
 STOP_S = 5.0
 """How long a stopped statement is waited for, in seconds."""
 
@@ -164,7 +163,7 @@ def read(
         finally:
             done.set()
 
-    threading.Thread(target=work, name=THREAD, daemon=True).start()
+    threading.Thread(target=work, daemon=True).start()
     try:
         # Not `Thread.join`, which takes an interrupted thread for one that has ended.
         if not done.wait(timeout_s):
@@ -202,12 +201,16 @@ def sentence(error: BaseException) -> str:
 def _stop(cursor: DuckDBPyConnection, done: threading.Event) -> None:
     """Interrupt a statement; a single call of a slow function goes on, and is left behind."""
     cursor.interrupt()
-    done.wait(STOP_S)
+    if not done.wait(STOP_S):
+        _left.append(done)
+
+
+_left: list[threading.Event] = []
 
 
 def left_behind() -> bool:
     """Whether a statement that was told to stop still runs: nobody can wait for it."""
-    return any(thread.name == THREAD for thread in threading.enumerate())
+    return not all(done.is_set() for done in _left)
 
 
 def _fetch(relation: Any) -> pa.Table:

@@ -102,21 +102,28 @@ class Total:
 
 
 def _cost(o: Observation) -> tuple[Source, Spent]:
+    if o.endpoint:
+        return "engine", _said(o.endpoint)
     source: Source = "grading" if o.key.startswith(GRADES) else "judges"
     if o.error is not None and o.prefix_tokens:  # what does not fit is not sent
         return "engine", Spent(int(not o.error.startswith("overlong")))
     if o.prefix_tokens or o.token_ids or o.token_logprobs:
         scored = 0 if o.token_ids else len(o.token_logprobs or ())
         return "engine", Spent(1, o.prefix_tokens + scored, len(o.token_ids))
-    if _MARK not in o.text:
-        return source, Spent()
+    return source, _said(o.text)
+
+
+def _said(text: str) -> Spent:
+    """What an answer says that it cost (`tracelab.core.seam.at_endpoint`)."""
+    if _MARK not in text:
+        return Spent()
     try:
-        said = decode(o.text, repair=True)
+        said = decode(text, repair=True)
     except OutsideError:
-        return source, Spent()
+        return Spent()
     if not isinstance(said, dict) or not isinstance(said.get("requests"), int):
-        return source, Spent()
-    return source, Spent(
+        return Spent()
+    return Spent(
         said["requests"], said.get("prompt_tokens") or 0, said.get("output_tokens") or 0,
         float(said.get("seconds") or 0.0),
     )  # fmt: skip

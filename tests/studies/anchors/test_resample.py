@@ -85,7 +85,12 @@ def test_recycling_uses_rollouts_at_every_boundary_they_are_samples_from() -> No
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("n", "exact", "most"),
-    [(5, True, 0.975), (12, True, 0.97), (5, False, 0.99), (12, False, 0.975)],
+    [
+        (5, True, 0.975),
+        (5, False, 0.99),
+        pytest.param(12, True, 0.97, marks=pytest.mark.long),
+        pytest.param(12, False, 0.975, marks=pytest.mark.long),
+    ],
 )
 def test_intervals_cover_the_closed_form(n: int, exact: bool, most: float) -> None:
     """Nominal 95 % over random processes, at the small n a user would begin with.

@@ -166,7 +166,7 @@ def test_uniform_is_the_published_recipe(script: Script) -> None:
     assert sum(i.replicates for i in items) == sum(len(c.rollouts) for c in played.cases)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("exact", [True, False], ids=["keep known", "keep estimated"])
 def test_intervals_cover_although_sampling_looked_at_them(script: Script, exact: bool) -> None:
     """Stopping on narrow intervals must not make them too narrow."""

@@ -180,6 +180,7 @@ def test_a_dry_run_counts_and_writes_nothing(tmp_path: Path, home: Path) -> None
     assert not home.exists()
 
 
+@pytest.mark.long
 @pytest.mark.engine
 @pytest.mark.timeout(900)
 def test_failures_are_executed_again(tmp_path: Path, home: Path) -> None:

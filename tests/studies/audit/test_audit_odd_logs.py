@@ -119,6 +119,7 @@ def test_rules_judge_every_run_that_has_steps(folder: Path, home: Path) -> None:
     clean()
 
 
+@pytest.mark.long
 @pytest.mark.engine
 @pytest.mark.timeout(600)
 def test_a_replay_executes_what_it_can_and_says_why_not(folder: Path, home: Path) -> None:

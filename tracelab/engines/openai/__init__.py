@@ -7,8 +7,13 @@ from typing import Any
 from tracelab.core.errors import ConfigError
 from tracelab.engines.base import Engine, EngineSpec
 from tracelab.engines.kind import EngineKind
-from tracelab.engines.options import EngineConfig
+from tracelab.engines.options import EngineConfig, ServerConfig
 from tracelab.engines.registry import ENGINES
+
+_OF_CHATS = (
+    "requests_per_minute", "tokens_per_minute", "max_requests", "max_tokens", "max_cost", "choices",
+    "continuation", "reasoning", "rename", "extra",
+)  # fmt: skip
 
 
 @ENGINES.register("openai", order=30)
@@ -27,6 +32,10 @@ class OpenAI(EngineKind):
                 'engine.kind = "openai" needs engine.server.endpoint, such as '
                 "http://localhost:8000/v1"
             )
+        plain = ServerConfig()
+        for key in _OF_CHATS:
+            if getattr(config.server, key) != getattr(plain, key):
+                raise ConfigError(f'engine.server.{key} is for engine.kind = "chat" only')
 
     @classmethod
     def options_of(cls, config: EngineConfig, gpu: bool, context: int) -> dict[str, Any]:

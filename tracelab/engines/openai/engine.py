@@ -41,7 +41,7 @@ _MOST_BYTES = 64 << 20
 class OpenAIEngine:
     """Serves one model through somebody else's server."""
 
-    capabilities = frozenset({"generate", "score"})
+    capabilities = frozenset({"generate", "score", "prefix"})
 
     def __init__(self, spec: EngineSpec) -> None:
         """Ask the server which models it has.

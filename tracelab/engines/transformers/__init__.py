@@ -21,7 +21,7 @@ class Transformers(EngineKind):
     """The transformers library: the slow reference, and the one that looks inside the model."""
 
     name = "transformers"
-    capabilities = frozenset({"generate", "score", "look"})
+    capabilities = frozenset({"generate", "score", "prefix", "look"})
 
     @classmethod
     def options_of(cls, config: EngineConfig, gpu: bool, context: int) -> dict[str, Any]:

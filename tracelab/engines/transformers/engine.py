@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 class TransformersEngine:
     """Serves one model through transformers, in this process."""
 
-    capabilities = frozenset({"generate", "score", "look"})
+    capabilities = frozenset({"generate", "score", "prefix", "look"})
 
     def __init__(self, spec: EngineSpec) -> None:
         """Load the model.

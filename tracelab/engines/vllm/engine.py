@@ -27,7 +27,7 @@ from tracelab.engines.vllm import scoring
 class VllmEngine:
     """Serves one model through vLLM. Build it inside a running event loop."""
 
-    capabilities = frozenset({"generate", "score"})
+    capabilities = frozenset({"generate", "score", "prefix"})
 
     def __init__(self, spec: EngineSpec) -> None:
         """Start the engine process and load the model.
