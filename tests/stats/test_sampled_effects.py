@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from tracelab.stats.effects import Effects, Sampled, average_effects
+from tracelab.stats.effects import Effects, SampledOutcomes, average_effects
 from tracelab.stats.masks import bernoulli
 from tracelab.stats.surrogate import fit
 
@@ -45,7 +45,7 @@ def estimated(world: World, n: int, masks: int, samples: int, seed: int) -> Effe
     y = answers.mean(axis=1)
     many = samples > 1
     noise = answers.var(axis=1, ddof=1) / samples if many else np.full(len(kept), np.inf)
-    sampled = Sampled(noise, np.full(len(kept), samples))
+    sampled = SampledOutcomes(noise, np.full(len(kept), samples))
     return average_effects(kept, y, fit(kept, y, rng=rng), sampled=sampled)
 
 

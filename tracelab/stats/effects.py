@@ -12,12 +12,13 @@ bias at any number of masks, fewer than sources included, and the spread of the 
 the interval: Welch's t; with clustered rows, a cluster-robust one. A bootstrap of the Lasso itself
 covers about a third of what it says.
 
-**Sampled outcomes.** Where an outcome is itself a mean of a few samples in [0, 1] (`Sampled`), the
-spread of an arm holds both noises, that of the masks and that of the samples. What has been asked
-of all masks then says nothing new of the first and still has the second, so corrections for masks
-drawn without replacement are made to the first alone. Arms of few masks, in all of which the same
-was sampled, look certain and are not: no arm's variance is below that of one unseen mask, and one
-unseen sample, of the other kind (as in Agresti & Caffo 2000). Pure.
+**Sampled outcomes.** Where an outcome is itself a mean of a few samples in [0, 1]
+(`SampledOutcomes`), the spread of an arm holds both noises, that of the masks and that of the
+samples. What has been asked of all masks then says nothing new of the first and still has the
+second, so corrections for masks drawn without replacement are made to the first alone. Arms of few
+masks, in all of which the same was sampled, look certain and are not: no arm's variance is below
+that of one unseen mask, and one unseen sample, of the other kind (as in Agresti & Caffo 2000).
+Pure.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ _FLAT = 1e-9  # nats: outcomes that differ by less do not differ
 
 
 @dataclass(frozen=True, slots=True)
-class Sampled:
+class SampledOutcomes:
     """What is known of outcomes that are means of samples in [0, 1].
 
     Attributes:
@@ -86,7 +87,7 @@ def average_effects(
     level: float = 0.95,
     alone: Bools | None = None,
     clusters: Ints | None = None,
-    sampled: Sampled | None = None,
+    sampled: SampledOutcomes | None = None,
 ) -> Effects:
     """Effects and intervals; see the module.
 
@@ -144,7 +145,7 @@ def average_effects(
 
 
 def _twice_noisy(
-    variance: Floats, unseen: float, rows: Bools, sampled: Sampled
+    variance: Floats, unseen: float, rows: Bools, sampled: SampledOutcomes
 ) -> tuple[Floats, Ints]:
     """Squared standard error of an arm's mean [n] whose outcomes are sampled, and its df."""
     count, behind = rows.sum(axis=0), (rows * sampled.n[:, None]).sum(axis=0)

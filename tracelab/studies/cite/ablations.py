@@ -20,7 +20,7 @@ from tracelab.core.flow import Ask, Flow
 from tracelab.core.item import Item, Observation
 from tracelab.core.messages import as_message
 from tracelab.core.study import StudyContext
-from tracelab.stats.effects import Sampled
+from tracelab.stats.effects import SampledOutcomes
 from tracelab.stats.lasso import Floats
 from tracelab.stats.masks import Bools, Design, Purpose, design
 from tracelab.stats.surrogate import whole_logit
@@ -318,7 +318,7 @@ class Ablations:
         yield from self.ask("questions", rows)
         return self.outcome(target, rows)
 
-    def sampled(self, target: Target, rows: Sequence[int]) -> Sampled | None:
+    def sampled(self, target: Target, rows: Sequence[int]) -> SampledOutcomes | None:
         """What is known of outcomes that are means of samples; None where they are not."""
         return None
 

@@ -15,7 +15,7 @@ from scipy.special import stdtrit
 from tracelab.core.finding import Score
 from tracelab.core.item import Item, Observation
 from tracelab.core.seam import Comparing
-from tracelab.stats.effects import Sampled
+from tracelab.stats.effects import SampledOutcomes
 from tracelab.stats.lasso import Floats
 from tracelab.stats.masks import Bools
 from tracelab.studies.cite.ablations import Ablations, hex_mask
@@ -120,11 +120,11 @@ class SampledAblations(Ablations):
         worth = [self._worth(r, target) for r in rows]
         return np.array([w.mean() if len(w) else np.nan for w in worth], dtype=np.float64)
 
-    def sampled(self, target: Target, rows: Sequence[int]) -> Sampled:
+    def sampled(self, target: Target, rows: Sequence[int]) -> SampledOutcomes:
         """See `Ablations.sampled`."""
         worth = [self._worth(r, target) for r in rows]
         noise = [w.var(ddof=1) / len(w) if len(w) > 1 else np.inf for w in worth]
-        return Sampled(np.array(noise), np.array([len(w) for w in worth], dtype=np.int64))
+        return SampledOutcomes(np.array(noise), np.array([len(w) for w in worth], dtype=np.int64))
 
     def logprob(self, target: Target, kept: Bools) -> float | None:
         """None: no text is scored."""

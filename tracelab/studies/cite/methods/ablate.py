@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from tracelab.core.finding import Metric
-from tracelab.stats.effects import Sampled, average_effects
+from tracelab.stats.effects import SampledOutcomes, average_effects
 from tracelab.stats.lasso import Floats
 from tracelab.stats.masks import Bools, Design
 from tracelab.stats.surrogate import MIN_MASKS, fit
@@ -64,7 +64,7 @@ def attribute(
     *,
     rng: np.random.Generator,
     knowledge: Knowledge | None = None,
-    sampled: Sampled | None = None,
+    sampled: SampledOutcomes | None = None,
 ) -> Attribution:
     """Effects and weights of all sources for one target.
 
@@ -91,7 +91,7 @@ def attribute(
     behind = None
     if sampled is not None:
         ok = _fitted(design, y)
-        behind = Sampled(sampled.noise[ok], sampled.n[ok])
+        behind = SampledOutcomes(sampled.noise[ok], sampled.n[ok])
     e = average_effects(
         used.masks, out, s, level=make.level, alone=used.alone(), clusters=used.clusters,
         sampled=behind,
