@@ -13,9 +13,14 @@ from typing import Any
 import pytest
 
 from tests.agent_files import failed_runs
-from tests.helpers import invoke, rows
+from tests.conftest import SCRIPT_REF
+from tests.helpers import answers_of, invoke, rows, write_jsonl
 from tests.hosted import PolicyServer, write_text_logs
 from tests.judge_server import Request, judge_server
+from tracelab.core.item import Item, Sampling
+from tracelab.core.trace import Turn
+from tracelab.engines.base import EngineSpec
+from tracelab.engines.scripted import Script, ScriptedEngine, ScriptTokenizer
 from tracelab.testbed.agent_runs import planted
 
 RUNS = failed_runs(2)
@@ -159,4 +164,40 @@ def test_kill_9_costs_what_was_in_flight(tmp_path: Path, home: Path) -> None:
     # One is asked twice on purpose; two were on their way.
     assert sum(n - 1 for n in policy.served.values()) <= 3
     assert rows("select 1 from reruns where error is not null") == []
+    assert invoke("check").exit_code == 0
+
+
+def scripted(r: Request) -> None:
+    """A chat endpoint over a script: it continues the message that it is given in part."""
+    *asked, last = r.body["messages"]
+    begun = last["content"] if r.body.get("continue_final_message") else ""
+    asked = asked if begun else [*asked, last]
+    prompt = TOKENIZER.render([Turn("user", m["content"]) for m in asked], "chat")
+    how = Sampling(max_tokens=r.body["max_tokens"])
+    ids = prompt + TOKENIZER.encode_text(begun)
+    [o] = answers_of(ENGINE, Item(SCRIPT_REF, ids, how, seed=r.body["seed"]))
+    r.say(o.text, prompt_tokens=len(ids), completion_tokens=len(o.token_ids))
+
+
+SCRIPT = Script.planted()
+TOKENIZER = ScriptTokenizer(SCRIPT)
+ENGINE = ScriptedEngine(EngineSpec("scripted", "scripted", SCRIPT_REF, 4096))
+
+
+def test_anchors_continue_a_message_and_find_what_decides(tmp_path: Path, home: Path) -> None:
+    logs = write_jsonl(tmp_path / "t.jsonl", SCRIPT, 2)
+    with judge_server(scripted) as server:
+        base = ("anchors", logs, "--engine", "chat", "--endpoint", server.url, "--model", "s")
+        refused = invoke(*base)
+        assert refused.exit_code == 2 and "--continuation vllm" in refused.stderr
+        assert server.seen == []
+        more = ("--similarity", "lexical", "--rollouts", "12", "--initial", "12", "--quiet")
+        assert invoke(*base, "--continuation", "vllm", *more).exit_code == 0
+    sql = (
+        "select text, value from anchors where method = 'resample-pooled' and value is not null "
+        "order by abs(value) desc limit 1"
+    )
+    [top] = rows(sql)
+    assert "two prices" in top["text"] and abs(top["value"]) > 0.2, "the plan decides"
+    assert rows("select error from rollouts where error is not null") == []
     assert invoke("check").exit_code == 0

@@ -21,7 +21,13 @@ from typing import Any, Protocol, TypeAlias, TypeVar, cast
 import fsspec
 from duckdb import DuckDBPyConnection
 
-from tracelab.core.errors import DamagedError, LockedError, TracelabError, WarehouseError
+from tracelab.core.errors import (
+    ConfigError,
+    DamagedError,
+    LockedError,
+    TracelabError,
+    WarehouseError,
+)
 from tracelab.core.finding import Findings
 from tracelab.core.flow import Flow, together
 from tracelab.core.item import Sampling
@@ -262,6 +268,9 @@ class Work:
         self.config, self.study = config, STUDIES.named(config.study, "study")()
         self.repeats: bool | None = None
         """Whether the run's endpoint repeats itself for a seed, once that was measured."""
+        unfit = getattr(self.study, "unfit", lambda options, capabilities: None)
+        if (why := unfit(config.options, wired.capabilities)) is not None:
+            raise ConfigError(why)
         self._wired, self._journal, self._progress = wired, journal, progress
         self._opened = contextlib.ExitStack()
         self._grader = self._opened.enter_context(
