@@ -171,7 +171,7 @@ def _executed(
     reruns = Reruns(ctx, chat, name, ctx.environment(name, ctx.options.timeout_s))
     share = _share(cases, ctx.options.budget_tokens)
     examiner, found = Examiner(ctx, reruns, name, share), Findings()
-    waiting = _executable(cases, chat, ctx, found.rejects)
+    waiting = _offered(_executable(cases, chat, ctx, found.rejects), ctx)
     first: list[Subject] = []
     missing = PRIOR_RUNS
     while missing and (batch := list(islice(waiting, missing))):
@@ -226,6 +226,21 @@ def _executable(
         except PlanError as e:
             rejects.append(case.reject(e))
             continue
+        yield case, run
+
+
+def _offered(
+    found: Iterator[tuple[AgentRun, RecordedRun]], ctx: StudyContext[AuditOptions]
+) -> Iterator[tuple[AgentRun, RecordedRun]]:
+    """The same; says it once where a chat endpoint is asked for calls without being given tools."""
+    told = "chat" not in ctx.capabilities
+    for case, run in found:
+        if not told and not run.offered and any(m.get("tool_calls") for m in run.after):
+            ctx.warn(
+                f"{run.name}: its model calls tools, and the log does not say which were offered: "
+                "unless the environment's states do (`tools`), the endpoint is offered none"
+            )
+            told = True
         yield case, run
 
 
