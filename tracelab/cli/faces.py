@@ -254,7 +254,8 @@ _PARTS = (
 def _print_audit(done: Done) -> None:
     from tracelab.store.connect import open_reader
     from tracelab.store.query import query
-    from tracelab.view.output import Format, default_format, print_arrow, print_parts, print_table
+    from tracelab.view.output import Format, default_format, print_arrow, print_parts
+    from tracelab.view.tables.printed import print_table
 
     queries = (_VERDICTS, _NAMED.format(kind="rule"), _NAMED.format(kind="judge"))
     with open_reader(done.home.database) as con:
