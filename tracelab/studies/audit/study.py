@@ -55,7 +55,7 @@ class Audit:
         Metric("effect", "nats", "the piece of the context made the bad action likelier", least=2),
         Metric("weight", "nats", "the piece of the context made the bad action likelier", least=2),
     )
-    estimator_version: ClassVar[str] = "4"
+    estimator_version: ClassVar[str] = "5"
     testbed: ClassVar[Literal["agents"]] = "agents"
 
     def measures(self, options: AuditOptions) -> bool:
@@ -113,7 +113,7 @@ class Audit:
             wrote = [len(chat.written(b, a)) for b, a in zip(run.before, run.actions, strict=True)]
             # Action k is written again by the re-executions from every action up to it.
             tokens += sum((k + 1) * n for k, n in enumerate(wrote))
-        most = max(0, o.rollouts - o.initial) * tokens * _LONGEST
+        most = max(0, 2 * o.rollouts - o.initial) * tokens * _LONGEST
         if most:
             yield Stage("re-executions, later rounds at most", generated_tokens_max=most)
 
@@ -154,8 +154,7 @@ def _executed(
 ) -> Flow[Findings]:
     """Re-execute what can be re-executed."""
     # Heavy, and not to be paid for by whoever only lists studies.
-    from tracelab.stats.value_curve import fit
-    from tracelab.studies.audit.measure import Examiner
+    from tracelab.studies.audit.measure import Examiner, Learnt
 
     chat = Chat(ctx.tokenizer)
     reruns = Reruns(ctx, chat, name, ctx.environment(name, ctx.options.timeout_s))
@@ -168,7 +167,7 @@ def _executed(
         begun = [examiner.begin(case, run) for case, run in batch]
         first += yield from together(begun, most=examiner.at_once)
         missing = PRIOR_RUNS - sum(s.counts is not None for s in first)
-    prior = fit([curve for s in first if (curve := s.curve) is not None])
+    prior = Learnt.of([curve for s in first if (curve := s.curve) is not None])
 
     def whole(case: AgentRun, run: RecordedRun) -> Flow[Findings]:
         subject = yield from examiner.begin(case, run)
