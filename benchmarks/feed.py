@@ -1,4 +1,4 @@
-"""How busy replicas are kept, in virtual time: `tracelab.run.feeding` against other ways.
+"""How busy replicas are kept, in virtual time: `tracelab.run.workers.feeding` against other ways.
 
 A world of its own, without engines: replicas have slots and speeds, rollouts have lengths, traces
 have rounds of rollouts, of which the next is asked for when the last has come back. Nothing sleeps;
@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from tracelab.core.item import Item, ModelRef, Sampling
-from tracelab.run.feeding import Batch, Waiting, _blocks
+from tracelab.run.workers.feeding import Batch, Waiting, _blocks
 
 MODEL = ModelRef(name="simulated", revision="1", dtype="float32")
 Give = Callable[[Waiting, dict[int, int]], tuple[int, Batch] | None]

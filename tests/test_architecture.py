@@ -36,7 +36,7 @@ MOST_MODULES = 15
 """More in one folder are a sign that a room is missing."""
 ALLOWED_FOLDERS = {
     "core": 22,
-    "run": 20,
+    "run": 18,
     "store": 17,
     "studies/anchors": 21,
     "studies/cite": 19,

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tracelab.core.item import Item, ModelRef, Sampling, diverge_token, parts
-from tracelab.run.feeding import Waiting, split
+from tracelab.run.workers.feeding import Waiting, split
 
 REF = ModelRef("m", "r1", "float32")
 ids = st.lists(st.integers(0, 5), max_size=12)

@@ -7,7 +7,7 @@ import pytest
 from benchmarks.feed import World, simulate
 from tests.conftest import SCRIPT_REF
 from tracelab.core.item import Item, Sampling
-from tracelab.run.feeding import Waiting
+from tracelab.run.workers.feeding import Waiting
 
 
 def items(trace: int, boundaries: int, replicates: int = 8) -> list[Item]:

@@ -96,8 +96,8 @@ def threads(monkeypatch: pytest.MonkeyPatch) -> None:
         raise EngineDeadError("poisoned")
 
     monkeypatch.setitem(sys.modules, "ray", Threads("ray"))
-    monkeypatch.setattr("tracelab.run.cluster.connect", lambda address: None)
-    monkeypatch.setattr("tracelab.run.reaper.guard", lambda: None)
+    monkeypatch.setattr("tracelab.run.workers.cluster.connect", lambda address: None)
+    monkeypatch.setattr("tracelab.run.workers.reaper.guard", lambda: None)
     monkeypatch.setattr("tracelab.engines.scripted.os._exit", die)
 
 

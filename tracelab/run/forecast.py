@@ -22,10 +22,10 @@ from tracelab.engines.base import overlong
 from tracelab.engines.registry import ENGINES
 from tracelab.run.config import RunConfig
 from tracelab.run.execute import Work
-from tracelab.run.feeding import split
 from tracelab.run.progress import RunProgress
 from tracelab.run.record import continued, read_record
 from tracelab.run.wiring import wire
+from tracelab.run.workers.feeding import split
 from tracelab.store.connect import open_reader
 from tracelab.store.home import Home
 from tracelab.store.journal import Peek, deduplicated

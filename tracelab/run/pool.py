@@ -29,7 +29,7 @@ from tracelab.engines.aio import OwnLoop
 from tracelab.engines.base import Counters, EngineSpec, WhiteBox, failed, observed
 from tracelab.engines.registry import build
 from tracelab.engines.replies import refused
-from tracelab.run.feeding import Batch, Waiting
+from tracelab.run.workers.feeding import Batch, Waiting
 from tracelab.store.spent import Spent
 
 log = logging.getLogger(__name__)
@@ -317,7 +317,7 @@ class EngineActor:
         """Build the engine, once; returns this worker's process id."""
         import os
 
-        from tracelab.run.reaper import guard
+        from tracelab.run.workers.reaper import guard
 
         with self._starting:
             if self._engine is None:
@@ -428,7 +428,7 @@ class RayPool:
         """
         import ray
 
-        from tracelab.run.cluster import connect
+        from tracelab.run.workers.cluster import connect
 
         self._ray: Any = ray
         self._spec = spec
@@ -566,7 +566,7 @@ class RayPool:
                 owned.close()
 
     def _feed(self) -> None:
-        """Hand out what waits (`tracelab.run.feeding`), lost batches first; suspects run alone."""
+        """Hand out what waits (`workers.feeding`), lost batches first; suspects run alone."""
         while True:
             able = {r.life: r for r in self._replicas if r.able}
             held = {life: r.held for life, r in able.items()}

@@ -86,7 +86,7 @@ def _connect(address: str | None) -> OwnedRay | None:
         if address is not None:
             ray.init(address=address, **common)
             return None
-        from tracelab.run.reaper import guard
+        from tracelab.run.workers.reaper import guard
 
         pipe = guard()
         for attempt in range(_ATTEMPTS):
