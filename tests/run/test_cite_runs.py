@@ -128,6 +128,33 @@ def test_from_a_file_to_sql_and_back(tmp_path: Path) -> None:
     assert "Kale costs 4." in invoke("query", "context_effects", "--csv").stdout
 
 
+def test_effects_on_sampled_answers_from_a_file_to_sql_and_back(tmp_path: Path) -> None:
+    """The bundled model answers anew under each mask; the price of Kale decides what it says."""
+    said = f"{NOTES['response']} So the bill is 13.\n</think>\n\nThe bill is \\boxed{{13}}."
+    record = {**NOTES, "response": said, "target": None}
+    mute = {**record, "id": "mute", "response": "Let me see."}
+    c = config(tmp_path, record, mute, outcome="answer", samples=2, ablations=8)
+    c = c.model_copy(update={"sampling": c.sampling.model_copy(update={"temperature": 1.0})})
+    summary = go(c)
+    assert (summary.traces, summary.rejected, summary.failed) == (1, 1, 0)
+    (found,) = rows("SELECT * FROM grounding WHERE method = 'ablate'")
+    assert (found["outcome"], found["target"], found["logprob_full"]) == (
+        "answer", "response", None
+    )  # fmt: skip
+    assert found["value_full"] > found["value_empty"] + 0.3
+    (best,) = rows("SELECT * FROM context_effects WHERE method = 'ablate' AND rank = 1")
+    assert best["unit_index"] in (0, 1, 2) and -1 <= best["lo"] <= best["value"] <= best["hi"] <= 1
+    (heard_of,) = rows(
+        "SELECT count(*) AS n, count(worth) AS known, "
+        "bool_and(json_extract(worth, '$[0]')::DOUBLE = (answer = '13')::INT) AS same "
+        "FROM masked_answers WHERE worth IS NOT NULL"
+    )
+    assert heard_of["n"] == heard_of["known"] >= 8 * 2 and heard_of["same"] is True
+    whys = [r["reason"] for r in rows("SELECT reason FROM rejects")]
+    assert len(whys) == 1 and "no final answer that grading can find" in whys[0]
+    comes_back_the_same(c)
+
+
 def test_a_run_answers_again_from_the_top_spans(tmp_path: Path) -> None:
     asked = {"context": TWICE, "query": NOTES["query"], "template": NOTES["template"]}
     c = config(tmp_path, {**asked, "target": "response"}, prune=3)

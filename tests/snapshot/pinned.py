@@ -270,6 +270,14 @@ TABLES: dict[str, Table] = {
          "count(DISTINCT intervention) AS masks"),
         grouped=True,
     ),
+    "masked_answers": Table(
+        f"masked_answers {_T}",
+        (TRACE, "regexp_replace(intervention, ':[0-9a-f]*$', '') AS asked"),
+        ("count(*) AS n", "count(error) AS errors", "sum(n_tokens)::BIGINT AS tokens",
+         "string_agg(DISTINCT grade_status, ' ' ORDER BY grade_status) AS grades",
+         "md5(string_agg(text, chr(31) ORDER BY unit_index, replicate, text)) AS texts"),
+        grouped=True,
+    ),
     "targets": Table(
         f"targets {_T}",
         (TRACE, "target"),

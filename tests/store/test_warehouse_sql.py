@@ -248,6 +248,7 @@ LINK = """
     FROM traces WHERE name = 'one'
 """
 TARGET = "INSERT INTO targets SELECT run_id, trace_id, 'response', 0, 'response', 'x', NULL, 1,"
+SCORED = "'logprob', NULL, NULL"
 VIOLATIONS = [
     ("keys_unique", "INSERT INTO sessions FROM sessions"),
     ("runs_known", "INSERT INTO sessions SELECT * REPLACE ('gone' AS run_id) FROM sessions"),
@@ -298,10 +299,14 @@ VIOLATIONS = [
     ),
     ("scores_n", f"UPDATE scores SET n = n + 1 WHERE {START}"),
     ("metrics_declared", LINK.replace("'link'", "'nosuch'").format(0.5, 0.4, 0.6, "ok")),
-    ("targets_labelled", f"{TARGET} -1.0, NULL, NULL, 'grounded', 0 FROM traces"),
-    ("targets_labelled", f"{TARGET} -1.0, -2.0, NULL, 'insufficient', 0 FROM traces"),
-    ("targets_labelled", f"{TARGET} 0.5, -2.0, NULL, 'grounded', 0 FROM traces"),
-    ("targets_labelled", f"{TARGET} -1.0, -1.0, NULL, 'memory', 0 FROM traces"),
+    ("targets_labelled", f"{TARGET} -1.0, NULL, NULL, 'grounded', 0, {SCORED} FROM traces"),
+    ("targets_labelled", f"{TARGET} -1.0, -2.0, NULL, 'insufficient', 0, {SCORED} FROM traces"),
+    (
+        "targets_labelled",
+        f"{TARGET} NULL, NULL, NULL, 'memory', 0, 'answer', 0.9, NULL FROM traces",
+    ),
+    ("targets_labelled", f"{TARGET} 0.5, -2.0, NULL, 'grounded', 0, {SCORED} FROM traces"),
+    ("targets_labelled", f"{TARGET} -1.0, -1.0, NULL, 'memory', 0, {SCORED} FROM traces"),
     (
         "targets_scored",
         "INSERT INTO units BY NAME SELECT run_id, trace_id, 'span' AS unit_kind, 0 AS unit_index,"
@@ -344,8 +349,12 @@ def test_a_doubled_key_is_noticed_in_every_table(world: duckdb.DuckDBPyConnectio
     with constraint_free(world) as con:
         con.execute(LINK.format(0.5, 0.4, 0.6, "ok"))
         con.execute("INSERT INTO probes SELECT 'r1', 't', 'k', 'step', 0, '', '', 0, 1, 0, NULL")
+        con.execute(
+            "INSERT INTO masked_answers SELECT 'r1', 't', 'k', 0, 0, '', 'x', '[1]', '7', 1,"
+            " 'graded', NULL, 'stop', NULL, 1, NULL"
+        )
         con.execute("INSERT INTO spans SELECT 'r1', 't', 0, 0, 0, 1, 0, 0, false")
-        con.execute(f"{TARGET} -1.0, -2.0, NULL, 'grounded', 0 FROM traces LIMIT 1")
+        con.execute(f"{TARGET} -1.0, -2.0, NULL, 'grounded', 0, {SCORED} FROM traces LIMIT 1")
         con.execute(
             "INSERT INTO faithfulness SELECT 'r1', 't', 'm', 'response', 'lds', 0, 1, 'ok', '1'"
         )

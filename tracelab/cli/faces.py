@@ -139,8 +139,10 @@ ORDER BY method, trace_name, trace_id
 
 _STATEMENTS = """
 SELECT
-    trace_name AS trace, label, statement, printf('%+.1f', top_value) AS effect,
-    printf('%+.1f to %+.1f', top_lo, top_hi) AS interval, top_span AS span
+    trace_name AS trace, label, statement,
+    printf(if(outcome = 'logprob', '%+.1f', '%+.2f'), top_value) AS effect,
+    printf(if(outcome = 'logprob', '%+.1f to %+.1f', '%+.2f to %+.2f'), top_lo, top_hi) AS interval,
+    top_span AS span
 FROM grounding
 WHERE run_id = $run AND coalesce(method, 'ablate') = 'ablate'
 ORDER BY trace_name, trace_id, position

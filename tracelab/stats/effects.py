@@ -10,7 +10,15 @@ the contrast of its residuals repairs. This is the desparsified Lasso (van de Ge
 with the design known and the residuals cross-fitted (Chernozhukov et al. 2018), so there is no
 bias at any number of masks, fewer than sources included, and the spread of the two arms gives
 the interval: Welch's t; with clustered rows, a cluster-robust one. A bootstrap of the Lasso itself
-covers about a third of what it says. Pure.
+covers about a third of what it says.
+
+**Sampled outcomes.** Where an outcome is itself a mean of a few samples in [0, 1]
+(`SampledOutcomes`), the spread of an arm holds both noises, that of the masks and that of the
+samples. What has been asked of all masks then says nothing new of the first and still has the
+second, so corrections for masks drawn without replacement are made to the first alone. Arms of few
+masks, in all of which the same was sampled, look certain and are not: no arm's variance is below
+that of one unseen mask, and one unseen sample, of the other kind (as in Agresti & Caffo 2000).
+Pure.
 """
 
 from __future__ import annotations
@@ -27,6 +35,21 @@ from tracelab.stats.surrogate import Surrogate
 Bools = NDArray[np.bool_]
 
 _FLAT = 1e-9  # nats: outcomes that differ by less do not differ
+
+
+@dataclass(frozen=True, slots=True)
+class SampledOutcomes:
+    """What is known of outcomes that are means of samples in [0, 1].
+
+    Attributes:
+        noise: Squared standard error of each outcome, from its own samples [m]; inf where one
+            sample tells nothing of it.
+        n: Samples behind each [m].
+    """
+
+    noise: Floats
+    n: Ints
+
 
 MIN_ARM = 3
 """Fewest masks with, and without, a source before its effect is reported."""
@@ -64,6 +87,7 @@ def average_effects(
     level: float = 0.95,
     alone: Bools | None = None,
     clusters: Ints | None = None,
+    sampled: SampledOutcomes | None = None,
 ) -> Effects:
     """Effects and intervals; see the module.
 
@@ -76,10 +100,12 @@ def average_effects(
             nothing about it. Default: everywhere. Where sources share coins, the estimand is the
             effect under those masks.
         clusters: Rows of one number share coins [m].
+        sampled: Where outcomes are means of samples: what is known of these.
 
     Returns:
         One effect a source. When the masks are all 2^n, the effects are exact: lo = value = hi.
-        Where the outcome never changed, the effect is 0 and has no interval.
+        Where the outcome never changed, the effect is 0 and has no interval. Neither holds for
+        sampled outcomes: their effects are in [-1, 1], and every one has an interval.
     """
     m, n = masks.shape
     use = np.ones((m, n), dtype=np.bool_) if alone is None else alone
@@ -87,25 +113,49 @@ def average_effects(
     whole = distinct == 2**n and m == distinct and bool(use.all())
     # The part of y that is not the other sources' doing, so far as other masks can tell.
     w = (y - surrogate.oof)[:, None] + surrogate.oof_weights * (masks - 0.5)
-    if whole:
+    if whole and (sampled is None or bool(np.isfinite(sampled.noise).all())):
         w = np.broadcast_to(y[:, None], (m, n))
-    arms = [_arm(w, use & (masks == side)) for side in (True, False)]
-    (mean1, var1, n1, dev1), (mean0, var0, n0, dev0) = arms
+    sides = [use & (masks == side) for side in (True, False)]
+    (mean1, var1, n1, dev1), (mean0, var0, n0, dev0) = (_arm(w, rows) for rows in sides)
     value = np.where((n1 >= MIN_ARM) & (n0 >= MIN_ARM) | whole, mean1 - mean0, np.nan)
+    # Drawn without replacement from a finite set of masks: this share of it is not seen yet.
+    unseen = 1 - m / 2**n if distinct == m and n <= 16 else 1.0
+    df1, df0 = n1 - 1, n0 - 1
     with np.errstate(divide="ignore", invalid="ignore"):
+        if sampled is None:
+            var1, var0 = var1 * unseen, var0 * unseen
+        else:
+            var1, df1 = _twice_noisy(var1, unseen, sides[0], sampled)
+            var0, df0 = _twice_noisy(var0, unseen, sides[1], sampled)
         variance = var1 + var0
-        df = variance**2 / (var1**2 / (n1 - 1) + var0**2 / (n0 - 1))
+        df = variance**2 / (var1**2 / df1 + var0**2 / df0)
         if clusters is not None and len(np.unique(clusters)) < m:
-            variance, df = _clustered(dev1 - dev0, use, clusters)
+            grouped, df = _clustered(dev1 - dev0, use, clusters)
+            variance = grouped * unseen if sampled is None else np.maximum(grouped, variance)
         half = stdtrit(np.maximum(np.nan_to_num(df, nan=1.0), 1.0), 0.5 + level / 2)
         half = half * np.sqrt(variance)
-    if distinct == m and n <= 16:  # drawn without replacement from a finite set of masks
-        half = half * np.sqrt(1 - m / 2**n)
+    if sampled is not None:
+        low, high = np.clip(value - half, -1, 1), np.clip(value + half, -1, 1)
+        return Effects(value, low, high, n1, n0)
     half = np.where((variance == 0) | whole, 0.0, half)
     # An outcome that never changed says nothing of how it might have: there is no spread to go by.
     high, low = (np.where(use, y[:, None], side * np.inf) for side in (-1, 1))
     half = np.where(high.max(axis=0) - low.min(axis=0) <= _FLAT, np.nan, half)
     return Effects(value, value - half, value + half, n1, n0)
+
+
+def _twice_noisy(
+    variance: Floats, unseen: float, rows: Bools, sampled: SampledOutcomes
+) -> tuple[Floats, Ints]:
+    """Squared standard error of an arm's mean [n] whose outcomes are sampled, and its df."""
+    count, behind = rows.sum(axis=0), (rows * sampled.n[:, None]).sum(axis=0)
+    own = np.where(rows, sampled.noise[:, None], 0.0).sum(axis=0) / count**2
+    # All masks were seen: what is left is the noise of their samples, if that is known.
+    known = (unseen == 0) & np.isfinite(own)
+    own = np.where(known, own, np.minimum(own, variance))
+    least = unseen / (count + 2) ** 2 + 1 / (behind + 2) ** 2
+    df = np.where(known, behind - count, count - 1)
+    return np.maximum((variance - own) * unseen + own, least), df
 
 
 def _arm(w: Floats, rows: Bools) -> tuple[Floats, Floats, Ints, Floats]:

@@ -162,6 +162,11 @@ _POLICIES = {
     # The larger number of replicates stays.
     "items": _Policy("excluded.replicates > items.replicates", "replicates DESC, start_boundary"),
     # A row replaces one that failed or is ungraded only by doing better.
+    "masked_answers": _Policy(
+        "(masked_answers.error IS NOT NULL AND excluded.error IS NULL)"
+        " OR (masked_answers.worth IS NULL AND excluded.worth IS NOT NULL)",
+        "error IS NOT NULL, worth IS NULL",
+    ),
     "rollouts": _Policy(
         "(rollouts.error IS NOT NULL AND excluded.error IS NULL)"
         " OR (rollouts.reward IS NULL AND excluded.reward IS NOT NULL)",

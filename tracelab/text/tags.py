@@ -77,22 +77,31 @@ def blocks(text: str) -> list[Block]:
     The first may lack its opening mark, because chat templates put it into the prompt; one that is
     never closed counts only where the response begins with it (it was cut off there).
     """
+    if _MARK.search(text) is None:
+        return []
     for family in FAMILIES:
         if found := _blocks(text, family):
             return found
     return []
 
 
-def _blocks(text: str, family: Family) -> list[Block]:
+def _marks(family: Family) -> re.Pattern[str]:
     before = r"^[ \t]*" if family.line else ""
-    marks = re.compile(
+    return re.compile(
         f"(?P<open>{before}{re.escape(family.opens)})|" + "|".join(map(re.escape, family.closes)),
         re.MULTILINE,
     )
+
+
+_MARKS = {family: _marks(family) for family in FAMILIES}
+_MARK = re.compile("|".join(re.escape(m) for f in FAMILIES for m in (f.opens, *f.closes)))
+
+
+def _blocks(text: str, family: Family) -> list[Block]:
     out: list[Block] = []
     start: int | None = None
     opened = False
-    for found in marks.finditer(text):
+    for found in _MARKS[family].finditer(text):
         if found["open"]:
             if start is None:
                 start, opened = found.end(), True

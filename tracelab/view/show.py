@@ -141,7 +141,12 @@ def show_trace(
         console.print(Text(f"sentences, by {about}", style="bold"))
         _units(console, sentences)
     if statements := rows(con, _STATEMENTS, **where):
-        console.print(Text("statements and what they rest on (nats)", style="bold"))
+        console.print(
+            Text(
+                "statements and what they rest on (nats, or outcome of sampled answers)",
+                style="bold",
+            )
+        )
         _statements(console, statements)
     if steps := rows(con, _STEPS, **where):
         console.print(Text("steps", style="bold"))

@@ -34,6 +34,11 @@ FROM rollouts
 GROUP BY run_id, trace_id, item_key, replicate
 HAVING count(*) > 1
 UNION ALL
+SELECT 'masked_answers', concat_ws('/', run_id, trace_id, item_key, replicate), count(*)
+FROM masked_answers
+GROUP BY run_id, trace_id, item_key, replicate
+HAVING count(*) > 1
+UNION ALL
 SELECT 'probes', concat_ws('/', run_id, trace_id, item_key), count(*)
 FROM probes
 GROUP BY run_id, trace_id, item_key

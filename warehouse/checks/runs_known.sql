@@ -16,6 +16,8 @@ WITH named AS (
     UNION
     SELECT 'probes', run_id, trace_id FROM probes
     UNION
+    SELECT 'masked_answers', run_id, trace_id FROM masked_answers
+    UNION
     SELECT 'scores', run_id, trace_id FROM scores
     UNION
     SELECT 'spans', run_id, trace_id FROM spans

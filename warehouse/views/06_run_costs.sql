@@ -36,6 +36,17 @@ again AS (
     GROUP BY run_id
 ),
 
+-- Answers sampled under masks of a context.
+masked AS (
+    SELECT
+        run_id,
+        count(*) FILTER (error IS NOT NULL) AS errors,
+        count(*) FILTER (grade_status = 'ungraded') AS ungraded,
+        count(*) FILTER (starts_with(grade_detail, 'truncated')) AS truncated
+    FROM masked_answers
+    GROUP BY run_id
+),
+
 used AS (
     SELECT run_id, count(*) AS rollout_uses
     FROM rollouts
@@ -98,9 +109,11 @@ SELECT
     coalesce(studied.traces, 0) AS traces,
     coalesce(rolled.rollouts, 0) AS rollouts,
     coalesce(used.rollout_uses, 0) AS rollout_uses,
-    coalesce(rolled.errors, 0) + coalesce(again.errors, 0) AS errors,
-    coalesce(rolled.ungraded, 0) + coalesce(again.ungraded, 0) AS ungraded,
-    coalesce(rolled.truncated, 0) + coalesce(again.truncated, 0) AS truncated,
+    coalesce(rolled.errors, 0) + coalesce(again.errors, 0) + coalesce(masked.errors, 0) AS errors,
+    coalesce(rolled.ungraded, 0) + coalesce(again.ungraded, 0) + coalesce(masked.ungraded, 0)
+        AS ungraded,
+    coalesce(rolled.truncated, 0) + coalesce(again.truncated, 0) + coalesce(masked.truncated, 0)
+        AS truncated,
     coalesce(refused.rejects, 0) AS rejects,
     -- Sessions count everything; of one that was killed before it was loaded, samples tell.
     greatest(coalesce(spent.generated_tokens, 0), coalesce(rolled.generated_tokens, 0))
@@ -125,6 +138,7 @@ FROM runs AS r
 LEFT JOIN studied ON r.run_id = studied.run_id
 LEFT JOIN rolled ON r.run_id = rolled.run_id
 LEFT JOIN again ON r.run_id = again.run_id
+LEFT JOIN masked ON r.run_id = masked.run_id
 LEFT JOIN used ON r.run_id = used.run_id
 LEFT JOIN spent ON r.run_id = spent.run_id
 LEFT JOIN executed ON r.run_id = executed.run_id

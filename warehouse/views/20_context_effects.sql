@@ -7,6 +7,7 @@ SELECT
     s.target,
     g.position,
     g.text AS statement,
+    g.outcome,
     CASE
         WHEN s.value IS NOT NULL THEN
             row_number() OVER (
@@ -49,6 +50,7 @@ COMMENT ON COLUMN context_effects.method IS 'What estimated it.';
 COMMENT ON COLUMN context_effects.target IS 'Name of the target, as in targets.';
 COMMENT ON COLUMN context_effects.position IS 'Its place among the targets of the trace.';
 COMMENT ON COLUMN context_effects.statement IS 'Text of the target.';
+COMMENT ON COLUMN context_effects.outcome IS 'What value is about, as targets.outcome.';
 COMMENT ON COLUMN context_effects.rank IS '1 for the span that raises the target most, ties by position; NULL when value is NULL.';
 COMMENT ON COLUMN context_effects.unit_index IS 'Index of the span, from 0.';
 COMMENT ON COLUMN context_effects.span IS 'Its text.';
@@ -56,7 +58,7 @@ COMMENT ON COLUMN context_effects.role IS 'Its known role, if any.';
 COMMENT ON COLUMN context_effects.turn_index IS 'The message it stands in.';
 COMMENT ON COLUMN context_effects.document IS 'Number of its document; in a chat, of its message.';
 COMMENT ON COLUMN context_effects.paragraph IS 'Number of its paragraph.';
-COMMENT ON COLUMN context_effects.value IS 'Effect of keeping the span on the target, averaged over what else is kept, nats; positive when the span makes the target likelier.';
+COMMENT ON COLUMN context_effects.value IS 'Effect of keeping the span on the target, averaged over what else is kept; positive when the span makes the target likelier. Nats; of sampled answers, in their unit, from -1 to 1.';
 COMMENT ON COLUMN context_effects.lo IS 'Lower end of the interval.';
 COMMENT ON COLUMN context_effects.hi IS 'Upper end of the interval.';
 COMMENT ON COLUMN context_effects.level IS 'Nominal coverage of [lo, hi].';

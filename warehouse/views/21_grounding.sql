@@ -37,6 +37,7 @@ SELECT
     g.position,
     g.text AS statement,
     g.label,
+    g.outcome,
     s.method,
     s.supporting,
     s.top_index,
@@ -51,6 +52,8 @@ SELECT
     f.lds,
     f.oof_lds,
     f.top_1_drop,
+    g.value_full,
+    g.value_empty,
     g.ablations
 FROM targets AS g
 INNER JOIN traces AS t ON g.run_id = t.run_id AND g.trace_id = t.trace_id
@@ -72,11 +75,12 @@ COMMENT ON COLUMN grounding.target IS 'Name of the target, as in targets.';
 COMMENT ON COLUMN grounding.position IS 'Its place among the targets of the trace.';
 COMMENT ON COLUMN grounding.statement IS 'Its text.';
 COMMENT ON COLUMN grounding.label IS 'grounded, diffuse, memory, derived, parametric, ungrounded or insufficient; see targets.label.';
+COMMENT ON COLUMN grounding.outcome IS 'What was measured: logprob, or what of sampled answers is compared; as targets.outcome.';
 COMMENT ON COLUMN grounding.method IS 'What scored the spans.';
 COMMENT ON COLUMN grounding.supporting IS 'Spans whose interval lies above 0; NULL where no span could be measured.';
 COMMENT ON COLUMN grounding.top_index IS 'The span that raises the statement most; NULL when none raises it.';
 COMMENT ON COLUMN grounding.top_span IS 'Its text.';
-COMMENT ON COLUMN grounding.top_value IS 'Its effect, nats.';
+COMMENT ON COLUMN grounding.top_value IS 'Its effect, nats; of sampled answers, from -1 to 1.';
 COMMENT ON COLUMN grounding.top_lo IS 'Lower end of its interval.';
 COMMENT ON COLUMN grounding.top_hi IS 'Upper end of its interval.';
 COMMENT ON COLUMN grounding.logprob_full IS 'Log-probability of the statement given the whole context, nats.';
@@ -85,5 +89,7 @@ COMMENT ON COLUMN grounding.logprob_alone IS 'Log-probability of its tokens afte
 COMMENT ON COLUMN grounding.parametric IS 'Probability without the context over probability with it, at most 1: 1 is a statement that needs no context; label says whether it is from memory or follows from the rest of the response.';
 COMMENT ON COLUMN grounding.lds IS 'How well the scores predict fresh masks, Spearman correlation; NULL when not measured.';
 COMMENT ON COLUMN grounding.oof_lds IS 'The same out of fold, biased low.';
-COMMENT ON COLUMN grounding.top_1_drop IS 'Log-probability that is lost without the top span, nats.';
+COMMENT ON COLUMN grounding.top_1_drop IS 'What is lost without the top span: log-probability, nats; of sampled answers, their outcome.';
+COMMENT ON COLUMN grounding.value_full IS 'Of sampled answers: the outcome given the whole context, in [0, 1]; NULL where log-probabilities are explained.';
+COMMENT ON COLUMN grounding.value_empty IS 'The same with every span ablated.';
 COMMENT ON COLUMN grounding.ablations IS 'Ablations behind it.';

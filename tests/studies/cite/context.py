@@ -134,6 +134,8 @@ class World:
     rows: list[Row] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     rendering: str = "auto"
+    real: bool = True
+    """Whether the bundled model is asked; if not, `change` makes every observation."""
 
     @property
     def ctx(self) -> StudyContext[CiteOptions]:
@@ -163,6 +165,8 @@ class World:
         """Answers at once and in order; or in an order and in batches of its own."""
 
         def one(item: AnyItem) -> list[Observation]:
+            if not self.real:
+                return [self.change(item, Observation(item.key, r)) for r in item.replicate_range]
             looks = isinstance(item, Call) and self.looks_at is not None
             length = self.looks_at if looks else self.context_length
             return [self.change(item, o) for o in ask([item], length or self.context_length)]
@@ -170,7 +174,8 @@ class World:
         def answer(items: Sequence[AnyItem]) -> Iterator[Sequence[Observation]]:
             self.asked += items
             plain = [i for i in items if isinstance(i, Item)]
-            list(ask(plain, self.context_length))  # together, which is faster
+            if self.real:
+                list(ask(plain, self.context_length))  # together, which is faster
             heard = [o for i in items for o in one(i)]
             if shuffle is None:
                 yield heard

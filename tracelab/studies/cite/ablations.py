@@ -20,6 +20,7 @@ from tracelab.core.flow import Ask, Flow
 from tracelab.core.item import Item, Observation
 from tracelab.core.messages import as_message
 from tracelab.core.study import StudyContext
+from tracelab.stats.effects import SampledOutcomes
 from tracelab.stats.lasso import Floats
 from tracelab.stats.masks import Bools, Design, Purpose, design
 from tracelab.stats.surrogate import whole_logit
@@ -27,7 +28,9 @@ from tracelab.studies.chat import Chat
 from tracelab.studies.cite.attribution import Attribution, SpanScores
 from tracelab.studies.cite.case import ContextCase
 from tracelab.studies.cite.context import ablate
+from tracelab.studies.cite.grounding import label, some_act, undecided
 from tracelab.studies.cite.lexical import bm25
+from tracelab.studies.cite.methods.registry import ALWAYS
 from tracelab.studies.cite.options import CiteOptions
 from tracelab.studies.cite.plan import Knowledge
 from tracelab.studies.cite.rows import ProbeRow, TargetRow
@@ -248,7 +251,11 @@ class Ablations:
         """Ask what is not known yet of some rows; to be yielded from."""
         keys = dict.fromkeys(k for r in rows for k in self.rows[r].keys if k in self._owed)
         if keys:
-            yield Ask(stage, [self._owed[k][0] for k in keys], self._take)
+            items = [self._owed[k][0] for k in keys]
+            yield Ask(stage, items, self._take, self._expected(len(items)))
+
+    def _expected(self, items: int) -> Sequence[int]:
+        return ()
 
     def _take(self, batch: Sequence[Observation]) -> None:
         for o in batch:
@@ -310,6 +317,10 @@ class Ablations:
         rows = [self._last[m.tobytes()] for m in masks]
         yield from self.ask("questions", rows)
         return self.outcome(target, rows)
+
+    def sampled(self, target: Target, rows: Sequence[int]) -> SampledOutcomes | None:
+        """What is known of outcomes that are means of samples; None where they are not."""
+        return None
 
     def logprob(self, target: Target, kept: Bools) -> float | None:
         """Log-probability of a target (its difference, for a contrast) under one mask.
@@ -385,6 +396,53 @@ class Ablations:
             yield Ask(stage, [item for item, _ in items.values()], take)
         self._apart += [told.get(k) is None for k in items]
         return {k: told.get(k) for k in items}
+
+    def measured(self, target: Target, kept: Bools) -> float | None:
+        """What tests of the scores look at under one mask: its log-probability.
+
+        None when it was not measured, or failed.
+        """
+        return self.logprob(target, kept)
+
+    def drop(self, target: Target, without: Bools) -> float | None:
+        """What a target loses when some sources are left out of the whole context."""
+        full, left = self.measured(target, np.full(self.n, True)), self.measured(target, without)
+        return None if full is None or left is None else full - left
+
+    def label(self, target: Target, alone: float | None) -> TargetRow:
+        """What a target rests on, once its effects are known.
+
+        Args:
+            target: The target.
+            alone: See `tracelab.studies.cite.alone`.
+        """
+        found, contrast = self.found[target.name][ALWAYS], target.rather_than is not None
+        full, empty = (self.logprob(target, np.full(self.n, kept)) for kept in (True, False))
+        size = target.end - target.start
+        says = label(
+            full, empty, size, self.effects(target.name, ALWAYS), acts=some_act(found),
+            alone=alone, contrast=contrast,
+        )  # fmt: skip
+        position = self.case.targets.index(target)
+        return TargetRow(
+            self.case.trace_id, target.name, position, target.kind, target.text, target.other,
+            size, full, empty, alone, says, found.n,
+        )  # fmt: skip
+
+    def undecided(self) -> list[Target]:
+        """Targets whose label may need what they are worth by themselves (`alone`)."""
+        every, none = (np.full(self.n, kept) for kept in (True, False))
+        return [
+            t for t in self.case.targets
+            if undecided(
+                self.logprob(t, every), self.logprob(t, none), t.end - t.start,
+                contrast=t.rather_than is not None,
+            )
+        ]  # fmt: skip
+
+    def losses(self) -> tuple[int, int, int]:
+        """What was had and came to no answer: ungraded, truncated, unanswered."""
+        return 0, 0, 0
 
     def counts(self) -> tuple[int, int]:
         """Probes, one a mask and continuation or a text of its own, and those that failed."""

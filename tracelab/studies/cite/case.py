@@ -14,6 +14,7 @@ from tracelab.core.study import Case, StudyContext
 from tracelab.core.trace import TokenizedTrace, Trace, Turn
 from tracelab.core.unit import Unit
 from tracelab.studies.chat import Chat
+from tracelab.studies.cite.answers.worth import answered, parsed
 from tracelab.studies.cite.context import Context, Mode, ablate
 from tracelab.studies.cite.cut import Cut, context_of, templated
 from tracelab.studies.cite.options import CiteOptions
@@ -70,6 +71,9 @@ def case_of(trace: Trace, ctx: StudyContext[CiteOptions]) -> ContextCase:
         raise PlanError(f"`--step {o.step}` is for logs of agents, and this is none")
     else:
         trace = prompted(trace, ctx)
+    sampled = o.outcome == "answer"
+    if sampled:
+        trace = answered(trace, ctx)
     tools = tuple(trace.extra.get("tools", ())) if o.step is not None else ()
     chat = Chat(ctx.tokenizer, trace.rendering)
     cut = Cut(o.unit, o.segmenter, o.max_sources, tuple(o.roles), o.exchanges)
@@ -81,7 +85,8 @@ def case_of(trace: Trace, ctx: StudyContext[CiteOptions]) -> ContextCase:
     ids, starts = ctx.tokenizer.place_response(response, known)
     trace = replace(trace, turns=(*trace.prompt, Turn("assistant", response, token_ids=ids)))
     tokens = TokenizedTrace(trace, prompt_ids, ids, starts)
-    specs = parse_targets(trace.extra.get("target") if o.target is None else o.target)
+    wanted = trace.extra.get("target") if o.target is None else o.target
+    specs = parsed(wanted, o) if sampled else parse_targets(wanted)
     encode = ctx.tokenizer.encode_text
     targets, continuations = resolve(specs, tokens, encode, segmenter=o.segmenter)
     longest = len(prompt_ids) + max(c.after + len(c.ids) for c in continuations)

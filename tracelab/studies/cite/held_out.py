@@ -65,18 +65,17 @@ def tests_of(work: Ablations, baselines: Sequence[str]) -> list[FaithfulnessRow]
                 add(method, "lds", lds(a.weights, masks, y) if good else None, n)
             if a.surrogate is not None:
                 add(method, "oof_lds", a.surrogate.oof_lds, a.n)
-        add(ALWAYS, "parametric", parametric_share(row.logprob_full, row.logprob_empty), 2)
-        full = row.logprob_full
+        if row.outcome == "logprob":
+            add(ALWAYS, "parametric", parametric_share(row.logprob_full, row.logprob_empty), 2)
         tops, deletion, insertion = _tests(work.weights(t.name, ALWAYS), o)
         looked = [(m, _tops(m, work.weights(t.name, m), o)) for m in baselines]
         for method, removed in [(ALWAYS, tops), *looked]:
             for i, k in enumerate(o.top_k):
-                without = work.logprob(t, removed[i]) if len(removed) else None
-                drop = None if full is None or without is None else full - without
+                drop = work.drop(t, removed[i]) if len(removed) else None
                 add(method, f"top_{k}_drop", drop, 2)
         if o.curve_points:
             for metric, kept in (("deletion", deletion), ("insertion", insertion)):
-                values = [work.logprob(t, m) for m in kept]
+                values = [work.measured(t, m) for m in kept]
                 area = curve_area(np.array([np.nan if v is None else v for v in values]))
                 add(ALWAYS, metric, area, len(values))
     return rows

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from tracelab.core.errors import ConfigError
 from tracelab.core.options import Section
@@ -36,6 +36,17 @@ class CiteOptions(Section):
     """The fixed text; also what an ablated tool result leaves behind."""
     target: str | None = None
     """A text of the response, or: sentences, response, action."""
+    outcome: Literal["logprob", "answer"] = "logprob"
+    """What is explained: the log-probability of what was written, or what is answered when the
+    model is asked again, which any engine can be, and which also holds after long reasoning."""
+    compare: Literal["answer", "reward", "similarity"] = "answer"
+    """`outcome = "answer"`: what of a sampled answer counts: that it is the response's own, its
+    reward, or how alike its most similar sentence is to the target."""
+    samples: int = Field(default=4, ge=1)
+    """`outcome = "answer"`: answers per mask; at least 16 of the whole and the empty context."""
+    similarity: str = "auto"
+    """`compare = "similarity"`: a sentence-transformers model or directory, `lexical`, or `auto`.
+    """
     step: int | None = Field(default=None, ge=0)
     """Agent logs: explain what the model wrote at this step after its exact input."""
     methods: list[str] = ["ablate"]
@@ -80,3 +91,11 @@ class CiteOptions(Section):
         except ConfigError as e:
             raise ValueError(str(e)) from None
         return names
+
+    @model_validator(mode="after")
+    def _explains(self) -> Self:
+        scored = [n for n in self.methods if not METHODS.named(n).samples]
+        if self.outcome == "answer" and scored:
+            can = ", ".join(f"`{n}`" for n, m in METHODS.items() if m.samples)
+            raise ValueError(f'`{scored[0]}` reads log-probabilities; outcome = "answer" has {can}')
+        return self

@@ -61,6 +61,37 @@ class TargetRow:
     logprob_alone: float | None
     label: str
     ablations: int
+    outcome: str = "logprob"
+    value_full: float | None = None
+    value_empty: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MaskedAnswerRow:
+    """A row of `masked_answers`, without its run.
+
+    Attributes:
+        worth: What it counts for each target, by position; None where it failed, or could not be
+            graded.
+    """
+
+    table: ClassVar[str] = "masked_answers"
+
+    trace_id: str
+    item_key: str
+    replicate: int
+    unit_index: int
+    intervention: str
+    text: str
+    worth: list[float] | None
+    answer: str | None
+    reward: float | None
+    grade_status: str | None
+    grade_detail: str | None
+    finish_reason: str
+    error: str | None
+    n_tokens: int
+    cached_tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

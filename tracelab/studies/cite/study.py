@@ -22,10 +22,10 @@ from tracelab.stats import masks
 from tracelab.studies.cite import held_out
 from tracelab.studies.cite.ablations import Ablations
 from tracelab.studies.cite.alone import alone
+from tracelab.studies.cite.answers.work import SampledAblations
 from tracelab.studies.cite.asking import in_step
 from tracelab.studies.cite.attribution import Attribution
 from tracelab.studies.cite.case import ContextCase, case_of, prompted
-from tracelab.studies.cite.grounding import label, some_act, undecided
 from tracelab.studies.cite.methods.ablate import ESTIMATOR_VERSION
 from tracelab.studies.cite.methods.kinds import Baseline, CohortMethod, MaskMethod, Question
 from tracelab.studies.cite.methods.llm_cites import UNUSABLE, LlmCites
@@ -34,7 +34,7 @@ from tracelab.studies.cite.options import CiteOptions
 from tracelab.studies.cite.plan import plan
 from tracelab.studies.cite.prune import prune
 from tracelab.studies.cite.replacing import replacements
-from tracelab.studies.cite.rows import PrunedRow, SpanRow, TargetRow
+from tracelab.studies.cite.rows import PrunedRow, SpanRow
 
 COHORT_TOKENS = 1_000_000
 """Prompt tokens, over all masks, of the contexts of a cohort."""
@@ -51,6 +51,16 @@ class Cite:
     metrics: ClassVar[tuple[Metric, ...]] = all_metrics()
     estimator_version: ClassVar[str] = str(ESTIMATOR_VERSION)
     testbed: ClassVar[Literal["contexts"]] = "contexts"
+
+    def unfit(self, options: CiteOptions, capabilities: frozenset[str]) -> str | None:
+        """Why who answers cannot be asked this; None where it can."""
+        if "score" in capabilities or options.outcome == "answer":
+            return None
+        return (
+            'a chat endpoint gives no log-probabilities of a response: cite.outcome = "answer" '
+            "(--outcome answer) asks it to answer without parts of the context, and counts what "
+            "the answers are"
+        )
 
     def prompted(self, trace: Trace, ctx: StudyContext[CiteOptions]) -> Trace:
         """A trace with its prompt as the options want it; for traces that are to be answered.
@@ -95,7 +105,8 @@ def cohorts(cases: Sequence[ContextCase], options: CiteOptions) -> Iterator[list
 
 def _cohort(cases: Sequence[ContextCase], ctx: StudyContext[CiteOptions]) -> Flow[Findings]:
     """Contexts side by side; where a method learns from all of them, they wait for one another."""
-    works = [Ablations(case, ctx) for case in cases]
+    kind = SampledAblations if ctx.options.outcome == "answer" else Ablations
+    works: list[Ablations] = [kind(case, ctx) for case in cases]
     learners: list[CohortMethod[Any]] = chosen(ctx.options.methods, CohortMethod)
     found = Findings()
     if not learners:
@@ -176,28 +187,10 @@ def _ablated(work: Ablations) -> Flow[None]:
     seen = work.design_of(work.rows_for("design"))
     fresh = masks.held_out(work.n, o.held_out, rng, seen)
     yield from work.ask("held-out ablations", work.add(fresh))
-    every, none = (np.full(work.n, kept) for kept in (True, False))
-    measured = {t.name: (work.logprob(t, every), work.logprob(t, none)) for t in case.targets}
-    needed = [
-        t for t in case.targets
-        if undecided(*measured[t.name], t.end - t.start, contrast=t.rather_than is not None)
-    ]  # fmt: skip
-    by_itself = yield from alone(work, needed)
+    by_itself = yield from alone(work, work.undecided())
     for position, t in enumerate(case.targets):
         work.found[t.name] = {r.name: r.attribute(work, t, position) for r in readers}
-        full, empty = measured[t.name]
-        size, itself = t.end - t.start, by_itself.get(t.name)
-        effects = work.effects(t.name, ALWAYS)
-        says = label(
-            full, empty, size, effects, acts=some_act(work.found[t.name][ALWAYS]), alone=itself,
-            contrast=t.rather_than is not None,
-        )  # fmt: skip
-        work.targets.append(
-            TargetRow(
-                case.trace_id, t.name, position, t.kind, t.text, t.other, size, full, empty,
-                itself, says, work.found[t.name][ALWAYS].n,
-            )
-        )  # fmt: skip
+        work.targets.append(work.label(t, by_itself.get(t.name)))
 
 
 def _tested(work: Ablations) -> Flow[Findings]:
@@ -219,6 +212,7 @@ def _tested(work: Ablations) -> Flow[Findings]:
     truncated = sum(why.startswith(TRUNCATED) for why in lost)
     unusable = sum(why.startswith(UNUSABLE) for why in lost)
     failed += len(lost) - truncated - unusable
+    ungraded, cut, without = work.losses()
     trace = work.case.trace_id
     spans = [
         SpanRow(trace, i, s.message, s.start, s.end, s.document, s.paragraph, s.whole)
@@ -229,6 +223,7 @@ def _tested(work: Ablations) -> Flow[Findings]:
         rows=[*spans, *work.targets, *tests, *(r for a in said for r in a.tests), *pruned],
         attempted=attempted,
         failed=failed,
-        truncated=truncated,
-        unanswered=unusable,
+        ungraded=ungraded,
+        truncated=truncated + cut,
+        unanswered=unusable + without,
     )

@@ -13,7 +13,7 @@ from typing import Any
 from tracelab.view.report.page import environment, signed
 from tracelab.view.results.result import in_notebooks
 from tracelab.view.results.sentences import AnchorsResult
-from tracelab.view.results.spans import CiteResult, Statement
+from tracelab.view.results.spans import UNITS, CiteResult, Statement
 from tracelab.view.results.steps import AuditResult, NamedStep
 
 MOST_TRACES = 5
@@ -76,19 +76,26 @@ def of_cite(found: CiteResult) -> str:
         spans = [
             _unit(r, r.span, r.value, scale) | {
                 "class": "none" if r.value is None else "",
-                "title": f"{signed(r.value)} nats, {_interval(r.lo, r.hi)}, {r.status}",
+                "title": f"{signed(r.value)}{_unit_of(r.outcome)}, {_interval(r.lo, r.hi)}, "
+                f"{r.status}",
             }
             for _, r in sorted(strongest.items())[:_MOST_UNITS]
         ]  # fmt: skip
         cards.append(
             {
                 "name": statements[0].trace_name or trace_id, "units": spans,
+                "unit": _unit_of(statements[0].outcome),
                 "left": max(0, len(strongest) - _MOST_UNITS),
                 "statements": [_statement(s) for s in statements if s.method in (method, None)],
             }
         )  # fmt: skip
     level = effects[0].level if effects else 0.95
-    return _render("cite.html.j2", found, cards, method=method, level=level)
+    unit = UNITS[effects[0].outcome if effects else "logprob"]
+    return _render("cite.html.j2", found, cards, method=method, level=level, unit=unit)
+
+
+def _unit_of(outcome: str) -> str:
+    return " nats" if outcome == "logprob" else ""
 
 
 def _statement(s: Statement) -> dict[str, Any]:

@@ -16,13 +16,22 @@ from tracelab.view.results.result import Result, common, measure
 
 T = TypeVar("T")
 
+UNITS = {
+    "logprob": "in nats of log-probability",
+    "answer": "on the share of sampled answers that are the response's own",
+    "reward": "on the mean reward of sampled answers",
+    "similarity": "on the mean similarity of sampled answers to the statement",
+}
+"""What effects are of, by `targets.outcome`."""
+
 
 @dataclass(frozen=True, slots=True)
 class Effect:
     """What one span does to one statement; a row of the view `context_effects`.
 
     `value` is in nats of log-probability: positive when the span makes the statement likelier.
-    None, with its interval, when it could not be measured.
+    None, with its interval, when it could not be measured. Where `outcome` is not `logprob`,
+    answers were sampled, and it is what keeping the span adds to their mean outcome, -1 to 1.
     """
 
     trace_id: str
@@ -40,6 +49,7 @@ class Effect:
     level: float
     n: int
     status: str
+    outcome: str = "logprob"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +61,8 @@ class Statement:
     measured which), ungrounded or insufficient; `lds` says how well the scores predict fresh
     ablations (Spearman correlation, None when not measured). `logprob_alone` is that of the tokens
     after the first with neither context nor response before them, nats; None where not needed.
+    `outcome` is `logprob`, or what of sampled answers was compared; `value_full` and `value_empty`
+    are its means with the whole context and without any span.
     """
 
     trace_id: str
@@ -72,6 +84,9 @@ class Statement:
     ablations: int
     rather_than: str | None = None
     logprob_alone: float | None = None
+    outcome: str = "logprob"
+    value_full: float | None = None
+    value_empty: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

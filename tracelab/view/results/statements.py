@@ -11,7 +11,15 @@ from rich.text import Text
 
 from tracelab.studies.cite.grounding import MEANING
 from tracelab.text.clean import clean
-from tracelab.view.results.spans import Answered, CiteResult, Effect, MethodSays, Pruned, Statement
+from tracelab.view.results.spans import (
+    UNITS,
+    Answered,
+    CiteResult,
+    Effect,
+    MethodSays,
+    Pruned,
+    Statement,
+)
 
 EFFECTS = "ablate"
 """The method whose effects are shown."""
@@ -68,6 +76,8 @@ class Record:
                     "target": t.target, "text": t.statement, "rather_than": t.rather_than,
                     "label": t.label, "logprob_full": t.logprob_full,
                     "logprob_empty": t.logprob_empty, "logprob_alone": t.logprob_alone,
+                    "outcome": t.outcome, "value_full": t.value_full,
+                    "value_empty": t.value_empty,
                     "ablations": t.ablations,
                     **self.quality[t.target],
                     "spans": [
@@ -132,9 +142,10 @@ class Record:
         if supported:
             shown = [e for e in self._of(t.target) if _shown(e)]
             for e in sorted(shown, key=lambda e: -(e.value or 0.0))[:_TOP]:
-                interval = f"[{e.lo:+.1f}, {e.hi:+.1f}]"
+                digits = 1 if e.outcome == "logprob" else 2
+                interval = f"[{e.lo:+.{digits}f}, {e.hi:+.{digits}f}]"
                 text = clean(e.span.strip())
-                yield Text(f"{'':12}{e.value:+7.1f} {interval:<16} {e.unit_index:>3} {text}")
+                yield Text(f"{'':12}{e.value:+7.{digits}f} {interval:<16} {e.unit_index:>3} {text}")
         enough = [s for s in said if s.metric == "member"]
         if enough:
             spans = ", ".join(str(s.unit_index) for s in enough if s.value) or "none"
@@ -175,8 +186,9 @@ class Record:
             parts.append(f"{name} {mean}")
         used = min((t.ablations for t in self.statements), default=0)
         level = self.effects[0].level if self.effects else 0.95
+        outcome = self.statements[0].outcome if self.statements else "logprob"
         return (
-            f"effects in nats of log-probability, {100 * level:.3g} % intervals; {used} ablations; "
+            f"effects {UNITS[outcome]}, {100 * level:.3g} % intervals; {used} ablations; "
             f"{', '.join(parts)} (mean over statements that the context supports)"
         )
 

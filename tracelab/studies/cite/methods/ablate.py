@@ -6,7 +6,8 @@
   without an interval: the better ranking.
 
 Positive: the source makes the target likelier. Unit: nats, of the whole target's log-odds
-log p - log(1 - p); of a contrast, of log p(A) - log p(B). Pure.
+log p - log(1 - p); of a contrast, of log p(A) - log p(B). Where answers are sampled: what is
+compared, in [0, 1], so that an effect is in [-1, 1]. Pure.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ from typing import Any
 import numpy as np
 
 from tracelab.core.finding import Metric
-from tracelab.stats.effects import average_effects
+from tracelab.stats.effects import SampledOutcomes, average_effects
 from tracelab.stats.lasso import Floats
-from tracelab.stats.masks import Design
+from tracelab.stats.masks import Bools, Design
 from tracelab.stats.surrogate import MIN_MASKS, fit
 from tracelab.studies.cite.ablations import Ablations
 from tracelab.studies.cite.attribution import Attribution, SpanScores
@@ -41,6 +42,7 @@ class Ablate(MaskMethod):
     name = ALWAYS
     help = "effects with intervals, and the ranking (always computed)"
     metrics = (EFFECT, WEIGHT)
+    samples = True
 
     def attribute(self, work: Ablations, target: Target, position: int) -> Attribution:
         """See `attribute`."""
@@ -51,6 +53,7 @@ class Ablate(MaskMethod):
             work.outcome(target, rows),
             rng=np.random.default_rng([*work.seed, position]),
             knowledge=work.knowledge(target.text),
+            sampled=work.sampled(target, rows),
         )
 
 
@@ -61,6 +64,7 @@ def attribute(
     *,
     rng: np.random.Generator,
     knowledge: Knowledge | None = None,
+    sampled: SampledOutcomes | None = None,
 ) -> Attribution:
     """Effects and weights of all sources for one target.
 
@@ -70,6 +74,7 @@ def attribute(
         y: Outcome of each [m], nats; not finite where the mask failed: left out and counted.
         rng: Assigns folds.
         knowledge: Groups and prior.
+        sampled: What is known of the outcomes where they are means of samples, one row a mask.
 
     Returns:
         With fewer than 8 masks, or for a source that too few masks tell apart, scores are
@@ -83,9 +88,14 @@ def attribute(
     s = fit(
         used.masks, out, rng=rng, prior=known.prior, groups=known.groups, clusters=used.clusters
     )
+    behind = None
+    if sampled is not None:
+        ok = _fitted(design, y)
+        behind = SampledOutcomes(sampled.noise[ok], sampled.n[ok])
     e = average_effects(
-        used.masks, out, s, level=make.level, alone=used.alone(), clusters=used.clusters
-    )
+        used.masks, out, s, level=make.level, alone=used.alone(), clusters=used.clusters,
+        sampled=behind,
+    )  # fmt: skip
     scores = make.every(EFFECT.name, e.value, e.kept + e.removed, more, lo=e.lo, hi=e.hi)
     scores += make.every(WEIGHT.name, s.weights, n, {**more, "oof_lds": s.oof_lds})
     return Attribution(scores, s.weights, s, n, failed)
@@ -93,9 +103,14 @@ def attribute(
 
 def measured(design: Design, y: Floats) -> tuple[Design, Floats, int]:
     """The random masks that were scored, their outcomes, and how many failed."""
+    ok = _fitted(design, y)
+    asked = sum(p == "design" for p in design.purposes)
+    return design.select(ok), y[ok], asked - int(ok.sum())
+
+
+def _fitted(design: Design, y: Floats) -> Bools:
     rows = np.array([p == "design" for p in design.purposes], dtype=np.bool_)
-    ok = rows & np.isfinite(y)
-    return design.select(ok), y[ok], int(rows.sum() - ok.sum())
+    return np.asarray(rows & np.isfinite(y), dtype=np.bool_)
 
 
 def too_few(

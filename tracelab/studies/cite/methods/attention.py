@@ -35,6 +35,7 @@ class MeanAttention(Baseline):
     name = "attention"
     help = "attention of the target to each span, mean over heads (needs the model's inside)"
     metrics = (ATTENTION,)
+    samples = True
 
     def explain(self, work: Ablations) -> Flow[dict[str, Attribution]]:
         """One pass a continuation, of which only the mean is kept."""

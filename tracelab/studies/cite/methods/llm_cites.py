@@ -44,6 +44,7 @@ class LlmCites(Baseline):
     name = "llm-cites"
     help = "the model says itself which spans support a target: one question a target"
     metrics = (CITED,)
+    samples = True
 
     def explain(self, work: Ablations) -> Flow[dict[str, Attribution]]:
         """One question a target; targets that say the same share it."""

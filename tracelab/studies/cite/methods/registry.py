@@ -28,6 +28,8 @@ class SpanMethod(ABC):
     name: ClassVar[str]
     help: ClassVar[str]
     metrics: ClassVar[tuple[Metric, ...]]
+    samples: ClassVar[bool] = False
+    """Whether it works where an outcome is a mean of sampled answers."""
 
 
 METHODS: Registry[type[SpanMethod]] = Registry(
