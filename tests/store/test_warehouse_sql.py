@@ -434,6 +434,26 @@ def test_across_traces_p_is_adjusted_over_the_run(
     assert got == pytest.approx(want)
 
 
+def test_links_across_traces_are_adjusted_over_the_run(
+    world: duckdb.DuckDBPyConnection,
+) -> None:
+    """Of each metric by itself; a link without a p is no test."""
+    p = {(0, 1, "link"): 0.02, (0, 2, "link"): 0.03, (1, 2, "link"): None, (0, 1, "other"): 0.5}
+    with constraint_free(world) as con:
+        con.execute("CREATE TEMP TABLE t AS FROM links WHERE trace_id = ? LIMIT 1", [ID1])
+        con.execute("DELETE FROM links")
+        for (i, j, metric), at in p.items():
+            con.execute(
+                "INSERT INTO links SELECT * REPLACE (? AS from_index, ? AS to_index, "
+                "? AS metric, CAST(? AS JSON) AS extra) FROM t",
+                [i, j, metric, json.dumps({} if at is None else {"p": at})],
+            )
+        found = rows(con, "SELECT from_index, to_index, metric, p_adjusted_run FROM sentence_links")
+    got = {(r["from_index"], r["to_index"], r["metric"]): r["p_adjusted_run"] for r in found}
+    assert got.pop((1, 2, "link")) is None
+    assert got == pytest.approx({(0, 1, "link"): 0.03, (0, 2, "link"): 0.03, (0, 1, "other"): 0.5})
+
+
 def test_value_curves_are_in_order_with_what_follows(world: duckdb.DuckDBPyConnection) -> None:
     found = rows(
         world, "SELECT boundary, value, n, next_text FROM value_curves WHERE trace_name = 'one'"

@@ -168,9 +168,10 @@ def reasoning(
             {
                 "trace_id": trace, "from_index": i, "to_index": i + 2, "value": 0.3 - 0.1 * (i % 7),
                 "lo": 0.2 - 0.1 * (i % 7), "hi": 0.4 - 0.1 * (i % 7),
-                "extra": json.dumps({"p_adjusted": 0.01 if i % 3 == 0 else 0.5}),
+                "extra": json.dumps({"p": p, "p_adjusted": 10 * p}),
             }
             for i in range(len(texts) - 2)
+            for p in [0.001 if i % 3 == 0 else 0.05]
         ],
     )  # fmt: skip
 

@@ -1,4 +1,4 @@
--- Which sentences bring about which later ones: those whose interval is farthest from 0 first.
+-- Which sentences bring about which later ones: those whose interval is farthest from 0 first. Across traces, read p_adjusted_run.
 -- param run [run with sentence_links]: the run; the latest that finished and has any when it is not given (default none)
 -- param trace [trace of sentence_links]: the trace; all when it is not given (default none)
 -- param metric [metric of sentence_links]: link, or suppression_kl or attention where they were measured (default link)
@@ -14,7 +14,8 @@ SELECT
     l.hi,
     l.n_kept,
     l.n_replaced,
-    l.p_adjusted
+    l.p_adjusted,
+    l.p_adjusted_run
 FROM sentence_links AS l
 WHERE
     l.run_id = $run
