@@ -23,7 +23,14 @@ def test_one(k):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("count", "deadly"), [(5, 4), (5, 2), (1, 0)])
+@pytest.mark.parametrize(
+    ("count", "deadly"),
+    [
+        (5, 2),
+        pytest.param(5, 4, marks=pytest.mark.long),
+        pytest.param(1, 0, marks=pytest.mark.long),
+    ],
+)
 def test_a_worker_that_dies_costs_one_test(tmp_path: Path, count: int, deadly: int) -> None:
     for k in range(6):
         text = FILE.format(count=count, deadly=deadly if k == 2 else -1)

@@ -25,6 +25,7 @@ def reference() -> Reference:
     return Reference(MODEL_DIR)
 
 
+@pytest.mark.long
 def test_a_traces_changes_of_value_add_up(reference: Reference) -> None:
     made = reference.trace("evaluation", 3, 0, 50)
     [trace], found = made["traces"], made["boundaries"]
@@ -68,6 +69,7 @@ def test_failed_episodes_are_re_executed_step_by_step(reference: Reference) -> N
         assert episode["cause"] != "impossible" or episode["decisive_step"] is None
 
 
+@pytest.mark.long
 def test_parts_are_made_once_joined_and_not_mixed(tmp_path: Path) -> None:
     parts = truth.open_parts(tmp_path, SETTINGS)
     every = truth.jobs(SETTINGS)

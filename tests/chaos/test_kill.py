@@ -54,7 +54,7 @@ def until(condition: Callable[[], object], what: str, deadline_s: float = DEADLI
     end, pause = time.monotonic() + deadline_s, threading.Event()
     while not condition():
         assert time.monotonic() < end, f"{what}: not after {deadline_s:.0f} s"
-        pause.wait(0.05)
+        pause.wait(0.1)  # looking takes from what is looked at: there are two cores
 
 
 def durable(home: Path) -> Counter[tuple[str, int]]:
@@ -124,13 +124,15 @@ def start(config: Path) -> Iterator[Callable[[], Driver]]:
 
 def grown(driver: Driver, home: Path, by: int) -> Callable[[], bool]:
     """Whether the journal has grown by some observations; fails if the driver is gone."""
-    had = sum(durable(home).values())
+    had, seen = sum(durable(home).values()), -1
 
     def condition() -> bool:
+        nonlocal seen
         driver.look()
         if driver.process.poll() is not None:
             raise AssertionError(f"the run ended early: {driver.process.communicate()[1]}")
-        return sum(durable(home).values()) >= had + by
+        before, seen = seen, len([*(home / "runs").glob("*/observations/*")])
+        return before != seen and sum(durable(home).values()) >= had + by
 
     return condition
 

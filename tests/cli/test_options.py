@@ -21,7 +21,7 @@ from tracelab.core.finding import Findings
 from tracelab.core.options import Section
 from tracelab.core.study import STUDIES
 from tracelab.engines.scripted import Script
-from tracelab.view.keys import COMMON, MANNERS, asked, keys_of
+from tracelab.view.keys import COMMON, MANNERS, asked, config_of, keys_of
 
 OURS = ("anchors", "cite", "audit")
 
@@ -94,8 +94,24 @@ def test_options_keep_their_names(study: str) -> None:
     flags = {o for p in command(study).params for o in p.opts}
     assert flags >= {*DOCUMENTED[study].split()}
     by_key = options("audit")
-    assert "--endpoint" in by_key["audit.judge.endpoint"].opts
-    assert "engine.server.endpoint" not in by_key
+    assert by_key["engine.server.endpoint"].opts == ["--endpoint"]
+    assert by_key["audit.judge.endpoint"].opts == ["--judge-endpoint"]
+
+
+@pytest.mark.parametrize(
+    ("engine", "mine"), [("vllm", "audit.judge"), ("openai", "engine.server"),
+                         ("chat", "engine.server")]
+)  # fmt: skip
+def test_an_endpoint_is_the_models_where_it_is_served_and_else_the_judges(
+    engine: str, mine: str
+) -> None:
+    given = {"engine.server.endpoint": "http://x/v1", "engine.server.max_requests": 3}
+    asked_of = {"model": "m", "engine.kind": engine, "audit.opinions": ["a2p"], **given}
+    config = config_of("audit", "logs", asked_of, where="audit")
+    for section in (config.engine.server, config.options.judge):
+        said = (section.endpoint, section.max_requests)
+        own = section is (config.engine.server if mine == "engine.server" else config.options.judge)
+        assert said == (("http://x/v1", 3) if own else (None, None))
 
 
 class Inner(Section):
@@ -237,10 +253,8 @@ def test_an_unknown_keyword_names_the_nearest() -> None:
 
 def test_keywords_of_before_still_work() -> None:
     got = asked("audit", {"judge_model": "m", "endpoint": "http://x/v1", "max_requests": 3}, "t")
-    assert got == {
-        "audit.judge.model": "m", "audit.judge.endpoint": "http://x/v1",
-        "audit.judge.max_requests": 3,
-    }  # fmt: skip
+    judge = config_of("audit", "logs", {"model": "m", **got}, where="t").options.judge
+    assert (judge.model, judge.endpoint, judge.max_requests) == ("m", "http://x/v1", 3)
     assert asked("cite", {"methods": (), "served": None, "api_key_env": "K"}, "t") == {
         "engine.server.api_key_env": "K"
     }

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tracelab.core.item import Item, ModelRef, Sampling, diverge_token, parts
-from tracelab.run.pool import _Queue, split
+from tracelab.run.feeding import Waiting, split
 
 REF = ModelRef("m", "r1", "float32")
 ids = st.lists(st.integers(0, 5), max_size=12)
@@ -81,7 +81,7 @@ def test_splitting_asks_for_each_replicate_once(n: int, size: int, first: int) -
 
 @given(st.lists(st.integers(1, 30), max_size=20), st.integers(1, 40))
 def test_batches_keep_order_and_lose_nothing(sizes: list[int], size: int) -> None:
-    queue = _Queue(size)
+    queue = Waiting(size)
     items = [item(prefix_ids=(k,), replicates=n) for k, n in enumerate(sizes)]
     queue.add(items)
     assert queue.owed == sum(sizes)

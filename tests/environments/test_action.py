@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from tracelab.environments.action import Action
+from tracelab.text.tags import FAMILIES, Family
 
 WEATHER = {"city": "Bonn", "days": 2}
 
@@ -60,6 +61,18 @@ def test_several_calls_are_in_order_and_have_replies() -> None:
     assert [c.name for c in action.calls] == ["f0", "f1", "f2"]
     assert action.calls[0].reply({"a": 1}) == {"role": "tool", "name": "f0", "content": '{"a": 1}'}
     assert action.calls[1].reply("x")["content"] == "x"
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda f: f.opens)
+def test_reasoning_is_told_by_the_marks_of_every_family(family: Family) -> None:
+    said = '<tool_call>{"name": "f", "arguments": {}}</tool_call>Wait.'
+    action = Action(f"{family.opens}hm{family.closes[0]}{said}")
+    assert (action.reasoning, action.text, len(action.calls)) == ("hm", "Wait.", 1)
+    assert action.message["content"] == action
+    if not family.shared:  # as a template that opens the reasoning leaves it
+        action = Action(f"hm\n{family.closes[0]}{said}")
+        assert (action.reasoning, action.text, len(action.calls)) == ("hm", "Wait.", 1)
+        assert action.message["content"] == f"{family.opens}\n{action}"
 
 
 def test_the_message_has_the_think_that_the_prompt_opened() -> None:

@@ -103,6 +103,13 @@ BAD: list[tuple[bytes, str, str | None]] = [
     (line(response=None).strip(), "`response` is missing", "response"),
     (line(prompt="").strip(), "`prompt` is empty.", "prompt"),
     (b'{"response": "B."}', "The record has neither `prompt` nor `messages`.", "prompt"),
+    (
+        b'{"id": "a", "Question": "2+2?", "answer": "4"}',
+        "The record has neither `prompt` nor "
+        "`messages`. Name the column that asks: --column question=Question, and --column "
+        "response=answer if a model wrote that (`columns` in a config).",
+        "prompt",
+    ),
     (line(response=["B."]).strip(), "`response` must be a string, not a list.", "response"),
     (line(prompt=3).strip(), "`prompt` must be a string, not a number.", "prompt"),
     (line(id=[1]).strip(), "`id` must be a string or an integer, not a list.", "id"),

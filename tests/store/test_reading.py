@@ -272,7 +272,7 @@ def test_every_door_has_the_gate(home: Home, sql: str) -> None:
     assert tree(home.path.parent) == before
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_wall_holds_without_the_gate(home: Home) -> None:
     before = tree(home.path.parent)
     for sql in STATEMENTS:

@@ -10,6 +10,7 @@ import pytest
 
 from tracelab.core.errors import PlanError
 from tracelab.studies.shown import refuse_left_out
+from tracelab.text.tags import FAMILIES, Family
 
 CALL = {
     "id": "c1",
@@ -82,11 +83,13 @@ def test_reasoning_that_only_later_turns_lose_was_never_read_by_the_model() -> N
     refuse_left_out(CHAT, template(without="earlier"))
 
 
-def test_reasoning_within_a_text_vanishes_too() -> None:
-    thought = {"role": "assistant", "content": "<think>\nhm\n</think>\n\nfour"}
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda f: f.opens)
+def test_reasoning_within_a_text_vanishes_too(family: Family) -> None:
+    opens, closes = family.opens, family.closes[0]
+    thought = {"role": "assistant", "content": f"{opens}\nhm\n{closes}\n\nfour"}
 
     def strips(messages: Messages, ask: bool) -> str:
-        return "".join(m["content"].rpartition("</think>")[2] for m in messages)
+        return "".join(m["content"].rpartition(closes)[2] for m in messages)
 
     with pytest.raises(PlanError, match="the reasoning in message 2"):
         refuse_left_out([CHAT[1], thought, CHAT[4]], strips)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tracelab.text.segment import reasoning_range
-from tracelab.text.tags import FAMILIES, parted, reasoning_end, with_reasoning
+from tracelab.text.tags import FAMILIES, opened_by, parted, reasoning_end, with_reasoning
 
 
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda f: f.opens)
@@ -36,3 +36,11 @@ def test_a_mention_is_no_mark() -> None:
     for text in ("Write <think> first.", "Send <|end|> to stop.", "No marks."):
         assert parted(text) == ("", text)
     assert parted(with_reasoning("A.", "B."))[1].strip() == "B."
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda f: f.opens)
+def test_a_mark_that_prompt_and_response_both_have(family) -> None:
+    opens, closes = family.opens, family.closes[0]
+    assert opened_by(f"Q?\n{opens}\n", f"{opens}\nhm{closes}7") == opens
+    assert opened_by(f"Q?\n{opens}\n", f"hm{closes}7") == ""
+    assert opened_by("Q?", f"{opens}\nhm{closes}7") == ""

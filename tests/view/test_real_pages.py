@@ -14,7 +14,7 @@ from tracelab.store.connect import open_reader
 from tracelab.view.opening import run_config
 from tracelab.view.report import build, select, write
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
 Visit = Callable[..., Any]
 
 SMALL: dict[str, dict[str, Any]] = {

@@ -87,7 +87,10 @@ class Execution:
         flow: Makes the flow; it returns the observation that answers the call.
         requests: Token requests that it is expected to make.
         prompt_tokens: Tokens that these are expected to read.
+        prompt_tokens_min: At least.
+        prompt_tokens_max: At most, as far as anybody can say.
         output_tokens: Tokens that they are expected to write.
+        output_tokens_min: At least.
         assumed: The answer that a forecast may go on with; None where there is none to guess.
     """
 
@@ -95,6 +98,9 @@ class Execution:
     requests: int = 0
     prompt_tokens: int = 0
     output_tokens: int = 0
+    output_tokens_min: int = 0
+    prompt_tokens_min: int = 0
+    prompt_tokens_max: int = 0
     assumed: Any = None
 
     def __call__(self) -> Flow[Observation]:

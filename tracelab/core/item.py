@@ -268,6 +268,14 @@ class Observation:
         return None if self.error is not None else json.loads(self.text)
 
     @property
+    def took(self) -> tuple[int, int]:
+        """Tokens that were read and written for it, as an endpoint counts them where one did."""
+        if not self.endpoint:
+            return self.prefix_tokens, len(self.token_ids)
+        said = json.loads(self.endpoint)
+        return int(said["prompt_tokens"] or 0), int(said["output_tokens"] or 0)
+
+    @property
     def logprob(self) -> float | None:
         """Sum of the token log-probabilities in nats; None when they were not asked for."""
         return None if self.token_logprobs is None else float(sum(self.token_logprobs))

@@ -76,6 +76,8 @@ class StudyContext(Generic[O]):
         environment: Prepares what makes environments, by the name the options give, with the
             deadline of an answer in seconds.
         rendering: How prompts become tokens, where the records do not say: `auto`, `chat`, `raw`.
+        capabilities: What who answers can do: `generate`, `score` (log-probabilities of given
+            tokens), `prefix` (continue any tokens, not only whole prompts), ...
     """
 
     options: O
@@ -92,6 +94,7 @@ class StudyContext(Generic[O]):
     comparing: Callable[[str], Comparing]
     environment: Callable[[str, float], MakeEnvironment]
     rendering: str = "auto"
+    capabilities: frozenset[str] = frozenset({"generate", "score", "prefix"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +105,9 @@ class Stage:
         stage: Its name.
         requests: Requests sent.
         rollouts: Replicates of generations, or re-executions.
-        prompt_tokens: Tokens read, every replicate counted.
+        prompt_tokens: Tokens read, every replicate counted; of re-executions, as the record did.
+        prompt_tokens_min: At least.
+        prompt_tokens_max: At most.
         generated_tokens_min: Tokens written at least.
         generated_tokens_max: At most.
     """
@@ -113,6 +118,8 @@ class Stage:
     prompt_tokens: int = 0
     generated_tokens_min: int = 0
     generated_tokens_max: int = 0
+    prompt_tokens_min: int = 0
+    prompt_tokens_max: int = 0
 
 
 class Study(Protocol[C]):

@@ -74,6 +74,7 @@ class Trace:
     extra: Mapping[str, Any] = field(default_factory=dict)
     line: int = 0
     episode: Episode | None = None
+    _id: str = field(default="", init=False, repr=False, compare=False)
 
     @classmethod
     def of_episode(cls, episode: Episode) -> Trace:
@@ -98,10 +99,14 @@ class Trace:
     @property
     def trace_id(self) -> str:
         """Content hash (16 hex characters) of the turns, the rendering and the model."""
-        turns = [
-            [t.role, t.text, t.name, *([dict(t.fields)] if t.fields else [])] for t in self.turns
-        ]
-        return content_hash([turns, self.rendering, self.model])
+        if not self._id:
+            turns = [
+                [t.role, t.text, t.name, *([dict(t.fields)] if t.fields else [])]
+                for t in self.turns
+            ]
+            found = content_hash([turns, self.rendering, self.model])
+            object.__setattr__(self, "_id", found)  # of what is frozen; asked for many times
+        return self._id
 
     @property
     def outcome_known(self) -> bool:

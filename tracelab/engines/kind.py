@@ -40,6 +40,8 @@ class EngineKind(ABC):
     """Whether it computes on this machine, or cluster: it gets workers of its own, and GPUs."""
     local_weights: ClassVar[bool] = True
     """Whether it needs the weights of the model here, not only its tokenizer and config."""
+    served: ClassVar[bool] = False
+    """Whether somebody else serves the model, where `engine.server` says."""
 
     @classmethod  # noqa: B027
     def check(cls, config: EngineConfig) -> None:

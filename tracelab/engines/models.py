@@ -11,6 +11,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -105,8 +106,9 @@ def _hub_config(name: str, trust_code: bool) -> tuple[dict[str, Any], str]:
             config = AutoConfig.from_pretrained(name, trust_remote_code=trust_code)
     except Exception as e:  # offline, unknown repository, gated, malformed: one answer for a user
         refuse_code(e, name)
+        near = f"; did you mean {TESTBED}?" if get_close_matches(name, [TESTBED]) else ""
         raise ModelLoadError(
-            f"model {name!r} is neither a directory here nor a hub model that can be reached"
+            f"model {name!r} is neither a directory here nor a hub model that can be reached{near}"
         ) from e
     return config.to_dict(), str(getattr(config, "_commit_hash", None) or "unknown")
 

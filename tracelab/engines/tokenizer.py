@@ -17,8 +17,8 @@ from tracelab.core.outside import OutsideError, decode
 from tracelab.core.trace import Rendering, TokenizedTrace, Trace, Turn
 from tracelab.engines.models import refuse_code
 from tracelab.studies.shown import refuse_left_out
+from tracelab.text.tags import opened_by
 
-OPEN_THINK = "<think>"
 _PLAIN_CLASS = "PreTrainedTokenizerFast"
 _WINDOW = 32
 _NO_TEMPLATE = (
@@ -98,9 +98,8 @@ class HFTokenizer:
         `<think>`, the prompt's is dropped so that the tag stands once.
         """
         text = self._prompt_text(trace.prompt, trace.rendering)
-        bare = text.rstrip()
-        if bare.endswith(OPEN_THINK) and trace.response.lstrip().startswith(OPEN_THINK):
-            text = bare[: -len(OPEN_THINK)]
+        if tag := opened_by(text, trace.response):
+            text = text.rstrip().removesuffix(tag)
         ids, starts = self.place_response(trace.response, trace.turns[-1].token_ids)
         prompt_ids = self._encode_prompt(text, trace.rendering)
         return TokenizedTrace(trace, prompt_ids, ids, starts)

@@ -23,8 +23,8 @@ from functools import cached_property
 from typing import Any
 
 from tracelab.core.outside import INNER_DEPTH, OutsideError, decode
+from tracelab.text.tags import opener, parted, unopened
 
-_THOUGHT = re.compile(r"(?P<thought>.*)</think>", re.DOTALL)
 _BAR, _GAP = "[|\uff5c]", "[_\u2581]"
 _DEEPSEEK = re.compile(
     rf"<{_BAR}tool{_GAP}call{_GAP}begin{_BAR}>(?P<body>.*?)<{_BAR}tool{_GAP}call{_GAP}end{_BAR}>",
@@ -67,10 +67,10 @@ class Action(str):
 
     @cached_property
     def _parts(self) -> tuple[str, str]:
-        found = _THOUGHT.match(self)
-        if found is None or not self[found.end() :].strip():
+        thought, rest = parted(self)
+        if not rest.strip():
             return "", str(self)
-        return found["thought"].replace("<think>", "").strip(), self[found.end() :]
+        return unopened(thought).strip(), rest
 
     @property
     def reasoning(self) -> str:
@@ -92,9 +92,12 @@ class Action(str):
 
     @property
     def message(self) -> dict[str, Any]:
-        """The assistant's message that holds it, for the chat; with the `<think>` it began with."""
-        opened = "</think>" in self and "<think>" not in self
-        return {"role": "assistant", "content": "<think>\n" * opened + str(self)}
+        """The assistant's message that holds it, for the chat; with the mark that it lacks.
+
+        Chat templates open the reasoning (`<think>`) in the prompt.
+        """
+        opens = opener(self)
+        return {"role": "assistant", "content": (f"{opens}\n" if opens else "") + str(self)}
 
 
 def _calls(said: str) -> Iterator[ParsedCall]:

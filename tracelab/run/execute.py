@@ -21,9 +21,15 @@ from typing import Any, Protocol, TypeAlias, TypeVar, cast
 import fsspec
 from duckdb import DuckDBPyConnection
 
-from tracelab.core.errors import DamagedError, LockedError, TracelabError, WarehouseError
+from tracelab.core.errors import (
+    ConfigError,
+    DamagedError,
+    LockedError,
+    TracelabError,
+    WarehouseError,
+)
 from tracelab.core.finding import Findings
-from tracelab.core.flow import Flow
+from tracelab.core.flow import Flow, together
 from tracelab.core.item import Sampling
 from tracelab.core.seam import Comparing, MakeEnvironment, Reject
 from tracelab.core.study import STUDIES, StudyContext
@@ -78,6 +84,7 @@ from tracelab.store.load import (
     load_verdicts,
 )
 from tracelab.store.rows import LoadedTrace, RejectRow, RunRow, SessionRow
+from tracelab.studies.repeats import repeats
 
 _LEAVE_WAIT_SECONDS = 1.0
 
@@ -215,6 +222,8 @@ def execute(session: Session, wait_s: float) -> Summary:
             status = "interrupted" if isinstance(e, StoppedError) else "failed"
             leave(loader, record, status, session.journal)
             raise
+        if work.repeats is not None:
+            record["repeats"] = work.repeats
         if loader.dropped:
             loader = _offered_again(work, session, loader)
         found = finish(session.journal, session.finish(), loader, work.study, *done, wait_s)
@@ -257,6 +266,11 @@ class Work:
             TracelabError: A grader, or what compares sentences, is not there.
         """
         self.config, self.study = config, STUDIES.named(config.study, "study")()
+        self.repeats: bool | None = None
+        """Whether the run's endpoint repeats itself for a seed, once that was measured."""
+        unfit = getattr(self.study, "unfit", lambda options, capabilities: None)
+        if (why := unfit(config.options, wired.capabilities)) is not None:
+            raise ConfigError(why)
         self._wired, self._journal, self._progress = wired, journal, progress
         self._opened = contextlib.ExitStack()
         self._grader = self._opened.enter_context(
@@ -277,6 +291,7 @@ class Work:
             comparing=_comparing,
             environment=self._environment,
             rendering=config.source_options.rendering,
+            capabilities=wired.capabilities,
         )
 
     def __enter__(self) -> Work:
@@ -316,7 +331,12 @@ class Work:
             n, of = len(preparing.others), len(inputs.cases)
             self._progress.warn(warning(preparing.others, n, of, self.ctx.model.name))
         report_rejects(inputs.rejects, self._progress.warn)
-        findings: Findings = yield from self.study.run(inputs.cases, self.ctx)
+        measures = getattr(self.study, "measures", lambda options: True)
+        flows: list[Flow[Any]] = [self.study.run(inputs.cases, self.ctx)]
+        if "chat" in self.ctx.capabilities and measures(config.options):
+            flows.append(repeats(self.ctx))
+        findings, *measured = yield from together(flows)
+        self.repeats = measured[0] if measured else None
         report_rejects(findings.rejects, self._progress.warn)
         return inputs, findings
 
@@ -507,6 +527,7 @@ def run_row(record: dict[str, Any], status: str) -> RunRow:
         model_revision=record["identity"]["model_revision"] if used else None,
         dtype=config["engine"]["dtype"] if used else None,
         versions=record["versions"],
+        repeats=record.get("repeats"),
     )
 
 

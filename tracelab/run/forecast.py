@@ -19,9 +19,10 @@ from tracelab.core.item import AnyItem, Call, Item, Observation, parts
 from tracelab.core.seam import Reject
 from tracelab.core.study import Stage
 from tracelab.engines.base import overlong
+from tracelab.engines.registry import ENGINES
 from tracelab.run.config import RunConfig
 from tracelab.run.execute import Work
-from tracelab.run.pool import split
+from tracelab.run.feeding import split
 from tracelab.run.progress import RunProgress
 from tracelab.run.record import continued, read_record
 from tracelab.run.wiring import wire
@@ -32,6 +33,9 @@ from tracelab.studies.respond import BASE
 
 SHORTEST, LONGEST = 0.5, 2.0
 """A rollout is taken to be between half and twice as long as is expected of it."""
+
+ESTIMATED = 0.3, 1.5
+"""How many times what is estimated a text may have tokens, where the model's own are not known."""
 
 _SLACK_TOKENS = 16
 _UNASKED = "forecast: it was not asked"
@@ -50,6 +54,9 @@ class Forecast:
         rejects: Inputs that cannot be studied.
         limit: Most generated tokens of all stages together, from a budget.
         foreseen: Whether the last stage is all that may be asked about those answers.
+        prices: Of a million tokens read and written; None where nothing has a price.
+        estimated: Whether the model's own tokens are not known, so that counts are estimates.
+        max_cost: What the run may cost at most, from here on.
     """
 
     run_id: str
@@ -59,6 +66,9 @@ class Forecast:
     rejects: list[Reject] = field(default_factory=list)
     limit: int | None = None
     foreseen: bool = False
+    prices: tuple[float, float] | None = None
+    estimated: bool = False
+    max_cost: float | None = None
 
     @property
     def generated(self) -> tuple[int, int]:
@@ -66,6 +76,24 @@ class Forecast:
         low = sum(s.generated_tokens_min for s in self.stages)
         high = sum(s.generated_tokens_max for s in self.stages)
         return low, high if self.limit is None else max(low, min(high, self.limit))
+
+    @property
+    def read(self) -> tuple[int, int]:
+        """Range of the tokens of all prompts together."""
+        low = sum(s.prompt_tokens_min for s in self.stages)
+        return low, sum(max(s.prompt_tokens, s.prompt_tokens_max) for s in self.stages)
+
+    @property
+    def money(self) -> tuple[float, float] | None:
+        """Range of what it costs; None without prices."""
+        if self.prices is None:
+            return None
+        factors = ESTIMATED if self.estimated else (1.0, 1.0)
+        low, high = (
+            factor * (read * self.prices[0] + wrote * self.prices[1]) / 1e6
+            for factor, read, wrote in zip(factors, self.read, self.generated, strict=True)
+        )
+        return low, high if self.max_cost is None else max(low, min(high, self.max_cost))
 
     @property
     def seconds(self) -> tuple[float, float] | None:
@@ -91,6 +119,7 @@ class Forecast:
             sum(s.rollouts for s in self.stages),
             sum(s.prompt_tokens for s in self.stages),
             *self.generated,
+            *self.read,
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -105,6 +134,8 @@ class Forecast:
             "tokens_per_second": self.tokens_per_second,
             "seconds_min": low,
             "seconds_max": high,
+            "money_min": None if self.money is None else self.money[0],
+            "money_max": None if self.money is None else self.money[1],
             "rejects": [{"file": r.file, "line": r.line, "reason": r.reason} for r in self.rejects],
         }
 
@@ -151,8 +182,23 @@ def forecast(
                 kept = 2 if o.keep == "both" and o.attempts > 1 else 1
                 found.foreseen = True
                 found.stages.append(foreseen(counter.unanswered * kept, prompts * kept, work.ctx))
+    _price(found, config, journal, wired.capabilities)
     found.tokens_per_second = _rate(config.engine.kind, wired.spec.model.name, home)
     return found
+
+
+def _price(found: Forecast, config: RunConfig, journal: Peek, capabilities: frozenset[str]) -> None:
+    """What is known of what tokens cost."""
+    server = config.engine.server
+    if not ENGINES.named(config.engine.kind).served:
+        return
+    prices = server.input_price, server.output_price
+    found.prices = prices if any(prices) else None
+    found.estimated = "chat" in capabilities
+    if server.max_cost is not None and (before := journal.total()) is not None:
+        spent = before.by["engine"]
+        paid = (spent.prompt_tokens * prices[0] + spent.generated_tokens * prices[1]) / 1e6
+        found.max_cost = max(0.0, server.max_cost - paid)
 
 
 @dataclass(slots=True)
@@ -162,6 +208,8 @@ class _Sum:
     prompt: int = 0
     low: int = 0
     high: int = 0
+    prompt_low: int = 0
+    prompt_high: int = 0
 
 
 class _Counter:
@@ -179,7 +227,9 @@ class _Counter:
 
     def stages(self) -> list[Stage]:
         return [
-            Stage(name, s.requests, s.rollouts, s.prompt, s.low, s.high)
+            Stage(
+                name, s.requests, s.rollouts, s.prompt, s.low, s.high, s.prompt_low, s.prompt_high
+            )
             for name, s in self._sums.items()
         ]
 
@@ -244,6 +294,8 @@ class _Counter:
                 if part.kind == "chat":
                     total.requests += n
                     total.prompt += n * _chat_tokens(part)
+                    total.prompt_low += n * _chat_tokens(part)
+                    total.prompt_high += n * _chat_tokens(part)
                     total.low += n
                     total.high += n * int(part.content["max_tokens"])
                 elif not isinstance(does, Execution):
@@ -252,7 +304,9 @@ class _Counter:
                     total.requests += n * does.requests
                     total.rollouts += n
                     total.prompt += n * does.prompt_tokens
-                    total.low += int(n * does.output_tokens * SHORTEST)
+                    total.prompt_low += n * does.prompt_tokens_min
+                    total.prompt_high += n * does.prompt_tokens_max
+                    total.low += n * does.output_tokens_min
                     total.high += int(n * does.output_tokens * LONGEST)
                 continue
             if overlong(part, self._context):
@@ -261,6 +315,8 @@ class _Counter:
             total.requests += sum(1 for _ in split(part, self._batch))
             size = len(part.prefix_ids) + len(part.target_ids or ())
             total.prompt += size * n
+            total.prompt_low += size * n
+            total.prompt_high += size * n
             if part.sampling is None:
                 continue
             total.rollouts += n

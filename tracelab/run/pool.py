@@ -24,11 +24,12 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, cast
 
 from tracelab.core.errors import EngineDeadError, EngineError, TracelabError, one_line
-from tracelab.core.item import Item, Observation, parts
+from tracelab.core.item import Item, Observation
 from tracelab.engines.aio import OwnLoop
 from tracelab.engines.base import Counters, EngineSpec, WhiteBox, failed, observed
 from tracelab.engines.registry import build
 from tracelab.engines.replies import refused
+from tracelab.run.feeding import Batch, Waiting
 from tracelab.store.spent import Spent
 
 log = logging.getLogger(__name__)
@@ -89,89 +90,6 @@ def drain(pool: Pool, items: Iterable[Item]) -> Iterator[list[Observation]]:
             yield batch
 
 
-class Batch:
-    """Items sent to an engine together, and what of them has not come back."""
-
-    def __init__(self, items: Sequence[Item], *, deaths: int = 0, alone: bool = False) -> None:
-        """Begin it.
-
-        Args:
-            items: Nothing of them has come back.
-            deaths: Engine deaths they were in flight at.
-            alone: Suspected of killing engines: runs with nothing beside it.
-        """
-        self.deaths, self.alone = deaths, alone
-        self._items = {(i.key, i.first_replicate): i for i in items}
-        self._left: dict[str, set[int]] = {}
-        for item in items:
-            self._left.setdefault(item.key, set()).update(item.replicate_range)
-        self.owed = sum(map(len, self._left.values()))
-
-    def settle(self, observations: Sequence[Observation]) -> None:
-        """Owe them no more; what was not asked, or is no observation, is for who hears it."""
-        for o in observations:
-            key, replicate = getattr(o, "key", None), getattr(o, "replicate", None)
-            if isinstance(key, str) and replicate in (left := self._left.get(key, set())):
-                left.remove(replicate)
-                self.owed -= 1
-
-    def rest(self) -> list[Item]:
-        """What has not come back, in the order in which it was asked."""
-        return [
-            cast(Item, part)
-            for item in self._items.values()
-            if (left := self._left[item.key].intersection(item.replicate_range))
-            for part in parts(item, left)
-        ]
-
-
-class _Queue:
-    """Items that wait, in order; cut into batches of about `size` rollouts when they are taken.
-
-    An item asking for more than `size` replicates is split by replicate range; that changes no
-    sample (see `Item.seed_of`).
-    """
-
-    def __init__(self, size: int) -> None:
-        self._size = size
-        self._items: deque[Item] = deque()
-        self.owed = 0
-
-    def add(self, items: Iterable[Item]) -> None:
-        for item in items:
-            self._items.append(item)
-            self.owed += item.replicates
-
-    def take(self) -> Batch | None:
-        held: list[Item] = []
-        count = 0
-        while self._items:
-            item = self._items[0]
-            part = item
-            if item.replicates > self._size:
-                part = item.at(item.first_replicate, self._size)
-            if held and count + part.replicates > self._size:
-                break
-            self._items.popleft()
-            if part is not item:
-                rest = item.replicates - self._size
-                self._items.appendleft(item.at(item.first_replicate + self._size, rest))
-            held.append(part)
-            count += part.replicates
-        self.owed -= count
-        return Batch(held) if held else None
-
-    def clear(self) -> None:
-        self._items.clear()
-        self.owed = 0
-
-
-def split(item: Item, size: int) -> Iterator[Item]:
-    """Cut an item's replicate range into parts of at most `size`."""
-    for at in range(0, item.replicates, size):
-        yield item.at(item.first_replicate + at, min(size, item.replicates - at))
-
-
 def _left_out(batch: Batch) -> list[Observation]:
     """What an engine ended without a word about."""
     return [refused(i, r, "none came") for i in batch.rest() for r in i.replicate_range]
@@ -183,7 +101,7 @@ class LocalPool:
     def __init__(self, spec: EngineSpec, *, batch_rollouts: int = 128) -> None:
         """Build the engine."""
         self._engine = build(spec)
-        self._queue = _Queue(batch_rollouts)
+        self._queue = Waiting(batch_rollouts)
         self._loop = OwnLoop()
         self._batch: Batch | None = None
         self._answers: AsyncGenerator[list[Observation], None] | None = None
@@ -451,6 +369,8 @@ class EngineActor:
 @dataclass(slots=True)
 class _Replica:
     handle: Any
+    life: int
+    """Another one for its successor."""
     flying: dict[int, Batch] = field(default_factory=dict)
     counters: Counters = field(default_factory=Counters)
     starting: Any = None
@@ -459,6 +379,15 @@ class _Replica:
     """The `take` that is under way."""
     dead: BaseException | None = None
     """Why it is to be replaced."""
+
+    @property
+    def held(self) -> int:
+        return sum(b.owed for b in self.flying.values())
+
+    @property
+    def able(self) -> bool:
+        alone = any(b.alone for b in self.flying.values())
+        return self.dead is None and self.starting is None and not alone
 
 
 class RayPool:
@@ -484,8 +413,8 @@ class RayPool:
             gpus: GPUs an actor.
             cpus: CPUs an actor reserves in Ray's books.
             address: None starts Ray here for this pool; otherwise the cluster to join.
-            in_flight: Batches an actor may hold.
-            batch_rollouts: Rollouts a batch.
+            in_flight: Whole batches an actor may hold.
+            batch_rollouts: Rollouts a batch, at most.
             max_deaths: Engine deaths after which `run` gives up.
 
         Raises:
@@ -498,8 +427,8 @@ class RayPool:
 
         self._ray: Any = ray
         self._spec = spec
-        self._in_flight = in_flight
-        self._queue = _Queue(batch_rollouts)
+        self._queue = Waiting(batch_rollouts, in_flight)
+        self._most = batch_rollouts * in_flight
         self._again: deque[Batch] = deque()
         self._failed: list[Observation] = []
         self._max_deaths = max_deaths
@@ -507,6 +436,7 @@ class RayPool:
         self._buried = Counters()
         self._resources = {"num_gpus": gpus, "num_cpus": cpus}
         self._number = 0
+        self._lives = 0
         self._cancelled = False
         self._owned = connect(address)
         self._replicas: list[_Replica] = []
@@ -631,25 +561,24 @@ class RayPool:
                 owned.close()
 
     def _feed(self) -> None:
-        """Hand out batches to whoever has fewest, at most `in_flight` each; suspects run alone."""
+        """Hand out what waits (`tracelab.run.feeding`), lost batches first; suspects run alone."""
         while True:
-            free = [r for r in self._replicas if self._has_room(r)]
-            batch = (self._again.popleft() if self._again else self._queue.take()) if free else None
-            if batch is None:
+            able = {r.life: r for r in self._replicas if r.able}
+            held = {life: r.held for life, r in able.items()}
+            if not held:
                 return
-            replica = min(free, key=lambda r: len(r.flying))
-            if batch.alone and replica.flying:
-                self._again.appendleft(batch)
+            if self._again:
+                batch, life = self._again[0], min(held, key=held.__getitem__)
+                if held[life] and (batch.alone or held[life] + batch.owed > self._most):
+                    return
+                self._again.popleft()
+            elif (given := self._queue.give(held)) is not None:
+                life, batch = given
+            else:
                 return
             self._number += 1
-            replica.flying[self._number] = batch
-            replica.handle.submit.remote(self._number, batch.rest())
-
-    def _has_room(self, replica: _Replica) -> bool:
-        if replica.dead is not None or replica.starting is not None:
-            return False
-        alone = any(b.alone for b in replica.flying.values())
-        return not alone and len(replica.flying) < self._in_flight
+            able[life].flying[self._number] = batch
+            able[life].handle.submit.remote(self._number, batch.rest())
 
     def _bury(self, replica: _Replica) -> None:
         """Replace a dead replica; ask again what had not come back, suspects last and one by one.
@@ -687,14 +616,15 @@ class RayPool:
         _add(self._buried, replica.counters)
         self._ray.kill(replica.handle)
         fresh = self._spawn()
-        replica.handle, replica.counters = fresh.handle, Counters()
+        replica.handle, replica.life, replica.counters = fresh.handle, fresh.life, Counters()
         replica.starting = replica.handle.start.remote()
 
     def _spawn(self) -> _Replica:
         actor = self._ray.remote(EngineActor).options(
             max_concurrency=_METHODS, max_restarts=0, **self._resources
         )
-        return _Replica(actor.remote(self._spec))
+        self._lives += 1
+        return _Replica(actor.remote(self._spec), self._lives)
 
     def _started(self, starts: Sequence[Any]) -> None:
         """Wait until engines have started."""

@@ -26,12 +26,13 @@ from tracelab.sources.files.lines import MAX_LINE_BYTES, FileLine
 from tracelab.sources.files.records import record_lines
 from tracelab.sources.files.sniff import DOCUMENTS, LINES, Head
 from tracelab.sources.registry import GENERIC, SOURCES
-from tracelab.sources.rows import REFERENCE, spelled
+from tracelab.sources.rows import QUESTION, REFERENCE, spelled
 
 _OWN = ("reference", "answer", "final_answer")
 """Of the names for a right answer, those that mean the response's own here."""
 _RIGHT = frozenset(REFERENCE) - frozenset(_OWN)
 Scalar = StrictStr | StrictInt | StrictFloat
+_NAME_CHARS = 60
 _KINDS = {dict: "an object", list: "a list", str: "a string", bool: "a boolean"}
 
 
@@ -228,6 +229,19 @@ def parse_object(data: bytes) -> tuple[dict[str, Any] | None, str | None]:
         return None, e.reason
 
 
+def _unasked(record: JsonlRecord) -> str:
+    """Why a record that says no question cannot be used, and how to say which column is one."""
+    said = "The record has neither `prompt` nor `messages`"
+    texts = [k for k, v in (record.model_extra or {}).items() if isinstance(v, str) and v.strip()]
+    if not texts:
+        return f"{said}."
+    column = next((k for k in texts if k.lower() in QUESTION), texts[0])
+    told = f"--column question={column[:_NAME_CHARS]}"
+    if record.response is None and record.answer is not None:
+        told += ", and --column response=answer if a model wrote that"
+    return f"{said}. Name the column that asks: {told} (`columns` in a config)."
+
+
 def _turns(record: JsonlRecord, *, asking: bool = False) -> tuple[tuple[Turn, ...], dict[str, Any]]:
     """Return the turns, response last unless `asking`, and what the messages said beyond them."""
     extra: dict[str, Any] = {}
@@ -235,7 +249,7 @@ def _turns(record: JsonlRecord, *, asking: bool = False) -> tuple[tuple[Turn, ..
         raise BadRecordError("The record has both `prompt` and `messages`; keep one.", "messages")
     if record.messages is None:
         if record.prompt is None:
-            raise BadRecordError("The record has neither `prompt` nor `messages`.", "prompt")
+            raise BadRecordError(_unasked(record), "prompt")
         if not record.prompt.strip():
             raise BadRecordError("`prompt` is empty.", "prompt")
         before = [Turn("user", record.prompt)]

@@ -21,6 +21,7 @@ import contextlib
 import errno
 import fcntl
 import io
+import json
 import logging
 import os
 import time
@@ -53,6 +54,8 @@ from tracelab.store.spent import Total
 log = logging.getLogger(__name__)
 
 RECORD, PARTS = "run.json", "parts.json"
+PAID = "paid.jsonl"
+"""What endpoints answered since the last part: it was paid for, so no crash may cost it."""
 OBSERVATIONS, SESSIONS, DAMAGED = "observations", "sessions", ".damaged"
 
 _DECODED = 4
@@ -79,6 +82,7 @@ class Journal:
     """One run's journal."""
 
     _lock: IO[str] | None = None
+    _paid: PaidAnswers | None = None
 
     def __init__(
         self,
@@ -108,6 +112,8 @@ class Journal:
         if self.store.is_local:
             self._lock = _lock(self.store.path("lock"), run_id)
             self.store.sweep()
+            self._paid = PaidAnswers(self.store.path(PAID))
+            self._recover()
 
     def _prepare(self, root: str, run_id: str, warn: Callable[[str], object]) -> None:
         self.store = Store(f"{root.rstrip('/')}/{run_id}")
@@ -190,6 +196,8 @@ class Journal:
         self._rows += observations
         for o in observations:
             self._waiting.setdefault(o.key, []).append(o)
+        if self._paid is not None:
+            self._paid.add(o for o in observations if o.endpoint)
         late = time.monotonic() - self._flushed >= self._flush_seconds
         if late or len(self._rows) >= self._flush_rows:
             self.flush()
@@ -212,7 +220,25 @@ class Journal:
         self.durable.add(Total.of(self._rows))
         self._rows = []
         self._waiting = {}
+        if self._paid is not None:
+            self._paid.clear()
         self.watch()
+
+    def _recover(self) -> None:
+        """Take what was paid for, and had come to no part when an earlier process was killed."""
+        assert self._paid is not None
+        left = {(o.key, o.replicate): o for o in self._paid.read()}
+        if not left:
+            return
+        wanted: dict[str, set[int]] = {}
+        for key, replicate in left:
+            wanted.setdefault(key, set()).add(replicate)
+        for batch in self.recorded(wanted):
+            for o in batch:
+                left.pop((o.key, o.replicate), None)
+        self.append([*left.values()])
+        self.flush()
+        self._paid.clear()
 
     def observations(self) -> Iterator[list[Observation]]:
         """Every durable observation, a part at a time; parts that are damaged are set aside."""
@@ -357,6 +383,8 @@ class Journal:
             if not self._unread and self._sizes != self._listed:
                 self.write_json(PARTS, {"parts": self._sizes})
         finally:
+            if self._paid is not None:
+                self._paid.close()
             if self._lock is not None:
                 self._lock.close()
                 self._lock = None
@@ -381,6 +409,57 @@ class Journal:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+
+class PaidAnswers:
+    """A file of observations that are durable as soon as they are added, until it is cleared.
+
+    A line that a crash cut off is no line.
+    """
+
+    def __init__(self, path: str) -> None:
+        """Name it; it is made when something is added."""
+        self._path = path
+        self._file: IO[bytes] | None = None
+
+    def add(self, observations: Iterable[Observation]) -> None:
+        """Write some; they are on the disk when this returns."""
+        lines = b"".join(_line(o) for o in observations)
+        if not lines:
+            return
+        if self._file is None:
+            self._file = open(self._path, "ab")
+        self._file.write(lines)
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def read(self) -> Iterator[Observation]:
+        """What it holds."""
+        with contextlib.suppress(FileNotFoundError), open(self._path, "rb") as file:
+            for line in file:
+                with contextlib.suppress(DamagedError, TypeError, KeyError, AttributeError):
+                    row = row_of(line, 0)
+                    text, said = (
+                        row.pop("text").encode("utf-8", "surrogatepass"),
+                        row.pop("endpoint"),
+                    )
+                    o = _observation(
+                        **row, text=text, endpoint=said.encode("utf-8", "surrogatepass")
+                    )
+                    if _sound(o):
+                        yield o
+
+    def clear(self) -> None:
+        """Forget all; parts have it."""
+        self.close()
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(self._path)
+
+    def close(self) -> None:
+        """Close the file. Idempotent."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
 
 
 class Peek(Journal):
@@ -581,6 +660,13 @@ def _row(o: Observation) -> dict[str, Any]:
         "error": None if o.error is None else redacted(o.error),
         **({"endpoint": hidden(o.endpoint).encode("utf-8", "surrogatepass")} if o.endpoint else {}),
     }
+
+
+def _line(o: Observation) -> bytes:
+    """The same as one line of JSON."""
+    row = _row(o)
+    texts = {k: row[k].decode("utf-8", "surrogatepass") for k in ("text", "endpoint")}
+    return json.dumps({**row, **texts}).encode() + b"\n"
 
 
 def _observation(

@@ -30,6 +30,7 @@ class RunRow:
     model_revision: str | None = None
     dtype: str | None = None
     versions: Mapping[str, Any] = field(default_factory=dict)
+    repeats: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,7 @@ class Chat:
             rendering: `raw` joins the texts of messages.
         """
         self._tok = tokenizer
+        self._apart: bool = getattr(tokenizer, "reasoning_apart", False)
         self._rendering: Rendering = rendering
         self._prompts: dict[str, tuple[int, ...]] = {}
         self._shown: set[frozenset[tuple[str, ...]]] = set()
@@ -82,10 +83,14 @@ class Chat:
     ) -> str:
         """What follows the generation prompt when the model writes a message.
 
+        Where reasoning stands beside what is written, and is not part of it, it is left out.
+
         Raises:
             PlanError: The template does not render it as a continuation of the prompt, or leaves
                 a part of it out.
         """
+        if self._apart:
+            message = {k: v for k, v in message.items() if k != "reasoning_content"}
         prompt = self.text(messages, tools)
         tail = self._tail(messages)
         lost: str | None = None
@@ -120,7 +125,8 @@ class Chat:
 
         Messages whose reasoning does not stand beside the text are the same objects.
         """
-        if not any(m.get("reasoning_content") for m in messages) or self._knows_reasoning:
+        beside = self._apart or not any(m.get("reasoning_content") for m in messages)
+        if beside or self._knows_reasoning:
             return list(messages)
         return [m if not m.get("reasoning_content") else _inline(m) for m in messages]
 

@@ -21,11 +21,11 @@ from typing import Any
 
 from tracelab.core.errors import PlanError
 from tracelab.core.outside import OutsideError, decode
+from tracelab.text.tags import divided, unopened
 
 Render = Callable[[Sequence[Mapping[str, Any]], bool], str]
 """Messages as text; True ends with the generation prompt."""
 
-_CLOSE = "</think>"
 _EXCERPT = 40
 _BLANKS = re.compile(r"\s+")
 
@@ -118,10 +118,9 @@ def parts_of(messages: Sequence[Mapping[str, Any]]) -> Iterator[MessagePart]:
 
 def _parts(m: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
     content = str(m.get("content") or "")
-    thought, closed, rest = content.rpartition(_CLOSE) if m["role"] == "assistant" else ("",) * 3
+    thought, closed, content = divided(content) if m["role"] == "assistant" else ("", "", content)
     if closed:
-        yield "reasoning", thought.replace("<think>", ""), ""
-        content = rest
+        yield "reasoning", unopened(thought), ""
     if thought := str(m.get("reasoning_content") or ""):
         yield "reasoning", thought, ""
     yield "text", content, ""
@@ -188,15 +187,13 @@ def _marked(
     for i, message in enumerate(messages):
         m = dict(message)
         content, assistant = str(m.get("content") or ""), m["role"] == "assistant"
-        thought, closed, rest = content.rpartition(_CLOSE) if assistant else ("", "", "")
-        if closed and thought.replace("<think>", "").strip():
-            said = thought.replace("<think>", "")
-            thought = f"{thought.rstrip()} {mark(i, 'reasoning', said)}\n"
-        said = rest if closed else content
+        thought, closed, said = divided(content) if assistant else ("", "", content)
+        if inner := unopened(thought).strip():
+            thought = f"{thought.rstrip()} {mark(i, 'reasoning', inner)}\n"
         if said.strip():
             said = f"{said.rstrip()} {mark(i, 'text', said)}"
         if content:
-            m["content"] = thought + closed + said if closed else said
+            m["content"] = thought + closed + said
         if (alone := m.get("reasoning_content")) and str(alone).strip():
             m["reasoning_content"] = f"{alone} {mark(i, 'reasoning', str(alone))}"
         if m.get("tool_calls"):

@@ -53,10 +53,15 @@ def explain(sentence: str, *, index: int, total: int) -> tuple[str, str]:
         return "unknown", "empty"
     words = len(_WORD.findall(text))
     position = index / total if total > 0 else 0.0
-    for rule in RULES:
-        if rule.holds(text, words, position):
-            return rule.category, rule.name
+    for few, many, first, last, search, found in _RULES:
+        if few <= words <= many and first <= position <= last and search(text):
+            return found
     return "unknown", "no rule"
+
+
+_RULES = [
+    (*r.words, *r.position, r.pattern.search, (r.category, r.name)) for r in RULES
+]  # half of the time of a sentence is calling methods
 
 
 def categorize(sentence: str, *, index: int, total: int) -> str:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One rule: it holds when its pattern is found and its limits are kept.
+    """One rule: it holds where its pattern is found and its limits are kept.
 
     Attributes:
         name: What `explain` reports.
@@ -29,14 +29,6 @@ class Rule:
     pattern: re.Pattern[str]
     words: tuple[int, int] = (0, 10**9)
     position: tuple[float, float] = (0.0, 1.0)
-
-    def holds(self, text: str, words: int, position: float) -> bool:
-        """Whether the rule applies to a normalised sentence."""
-        return (
-            self.words[0] <= words <= self.words[1]
-            and self.position[0] <= position <= self.position[1]
-            and self.pattern.search(text) is not None
-        )
 
 
 def _rule(

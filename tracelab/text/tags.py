@@ -51,6 +51,7 @@ ANSWER = (
 """Marks around an answer, which are no part of it."""
 
 _ANSWER = re.compile("|".join(map(re.escape, ANSWER)))
+_OPENS = re.compile("|".join(re.escape(f.opens) for f in FAMILIES))
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,22 +77,31 @@ def blocks(text: str) -> list[Block]:
     The first may lack its opening mark, because chat templates put it into the prompt; one that is
     never closed counts only where the response begins with it (it was cut off there).
     """
+    if _MARK.search(text) is None:
+        return []
     for family in FAMILIES:
         if found := _blocks(text, family):
             return found
     return []
 
 
-def _blocks(text: str, family: Family) -> list[Block]:
+def _marks(family: Family) -> re.Pattern[str]:
     before = r"^[ \t]*" if family.line else ""
-    marks = re.compile(
+    return re.compile(
         f"(?P<open>{before}{re.escape(family.opens)})|" + "|".join(map(re.escape, family.closes)),
         re.MULTILINE,
     )
+
+
+_MARKS = {family: _marks(family) for family in FAMILIES}
+_MARK = re.compile("|".join(re.escape(m) for f in FAMILIES for m in (f.opens, *f.closes)))
+
+
+def _blocks(text: str, family: Family) -> list[Block]:
     out: list[Block] = []
     start: int | None = None
     opened = False
-    for found in marks.finditer(text):
+    for found in _MARKS[family].finditer(text):
         if found["open"]:
             if start is None:
                 start, opened = found.end(), True
@@ -110,14 +120,46 @@ def reasoning_end(text: str) -> int:
     return max((b.after for b in blocks(text) if b.closed), default=0)
 
 
-def parted(text: str) -> tuple[str, str]:
-    """A response in two: up to the mark that closes its reasoning, and what follows, unmarked.
+def divided(text: str) -> tuple[str, str, str]:
+    """A response in three: up to the mark that closes its reasoning, that mark, what follows.
 
-    ("", the text) where no mark closes any reasoning.
+    ("", "", the text) where no mark closes any reasoning.
     """
     closed = [b for b in blocks(text) if b.closed]
-    thought, rest = (text[: closed[-1].end], text[closed[-1].after :]) if closed else ("", text)
+    if not closed:
+        return "", "", text
+    end, after = closed[-1].end, closed[-1].after
+    return text[:end], text[end:after], text[after:]
+
+
+def parted(text: str) -> tuple[str, str]:
+    """Like `divided`, without the mark, and without the marks around an answer."""
+    thought, _, rest = divided(text)
     return thought, _ANSWER.sub("", rest)
+
+
+def unopened(thought: str) -> str:
+    """Reasoning without the marks that open it."""
+    return _OPENS.sub("", thought)
+
+
+def opener(text: str) -> str:
+    """The mark that a response lacks because the chat template wrote it; empty where none is."""
+    for family in FAMILIES:
+        if found := _blocks(text, family):
+            return family.opens if found[0].closed and found[0].start == 0 else ""
+    return ""
+
+
+def opened_by(prompt: str, response: str) -> str:
+    """The mark that opens reasoning both at the end of a prompt and at the start of its response.
+
+    Returns:
+        It, or "". Blanks around it are not looked at.
+    """
+    end, start = prompt.rstrip(), response.lstrip()
+    both = (f.opens for f in FAMILIES if end.endswith(f.opens) and start.startswith(f.opens))
+    return next(both, "")
 
 
 def with_reasoning(thought: str, text: str) -> str:

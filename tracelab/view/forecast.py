@@ -48,6 +48,15 @@ def _remarks(found: Forecast) -> list[str]:
                 else "is not counted above"
             )
         )
+    if found.money is not None and not found.nothing_left:
+        low, high = found.money
+        cap = "" if found.max_cost is None else " (no more than the cap that is left)"
+        lines.append(f"cost: {low:,.4g} to {high:,.4g}{cap}")
+    if found.estimated and not found.nothing_left:
+        lines.append(
+            "tokens are estimated: the model's own are not known, and reasoning that an endpoint "
+            "does not show is not in them"
+        )
     if found.nothing_left:
         lines.append("nothing is left to do: a run would only load its results again")
     elif (seconds := found.seconds) is None:

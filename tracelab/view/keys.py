@@ -27,6 +27,7 @@ from pydantic.fields import FieldInfo
 
 from tracelab.core.errors import ConfigError
 from tracelab.core.study import STUDIES
+from tracelab.engines.options import EngineConfig
 from tracelab.engines.registry import ENGINES
 from tracelab.run.config import RunConfig, assign, override, parse_config
 from tracelab.sources.registry import SOURCES
@@ -53,6 +54,11 @@ COMMON = {
     "endpoint": "engine.server.endpoint",
     "served": "engine.server.model",
     "api_key_env": "engine.server.api_key_env",
+    "max_requests": "engine.server.max_requests",
+    "max_cost": "engine.server.max_cost",
+    "input_price": "engine.server.input_price",
+    "output_price": "engine.server.output_price",
+    "continuation": "engine.server.continuation",
     "temperature": "sampling.temperature",
     "top_p": "sampling.top_p",
     "max_tokens": "sampling.max_tokens",
@@ -96,6 +102,7 @@ class Manners:
 
     Attributes:
         defaults: Config keys that begin with another value.
+        moved: Keys of servers that mean other keys where the run's engine is no server.
         aliases: Other keywords of config keys; one that every run has is then not offered.
         named: Name of a run over a file; None names it after all that determines its numbers.
         name_is: That in words.
@@ -104,6 +111,7 @@ class Manners:
     """
 
     defaults: Mapping[str, Any] = field(default_factory=dict)
+    moved: Mapping[str, str] = field(default_factory=dict)
     aliases: Mapping[str, str] = field(default_factory=dict)
     named: Callable[[str], str] | None = None
     name_is: str = "the study's, and a hash of what determines its numbers"
@@ -154,10 +162,18 @@ MANNERS: Mapping[str, Manners] = {
         model_of=_model_of_audit,
         aliases={
             "judge": "audit.judge.model",
-            "endpoint": "audit.judge.endpoint",
-            "api_key_env": "audit.judge.api_key_env",
-            "max_requests": "audit.judge.max_requests",
         },
+        moved={
+            f"engine.server.{key}": f"audit.judge.{key}"
+            for key in (
+                "endpoint",
+                "api_key_env",
+                "max_requests",
+                "max_cost",
+                "input_price",
+                "output_price",
+            )
+        },  # fmt: skip
         named=lambda source: "audit",
         name_is="audit",
     ),
@@ -269,7 +285,7 @@ def config_of(
         ConfigError: One sentence that names the key.
     """
     manners = manners_of(study)
-    values = {**manners.defaults, **given}
+    values = {**manners.defaults, **_moved(given, manners)}
     if source == TESTBED and _LIMIT in values:
         values.setdefault(_PROBLEMS, values[_LIMIT])
     data: dict[str, Any] = {"study": study, "source": source}
@@ -297,6 +313,18 @@ def config_of(
         return parse_config(data | {"name": manners.named(source)}, where)
     parsed = parse_config(data | {"name": study}, where)
     return parse_config(data | {"name": f"{study}-{parsed.digest[:8]}"}, where)
+
+
+def _moved(given: Mapping[str, Any], manners: Manners) -> dict[str, Any]:
+    """What was asked; of a server it says something of the judges' where the engine is none."""
+    values = dict(given)
+    kind = ENGINES.get(values.get("engine.kind", EngineConfig().kind))
+    if kind is not None and kind.served:
+        return values
+    for server, own in manners.moved.items():
+        if server in values:
+            values.setdefault(own, values.pop(server))
+    return values
 
 
 def _json(path: str, value: Any, where: str) -> Any:

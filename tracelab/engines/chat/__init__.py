@@ -25,6 +25,7 @@ class HostedChat(EngineKind):
     capabilities = frozenset({"generate", "chat"})
     here = False
     local_weights = False
+    served = True
 
     @classmethod
     def check(cls, config: EngineConfig) -> None:

@@ -105,7 +105,8 @@ class ChatEngine:
 
     def _cut(self, item: Item) -> Iterator[Item]:
         """Requests of as many choices as may be asked for together."""
-        most = int(self.spec.options["choices"])
+        # Choices of one request differ although they share its seed.
+        most = 1 if item.intervention == REPEATED else int(self.spec.options["choices"])
         for at in range(0, item.replicates, most):
             yield item.at(item.first_replicate + at, min(most, item.replicates - at))
 

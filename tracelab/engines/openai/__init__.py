@@ -23,6 +23,7 @@ class OpenAI(EngineKind):
     name = "openai"
     here = False
     local_weights = False
+    served = True
 
     @classmethod
     def check(cls, config: EngineConfig) -> None:

@@ -63,10 +63,11 @@ def recorded(case: Reasoning) -> list[float] | None:
 def score_traces(cohort: Cohort) -> Flow[None]:
     """One scoring pass for each trace whose p_i are not known; one that fails goes on without.
 
-    Only where rollouts are sampled from the plain distribution; otherwise the p_i stay unknown, and
-    the share of rollouts that wrote each sentence stands for them.
+    Only where who answers can score, and rollouts are sampled from the plain distribution; else
+    the p_i stay unknown, and the share of rollouts that wrote each sentence stands for them.
     """
-    if not (cohort.options.certificates and exact_under(cohort.ctx.sampling)):
+    can = "score" in cohort.ctx.capabilities
+    if not (cohort.options.certificates and exact_under(cohort.ctx.sampling) and can):
         return
     wanted: dict[str, list[Reasoning]] = {}
     items: list[Item] = []

@@ -199,15 +199,16 @@ class Sampled:
 
 def later(cohort: Cohort) -> Stage:
     """What adaptive rounds may ask for after what was asked by now: nothing, up to all limits."""
-    o, left, tokens = cohort.options, 0, 0
+    o, left, tokens, read = cohort.options, 0, 0, 0
     for case in cohort.cases:
         asked = case.asked if len(case.asked) else np.zeros(len(case.units) + 1, dtype=np.int64)
         for more, cost in zip((o.rollouts - asked).clip(0).tolist(), costs(case), strict=True):
             left += more
+            read += more * (len(case.tokens.prompt_ids) + len(case.tokens.response_ids))
             tokens += more * (int(cost * _LONGEST) + _SLACK_TOKENS)
     if o.budget_tokens is not None:
         tokens = min(tokens, limit(cohort, o.budget_tokens))
-    return Stage("later rounds", 0, left, 0, 0, tokens)
+    return Stage("later rounds", 0, left, 0, 0, tokens, prompt_tokens_max=read)
 
 
 def foreseen(options: AnchorsOptions, sampling: Sampling, traces: int, prompt_tokens: int) -> Stage:

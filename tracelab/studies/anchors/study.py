@@ -92,6 +92,18 @@ class Anchors:
         yield from together([rounds.sample(cohort), *(m.ask(cohort) for m in methods)])
         return estimate(cohort, methods)
 
+    def unfit(self, options: AnchorsOptions, capabilities: frozenset[str]) -> str | None:
+        """Why who answers cannot be asked this; None where it can."""
+        if "prefix" in capabilities:
+            return None
+        return (
+            "anchors writes a response anew from the middle, and a chat endpoint begins it anew: "
+            "where it continues an assistant's message that is given in part, say how with "
+            "engine.server.continuation (--continuation vllm, prefix, partial or prefill); "
+            "everywhere, `tracelab audit` re-executes an agent's steps, and `tracelab cite "
+            "--outcome answer` says what an answer rests on"
+        )
+
     def outlook(
         self, cases: Sequence[Reasoning], ctx: StudyContext[AnchorsOptions], asked: int
     ) -> Iterator[Stage]:

@@ -134,7 +134,7 @@ class Examiner:
             yield from self._measure(s, prior)
             if c.correct:
                 yield from self._correct(s)
-            if c.evidence:
+            if c.evidence and "score" in self._ctx.capabilities:
                 yield from self._explain(s)
         self._ctx.emit(self._rows(s))
         verdict = self._verdict(s)
@@ -165,10 +165,13 @@ class Examiner:
         return (yield from together(flows, most=self._live))
 
     def _score_actions(self, s: Subject) -> Flow[None]:
-        """The exact probability that the model repeats each action, where it can be had."""
+        """The exact probability that the model repeats each action, where it can be had.
+
+        Elsewhere it is estimated by the share of the re-executions that did.
+        """
         chat, run = self._reruns.chat, s.run
         s.keep = [math.nan] * s.size
-        if not self._ctx.sampling.plain:
+        if not self._ctx.sampling.plain or "score" not in self._ctx.capabilities:
             return
         places: dict[str, list[int]] = {}
         items: dict[str, Item] = {}

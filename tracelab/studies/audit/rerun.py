@@ -180,10 +180,11 @@ class Reruns:
             "max_turns": c.options.max_turns,
         }  # fmt: skip
         first = start + (launch.forced is not None)
+        read, wrote = known.read[first:], known.wrote[first:]
         marked = f"rerun:{content_hash([known.digest, start, launch.forced], size=8)}"
         return _call(content, lambda key: Execution(
             partial(self._rerun, key, launch, marked),
-            len(run.actions) - first, sum(known.read[first:]), sum(known.wrote[first:]),
+            len(read), sum(read), sum(wrote), self._least(wrote), self._least(read), longest(read),
         ))  # fmt: skip
 
     def replay(self, run: RecordedRun, ordinal: int) -> Call:
@@ -206,6 +207,11 @@ class Reruns:
         return _call(content, lambda key: Execution(
             partial(self._once, key, partial(self._corrected, run, action)), assumed=[]
         ))  # fmt: skip
+
+    def _least(self, tokens: Sequence[int]) -> int:
+        """What of some turns' tokens is surely used: half of them, as re-executions go."""
+        # A replay ends with the first turn that is not on record.
+        return sum(tokens[:1]) // 2 if self._name == "replay" else sum(tokens) // 2
 
     def expected(self, launch: Launch) -> int:
         """Tokens that a re-execution writes if it goes as the record did."""
@@ -369,8 +375,9 @@ class _Live:
         """Take what the model wrote."""
         assert self.env is not None
         run, t = self.launch.run, self.launch.start + len(self.actions)
-        self.tokens += o.prefix_tokens + len(o.token_ids)
-        self.generated += len(o.token_ids)
+        read, wrote = o.took
+        self.tokens += read + wrote
+        self.generated += wrote
         self.actions.append(o.text)
         same = t < len(run.actions) and o.text == run.actions[t]
         if o.finish_reason == "length" and not same:
@@ -419,6 +426,21 @@ def _call(content: dict[str, Any], execution: Callable[[str], Execution]) -> Cal
     """A call whose payload knows its key."""
     call = Call("rerun", content)
     return Call("rerun", content, payload=execution(call.key))
+
+
+def longest(read: Sequence[int]) -> int:
+    """Tokens that a re-execution reads which takes half as many turns more as the record did.
+
+    Single ones take longer; many together do not.
+
+    Args:
+        read: Tokens of the recorded inputs; those of later ones go on growing as these did.
+    """
+    if not read:
+        return 0
+    more, last = -(-len(read) // 2), read[-1]
+    growth = max(0, last - read[0]) / max(len(read) - 1, 1)
+    return sum(read) + more * last + int(growth * more * (more + 1) / 2)
 
 
 def _act(stage: str, key: str, turn: int, do: Callable[[], None]) -> Flow[str | None]:

@@ -26,7 +26,7 @@ from tracelab.studies.audit.case import AgentRun
 from tracelab.studies.audit.opinions.collect import known_opinions, opinions
 from tracelab.studies.audit.options import MIN_RERUNS, AuditOptions
 from tracelab.studies.audit.play import market_tasks, play
-from tracelab.studies.audit.rerun import Reruns
+from tracelab.studies.audit.rerun import Reruns, longest
 from tracelab.studies.chat import Chat
 from tracelab.testbed.agent_runs import as_trace, recorded
 
@@ -100,6 +100,8 @@ class Audit:
     ) -> Iterable[Stage]:
         """The re-executions after the first round, where all steps stay open to the last.
 
+        And corrections, as many as may be tried, from where they take longest.
+
         Args:
             cases: The runs.
             ctx: The study's.
@@ -108,14 +110,22 @@ class Audit:
         o = ctx.options
         if o.environment is None:
             return
-        chat, tokens = Chat(ctx.tokenizer), 0
+        chat, written, read = Chat(ctx.tokenizer), 0, 0
+        again = max(0, o.rollouts - o.initial)
+        forced = o.corrections * o.confirm if o.correct else 0
         for _, run in _executable(cases, chat, ctx, []):
-            wrote = [len(chat.written(b, a)) for b, a in zip(run.before, run.actions, strict=True)]
+            each = list(zip(run.before, run.actions, strict=True))
+            wrote = [len(chat.written(b, a)) for b, a in each]
+            prompts = [len(chat.prompt(b, run.offered_at(t))) for t, (b, _) in enumerate(each)]
             # Action k is written again by the re-executions from every action up to it.
-            tokens += sum((k + 1) * n for k, n in enumerate(wrote))
-        most = max(0, o.rollouts - o.initial) * tokens * _LONGEST
-        if most:
-            yield Stage("re-executions, later rounds at most", generated_tokens_max=most)
+            written += again * sum((k + 1) * n for k, n in enumerate(wrote)) + forced * sum(wrote)
+            read += again * sum(longest(prompts[k:]) for k in range(len(prompts)))
+            read += forced * longest(prompts)
+        if written:
+            yield Stage(
+                "re-executions, later rounds at most",
+                generated_tokens_max=written * _LONGEST, prompt_tokens_max=read,
+            )  # fmt: skip
 
     def limit(self, cases: Sequence[AgentRun], ctx: StudyContext[AuditOptions]) -> int | None:
         """Most tokens that re-executions still generate, from the budget; None without one."""
@@ -161,7 +171,7 @@ def _executed(
     reruns = Reruns(ctx, chat, name, ctx.environment(name, ctx.options.timeout_s))
     share = _share(cases, ctx.options.budget_tokens)
     examiner, found = Examiner(ctx, reruns, name, share), Findings()
-    waiting = _executable(cases, chat, ctx, found.rejects)
+    waiting = _offered(_executable(cases, chat, ctx, found.rejects), ctx)
     first: list[Subject] = []
     missing = PRIOR_RUNS
     while missing and (batch := list(islice(waiting, missing))):
@@ -216,6 +226,21 @@ def _executable(
         except PlanError as e:
             rejects.append(case.reject(e))
             continue
+        yield case, run
+
+
+def _offered(
+    found: Iterator[tuple[AgentRun, RecordedRun]], ctx: StudyContext[AuditOptions]
+) -> Iterator[tuple[AgentRun, RecordedRun]]:
+    """The same; says it once where a chat endpoint is asked for calls without being given tools."""
+    told = "chat" not in ctx.capabilities
+    for case, run in found:
+        if not told and not run.offered and any(m.get("tool_calls") for m in run.after):
+            ctx.warn(
+                f"{run.name}: its model calls tools, and the log does not say which were offered: "
+                "unless the environment's states do (`tools`), the endpoint is offered none"
+            )
+            told = True
         yield case, run
 
 

@@ -20,8 +20,8 @@ from tracelab.studies.cite.cut import Cut, context_of, templated
 from tracelab.studies.cite.options import CiteOptions
 from tracelab.studies.cite.place import place_sources
 from tracelab.studies.cite.targets import Continuation, Target, parse_targets, resolve
+from tracelab.text.tags import opened_by
 
-_OPEN_THINK = "<think>"
 _LISTED = 10
 """Steps that are named to who must choose one."""
 
@@ -178,9 +178,10 @@ def _written(trace: Trace, chat: Chat, prompt: str) -> tuple[str, tuple[int, ...
         except PlanError as e:
             raise PlanError(f"{e}; give what the model wrote as `response`") from None
     elif last.token_ids is None:
-        for tag in (_OPEN_THINK + "\n", _OPEN_THINK):
-            if prompt.endswith(tag) and response.startswith(tag):
-                response = response[len(tag) :]  # the prompt has opened the reasoning already
+        if tag := opened_by(prompt, response):  # the prompt has opened the reasoning already
+            response = response.lstrip().removeprefix(tag)
+            if prompt.endswith("\n"):
+                response = response.removeprefix("\n")
     if not response.strip():
         raise PlanError("there is no response to explain")
     return response, last.token_ids

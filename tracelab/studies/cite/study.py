@@ -52,6 +52,16 @@ class Cite:
     estimator_version: ClassVar[str] = str(ESTIMATOR_VERSION)
     testbed: ClassVar[Literal["contexts"]] = "contexts"
 
+    def unfit(self, options: CiteOptions, capabilities: frozenset[str]) -> str | None:
+        """Why who answers cannot be asked this; None where it can."""
+        if "score" in capabilities or options.outcome == "answer":
+            return None
+        return (
+            'a chat endpoint gives no log-probabilities of a response: cite.outcome = "answer" '
+            "(--outcome answer) asks it to answer without parts of the context, and counts what "
+            "the answers are"
+        )
+
     def prompted(self, trace: Trace, ctx: StudyContext[CiteOptions]) -> Trace:
         """A trace with its prompt as the options want it; for traces that are to be answered.
 
