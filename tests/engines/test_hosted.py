@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.judge_server import Request, judge_server
-from tracelab.core.errors import ConfigError
+from tracelab.core.errors import ConfigError, ModelLoadError
 from tracelab.core.item import Item, Observation, Sampling
 from tracelab.core.trace import Trace, Turn
 from tracelab.engines.chat.request import as_sent, read, spelled
@@ -240,3 +240,18 @@ def test_what_is_missing_is_said() -> None:
     other = {"kind": "openai", "server": {"endpoint": "http://x/v1", "max_cost": 1.0}}
     with pytest.raises(ConfigError, match=r'engine\.server\.max_cost is for engine.kind = "chat"'):
         wire(parse_config({**config, "model": "testbed", "engine": other}, "t"))
+
+
+@pytest.mark.parametrize(
+    ("status", "says"), [(401, "refuses the key"), (404, "has no model 'm'"), (0, "be reached")]
+)
+def test_where_nobody_can_be_asked_nothing_more_is_asked(status: int, says: str) -> None:
+    with judge_server(lambda r: r.send(b"no", status)) as server:
+        found = wired(server.url if status else "http://127.0.0.1:9/v1", concurrency=1)
+        pool = EndpointPool(found.spec)
+        ids = TOKENS.render([Turn("user", "q")], "chat")
+        pool.submit([Item(found.spec.model, ids, Sampling(max_tokens=5), seed=s) for s in range(3)])
+        with pytest.raises(ModelLoadError, match=says):
+            while pool.owed:
+                pool.ready(60)
+        pool.close()

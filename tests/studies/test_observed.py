@@ -25,6 +25,7 @@ from tracelab.core.item import AnyItem, Observation, Outcome
 from tracelab.core.seam import GradeRequest
 from tracelab.engines.scripted import Script
 from tracelab.grading.grader import Grader
+from tracelab.stats.joint_curve import learn
 from tracelab.stats.value_curve import Prior, informed, posterior
 from tracelab.studies.anchors.options import AnchorsOptions
 from tracelab.studies.anchors.study import Anchors
@@ -173,7 +174,7 @@ def test_audit(
     reruns = [Rerun(s, max(s, left), r) for s, left, r in rows]
     counts = step.tally(size, reruns, end=0.0, keep=keep)
     fitted = posterior(counts.curve(), Prior())
-    found = step.falls(fitted, 0.15, 0.9)
+    found = step.falls(counts.curve(), fitted, learn([]), 0.15, 0.9)
     scores = step.scores("t", range(size), counts, fitted, found, evidence="executed")
     held(Findings(scores), Audit.metrics)
     assert {s.level for s in scores} == {0.9}

@@ -194,6 +194,7 @@ class EndpointPool:
             target=self._loop.run_forever, name="tracelab-endpoint", daemon=True
         )
         self._thread.start()
+        self._dead: TracelabError | None = None
         self._ended: queue.SimpleQueue[tuple[Batch, list[Observation], bool]] = queue.SimpleQueue()
         self.owed = 0
 
@@ -220,6 +221,8 @@ class EndpointPool:
         try:
             async for found in observed(self._engine, batch.rest()):
                 self._ended.put((batch, found, False))
+        except TracelabError as e:  # it can serve nothing
+            self._dead = self._dead or e
         except Exception as e:  # a fault of ours must not leave the loop waiting
             why = f"{type(e).__name__}: {one_line(e, 200)}"
             self._ended.put(
@@ -235,6 +238,8 @@ class EndpointPool:
             while True:
                 given += self._heard(*news)
                 news = self._ended.get_nowait()
+        if self._dead is not None and not given:
+            raise self._dead
         return given
 
     def _heard(self, batch: Batch, found: list[Observation], over: bool) -> list[Observation]:

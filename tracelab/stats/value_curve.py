@@ -44,7 +44,7 @@ SCALES = (0.0, 0.02, 0.06, 0.15)
 """Standard deviations of U_i around V_{i+1} in the first components of its prior."""
 JUMPS = ((1.0, 1.0), (0.5, 6.0), (6.0, 0.5))
 """Beta parameters of the other components, which forget V_{i+1}: anywhere, near 0, near 1."""
-_SHAPES = (
+SHAPES = (
     (0.7, 0.3, 0.0, 0.0),
     (0.2, 0.8, 0.0, 0.0),
     (0.1, 0.3, 0.6, 0.0),
@@ -53,9 +53,9 @@ _SHAPES = (
     (0.45, 0.2, 0.2, 0.15),
 )  # of units that do not jump: weights of `SCALES`
 _RATES = (0.01, 0.05, 0.2)  # of units that do
-_JUMPING = (0.6, 0.2, 0.2)  # where to: weights of `JUMPS`
-BANK = np.array([[*((1 - r) * s for s in shape), *(r * j for j in _JUMPING)]
-                 for shape in _SHAPES for r in _RATES])  # fmt: skip
+JUMPING = (0.6, 0.2, 0.2)  # where to: weights of `JUMPS`
+BANK = np.array([[*((1 - r) * s for s in shape), *(r * j for j in JUMPING)]
+                 for shape in SHAPES for r in _RATES])  # fmt: skip
 """Priors among which the data choose: weights of `SCALES`, then `JUMPS`; [M, components]."""
 FREE = 0.7
 """Share of the mixture behind an interval that assumes nothing about its own unit."""
@@ -256,26 +256,26 @@ def posterior(curve: CurveData, prior: Prior) -> Posterior:
     return _Chain(curve, prior).posterior()
 
 
-def _kernels() -> Floats:
-    """P(U = column | V = row) by component, shape [components, G, G]."""
-    grid = np.linspace(0, 1, GRID)
+def kernels(points: int) -> Floats:
+    """P(U = column | V = row) by component, on an even grid of [0, 1]: [components, G, G]."""
+    grid = np.linspace(0, 1, points)
     found = []
     for scale in SCALES:
         if scale == 0:
-            found.append(np.eye(GRID))
+            found.append(np.eye(points))
             continue
         k = np.exp(-0.5 * ((grid[None, :] - grid[:, None]) / scale) ** 2)
         # No change is the first component's: a jump that stays where it is would be counted twice.
         np.fill_diagonal(k, 0)
         found.append(k / k.sum(axis=1, keepdims=True))
-    inside = np.clip(grid, 0.25 / GRID, 1 - 0.25 / GRID)
+    inside = np.clip(grid, 0.25 / points, 1 - 0.25 / points)
     for a, b in JUMPS:
         k = inside ** (a - 1) * (1 - inside) ** (b - 1)
-        found.append(np.tile(k / k.sum(), (GRID, 1)))
+        found.append(np.tile(k / k.sum(), (points, 1)))
     return np.stack(found)
 
 
-_KERNELS = _kernels()
+_KERNELS = kernels(GRID)
 _BANKED = np.tensordot(BANK, _KERNELS, axes=1)
 # The end of a trace has all but happened: its value is near 0 or 1.
 _ENDS = (VALUES + 0.005) ** -0.5 * (1.005 - VALUES) ** -0.5

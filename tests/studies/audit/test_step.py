@@ -7,10 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tracelab.stats.value_curve import Prior, fit, posterior
+from tracelab.stats.value_curve import Posterior, posterior
+from tracelab.studies.audit.measure import Learnt
 from tracelab.studies.audit.rerun import Replay, Rerun
 from tracelab.studies.audit.step import (
     Falls,
+    RerunTally,
     argmax_rescue,
     falls,
     first_round,
@@ -46,6 +48,13 @@ def drawn(value: np.ndarray, keep: np.ndarray, per: int, rng: np.random.Generato
     return found
 
 
+def located(counts: RerunTally, prior: Learnt | None = None) -> tuple[Posterior, Falls]:
+    """The curve and its falls, as an audit finds them."""
+    prior = prior or Learnt.of([])
+    fitted = posterior(counts.curve(), prior.values)
+    return fitted, falls(counts.curve(), fitted, prior.kinds, 0.15, 0.95)
+
+
 @given(RERUNS)
 def test_a_rerun_counts_where_it_passes(
     case: tuple[int, list[tuple[int, int, float | None]]],
@@ -75,8 +84,7 @@ def test_only_a_fall_is_blamed() -> None:
     value, keep = np.array([0.1, 0.1, 0.7, 0.7, 0.0, 0.0]), np.full(5, 0.05)
     reruns = drawn(value, keep, 60, np.random.default_rng(0))
     counts = tally(5, reruns, end=0.0, keep=list(keep))
-    fitted = posterior(counts.curve(), Prior())
-    found = falls(fitted, 0.15, 0.95)
+    _, found = located(counts)
     assert found.order[0] == 3 and found.prob[3] > 0.95
     assert found.lo[3] < 0.7 * 0.95 < found.hi[3] or found.mean[3] == pytest.approx(0.7, abs=0.1)
     assert found.hi[1] < 0
@@ -86,7 +94,7 @@ def test_only_a_fall_is_blamed() -> None:
 def test_nothing_is_blamed_where_nothing_falls() -> None:
     reruns = [Rerun(t, t, 0.0) for t in range(4) for _ in range(8)]
     counts = tally(4, reruns, end=0.0)
-    found = falls(posterior(counts.curve(), Prior()), 0.15, 0.95)
+    _, found = located(counts)
     assert found.none > 0.9
     verdict = conclude(
         "t", Place([0, 2, 4, 6], ["a"] * 4, [None] * 4), Control(4, 4, 4), counts, found,
@@ -143,8 +151,8 @@ def test_the_posterior_of_the_decisive_step_is_calibrated() -> None:
         value[-1] = 0.0
         keep = np.where(np.arange(size) == at, 0.05, 0.85)
         runs.append((at, tally(size, drawn(value, keep, 3, rng), end=0.0, keep=list(keep))))
-    prior = fit([c.curve() for _, c in runs[:30]])
-    found = [(at, falls(posterior(c.curve(), prior), 0.15, 0.95)) for at, c in runs]
+    prior = Learnt.of([c.curve() for _, c in runs[:30]])
+    found = [(at, located(c, prior)[1]) for at, c in runs]
     right = np.array([f.order[0] == at for at, f in found])
     said = np.array([f.prob.max() for _, f in found])
     covered = np.array([at in f.credible_set(0.9) for at, f in found])
@@ -157,7 +165,7 @@ def test_the_posterior_of_the_decisive_step_is_calibrated() -> None:
 def test_more_is_asked_only_while_it_is_open() -> None:
     def known(*prob: float) -> Falls:
         p = np.array(prob)
-        return Falls(p, 1 - p.sum(), p, p, p, 0.9)
+        return Falls(p, 1 - p.sum(), p, p, p, 0.9, dominant=p.max())
 
     planned = first_round(3, 4)
     assert list(planned) == [4, 4, 4]
@@ -169,6 +177,26 @@ def test_more_is_asked_only_while_it_is_open() -> None:
     assert list(open_) == [2, 2, 2]
     spent = next_round(known(0.5, 0.4, 0.0), np.full(3, 6), batch=4, cap=6, confidence=0.9)
     assert not spent.any()
+
+
+def test_a_step_that_dominates_is_told_from_its_neighbours_by_more_of_what_lies_between() -> None:
+    p = np.array([0.0, 0.95, 0.02, 0.0])
+    planned = np.array([4, 4, 15, 16])
+    for rival, wanted in ((3, [0, 0, 4, 4]), (0, [0, 4, 0, 0]), (1, [0, 0, 0, 0])):
+        outdone = np.ones(4)
+        outdone[rival] = 0.95 if rival != 1 else 1.0
+        found = Falls(p, 0.03, p, p, p, 0.9, each=p, dominant=0.93, outdone=outdone)
+        more = next_round(found, planned, batch=4, cap=16, confidence=0.9)
+        assert list(more) == wanted
+        assert found.alone(0.9) is (rival == 1)
+
+
+def test_a_score_that_is_a_coin_is_no_fall_at_the_end() -> None:
+    """It failed once, which is why it is audited; four controls that fail too are .24 likely."""
+    reruns = [Rerun(t, t, float(k < 4)) for t in range(4) for k in range(12)]
+    found = [located(tally(4, reruns, end=0.0, controls=seen))[1] for seen in ((), (0.0,) * 4)]
+    assert found[0].prob[3] > 0.8 and found[1].prob[3] < 0.5
+    assert not found[1].alone(0.9)
 
 
 def test_a_run_that_does_not_fail_again_is_no_failure_to_explain() -> None:
@@ -184,8 +212,8 @@ def test_a_run_that_does_not_fail_again_is_no_failure_to_explain() -> None:
 
 def test_scores_are_null_without_observations() -> None:
     counts = tally(2, [Rerun(0, 0, 1.0)], end=0.0)
-    fitted = posterior(counts.curve(), Prior())
-    found = scores("t", [0, 2], counts, fitted, falls(fitted, 0.15, 0.95), evidence="replayed")
+    fitted, falling = located(counts)
+    found = scores("t", [0, 2], counts, fitted, falling, evidence="replayed")
     raw = [s for s in found if s.method == "re-execute"]
     assert [s.status for s in raw] == ["insufficient"] * 2
     assert all(s.value is None and s.lo is None for s in raw)

@@ -2,51 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 import pytest
 
-from tracelab.stats.value_curve import Posterior, Prior, posterior
-from tracelab.studies.audit.step import Rerun, falls, tally
+from tracelab.stats.joint_curve import learn
+from tracelab.stats.value_curve import Prior, posterior
+from tracelab.studies.audit.rerun import Rerun
+from tracelab.studies.audit.step import falls, largest_falls, tally
 
-STEPS = np.arange(-100, 101) / 100
 
-
-def changes(*units: Mapping[float, float]) -> Posterior:
-    """A posterior in which unit i changes V by each key with the probability behind it."""
-    delta = np.zeros((len(units), len(STEPS)))
-    for row, unit in zip(delta, units, strict=True):
-        for change, p in unit.items():
-            row[round(100 * change) + 100] = p
-    n = len(units)
-    value = np.full((n + 1, 101), 1 / 101)
-    return Posterior(np.linspace(0, 1, 101), value, STEPS, delta, np.ones(n), np.zeros(n),
-                     np.zeros(n), value, delta)  # fmt: skip
+def draws(*curves: tuple[float, list[float]]) -> np.ndarray:
+    """Curves V_0 ... V_N, each in so many of a hundred draws."""
+    return np.array([v for share, v in curves for _ in range(round(100 * share))])
 
 
 def test_a_sure_fall_is_decisive_only_where_no_larger_one_is() -> None:
-    """Step 1 surely falls by .4; step 0, with probability .9, by .8: then it is not step 1."""
-    found = falls(changes({-0.8: 0.9, 0.0: 0.1}, {-0.4: 1.0}), 0.15, 0.95)
-    assert found.prob == pytest.approx([0.9, 0.1], abs=1e-6)
-    assert found.none == pytest.approx(0, abs=1e-6)
-    assert found.each == pytest.approx([0.9, 1.0])
+    """Step 1 surely falls by .2; step 0, with probability .9, by .8: then it is not step 1."""
+    prob, none, each, dominant = largest_falls(
+        draws((0.9, [1.0, 0.2, 0.0]), (0.1, [0.2, 0.2, 0.0])), 0.15
+    )
+    assert prob == pytest.approx([0.9, 0.1])
+    assert none == 0 and each == pytest.approx([0.9, 1.0]) and dominant == pytest.approx(0.9)
 
 
 def test_a_rise_is_nobodys_fault() -> None:
-    found = falls(changes({0.8: 1.0}, {-0.3: 0.5, 0.0: 0.5}, {-0.1: 1.0}), 0.15, 0.95)
-    assert found.prob == pytest.approx([0, 0.5, 0], abs=1e-6)
-    assert found.none == pytest.approx(0.5)
-
-
-def test_of_three_that_may_fall_alike_each_is_as_likely() -> None:
-    """Sizes differ, so the largest is the first that fell: p, then (1 - p) p, then the rest."""
-    p = 0.6
-    found = falls(
-        changes({-0.9: p, 0.0: 0.4}, {-0.6: p, 0.0: 0.4}, {-0.3: p, 0.0: 0.4}), 0.15, 0.95
+    prob, none, _, _ = largest_falls(
+        draws((0.5, [0.1, 0.9, 0.6, 0.5]), (0.5, [0.1, 0.9, 0.9, 0.8])), 0.15
     )
-    assert found.prob == pytest.approx([p, (1 - p) * p, (1 - p) ** 2 * p], abs=1e-6)
-    assert found.none == pytest.approx((1 - p) ** 3)
+    assert prob == pytest.approx([0, 0.5, 0])
+    assert none == pytest.approx(0.5)
+
+
+def test_falls_go_together_or_do_not() -> None:
+    """Each step falls in half of the curves; whether ever both do is what its own share hides."""
+    never = largest_falls(draws((0.5, [0.6, 0.0, 0.0]), (0.5, [0.6, 0.6, 0.0])), 0.15)
+    both = largest_falls(draws((0.5, [0.9, 0.4, 0.0]), (0.5, [0.0, 0.0, 0.0])), 0.15)
+    assert never[2] == pytest.approx([0.5, 0.5]) and both[2] == pytest.approx([0.5, 0.5])
+    assert never[0] == pytest.approx([0.5, 0.5]) and never[1] == 0
+    assert both[0] == pytest.approx([0.5, 0.0]) and both[1] == 0.5
+
+
+def test_a_fall_that_is_hardly_the_largest_does_not_dominate() -> None:
+    assert largest_falls(draws((1.0, [0.9, 0.42, 0.0])), 0.15)[3] == 0
+    assert largest_falls(draws((1.0, [0.9, 0.3, 0.0])), 0.15)[3] == 1
 
 
 @pytest.mark.parametrize("end", [0.5, 1.0])
@@ -65,6 +63,7 @@ def test_the_recorded_end_is_known(end: float) -> None:
 def test_a_partial_score_at_the_end_is_where_falls_are_counted_from() -> None:
     """V is 1 until the last action and ends at .5: the last action lost a half, not everything."""
     reruns = [Rerun(t, t, 1.0) for t in range(3) for _ in range(12)]
-    found = falls(posterior(tally(3, reruns, end=0.5).curve(), Prior()), 0.15, 0.95)
+    curve = tally(3, reruns, end=0.5).curve()
+    found = falls(curve, posterior(curve, Prior()), learn([]), 0.15, 0.95)
     assert found.order[0] == 2 and found.prob[2] > 0.9
     assert found.mean[2] == pytest.approx(0.5, abs=0.1)

@@ -6,7 +6,7 @@ says besides, its costs first, is in `Observation.endpoint`. A prefix that goes 
 into the response, is asked for by continuing the assistant's message, where
 `engine.server.continuation` says how the server does that.
 
-Every failure is an error observation: the kinds of `tracelab.engines.http`, of
+Every failure of a request is an error observation: the kinds of `tracelab.engines.http`, of
 `tracelab.engines.chat.reading`, `budget` (a cap forbids it; nothing was sent) and `unsupported`.
 """
 
@@ -22,7 +22,7 @@ from functools import partial
 from typing import Any
 
 from tracelab.core.api_key import api_key
-from tracelab.core.errors import one_line
+from tracelab.core.errors import ModelLoadError, one_line
 from tracelab.core.item import REPEATED, Item, Observation
 from tracelab.core.seam import EndpointError, at_endpoint
 from tracelab.engines.aio import SideBySide
@@ -78,6 +78,7 @@ class ChatEngine:
         self._tokenizer = RequestTokenizer()
         self._begun: asyncio.Semaphore | None = None
         self._halted = 0
+        self._answered = False
 
     async def generate(self, items: Sequence[Item]) -> AsyncGenerator[list[Observation], None]:
         """See `Engine.generate`; requests go out in the order in which they were asked."""
@@ -119,6 +120,8 @@ class ChatEngine:
                 return await self._one(item)
             except EndpointError as e:
                 return failed(item, e.kind, e.why)
+            except ModelLoadError:
+                raise
             except Exception as e:  # a reply of any other shape is data
                 return failed(item, "malformed", f"{type(e).__name__}: {one_line(e, 200)}")
 
@@ -130,8 +133,11 @@ class ChatEngine:
         renamed = self._renamed(body)
         sent = await self._client.send(renamed, texts, s.max_tokens * item.replicates)
         try:
-            read = read_reply(given(sent), item.replicates)
+            reply = given(sent)
+            self._answered = True
+            read = read_reply(reply, item.replicates)
         except EndpointError as e:
+            self._refuse_all(e)
             long = e.kind == "refused" and _OVERLONG.search(e.why)
             out = failed(item, "overlong" if long else e.kind, e.why)
             return self._with_costs(item, out, sent, None, texts) if sent.attempts else out
@@ -148,6 +154,23 @@ class ChatEngine:
                 )
             )  # fmt: skip
         return self._with_costs(item, out, sent, read, texts)
+
+    def _refuse_all(self, e: EndpointError) -> None:
+        """Ask nothing more where nobody is there, or our key or model is none.
+
+        Raises:
+            ModelLoadError: That is so, and no request was ever answered.
+        """
+        where = f"engine.server.endpoint = {self._client.base_url!r}"
+        if self._answered:
+            return
+        if e.kind == "connection" and e.why == "ConnectError":
+            raise ModelLoadError(f"{where}: cannot be reached ({e.why})")
+        if e.kind == "refused" and e.why[:3] in ("401", "403"):
+            named = "engine.server.api_key_env (--api-key-env) names the variable that holds it"
+            raise ModelLoadError(f"{where} refuses the key ({e.why[:200]}); {named}")
+        if e.kind == "refused" and e.why[:3] == "404":
+            raise ModelLoadError(f"{where} has no model {self._client.name!r} ({e.why[:200]})")
 
     def _body(self, item: Item) -> tuple[dict[str, Any], str, bool]:
         """A request, what the response begins with, and whether it goes on within reasoning."""

@@ -19,7 +19,10 @@ from tracelab.core.flow import Ask, Flow, together
 from tracelab.core.item import AnyItem, Item, Observation
 from tracelab.core.seam import RecordedRun, Row
 from tracelab.core.study import StudyContext
-from tracelab.stats.value_curve import CurveData, Posterior, Prior, posterior
+from tracelab.stats import joint_curve
+from tracelab.stats.intervals import Floats
+from tracelab.stats.joint_curve import JointCurve
+from tracelab.stats.value_curve import CurveData, Posterior, Prior, fit, posterior
 from tracelab.studies.audit import step
 from tracelab.studies.audit.ablated import ablated_rows
 from tracelab.studies.audit.case import AgentRun
@@ -39,7 +42,7 @@ from tracelab.studies.cite.action import Dependence, measure_action
 
 T = TypeVar("T")
 
-_ROUNDS = 12
+ROUNDS = 12
 _AT_ONCE = 64
 """Re-executions of one run under way at one time, where so many may live."""
 
@@ -87,6 +90,24 @@ class Subject:
         return None if self.counts is None else self.counts.curve()
 
 
+@dataclass(frozen=True, slots=True)
+class Learnt:
+    """What the first rounds of some runs say of the values of others.
+
+    Attributes:
+        values: The prior of the value curve.
+        kinds: Shares of the ways in which values move.
+    """
+
+    values: Prior
+    kinds: Floats
+
+    @classmethod
+    def of(cls, curves: Sequence[CurveData]) -> Learnt:
+        """Learn from runs; without any, what is assumed of all."""
+        return cls(fit(curves), joint_curve.learn([JointCurve(c) for c in curves]))
+
+
 class Examiner:
     """Examines runs, one flow a run."""
 
@@ -127,7 +148,7 @@ class Examiner:
             self._count(s)
         return s
 
-    def settle(self, s: Subject, prior: Prior) -> Flow[Findings]:
+    def settle(self, s: Subject, prior: Learnt) -> Flow[Findings]:
         """All else, and what comes of it; hands rows to the database."""
         c = self._options
         if s.counts is not None:
@@ -238,12 +259,18 @@ class Examiner:
         return payable
 
     def _count(self, s: Subject) -> None:
-        s.counts = step.tally(s.size, s.reruns, end=s.run.score, keep=s.keep)
+        s.counts = self._tally(s)
 
-    def _measure(self, s: Subject, prior: Prior) -> Flow[None]:
+    def _tally(self, s: Subject, censored_as: float | None = None) -> RerunTally:
+        return step.tally(
+            s.size, s.reruns, end=s.run.score, keep=s.keep, censored_as=censored_as,
+            controls=s.control.scores,
+        )  # fmt: skip
+
+    def _measure(self, s: Subject, prior: Learnt) -> Flow[None]:
         """Re-execute until the decisive step is sure, or the most re-executions are made."""
         c = self._options
-        for _ in range(_ROUNDS - 1):
+        for _ in range(ROUNDS - 1):
             found = self._estimate(s, prior)
             wanted = step.next_round(
                 found, s.planned, batch=c.initial, cap=c.rollouts, confidence=c.confidence
@@ -255,11 +282,15 @@ class Examiner:
             self._count(s)
         self._estimate(s, prior)
 
-    def _estimate(self, s: Subject, prior: Prior) -> Falls:
+    def _estimate(self, s: Subject, prior: Learnt) -> Falls:
         assert s.counts is not None
-        s.fitted = posterior(s.counts.curve(), prior)
-        s.found = step.falls(s.fitted, self._options.delta, self._options.level)
+        s.fitted, s.found = self._located(s.counts, prior)
         return s.found
+
+    def _located(self, counts: RerunTally, prior: Learnt) -> tuple[Posterior, Falls]:
+        curve, c = counts.curve(), self._options
+        fitted = posterior(curve, prior.values)
+        return fitted, step.falls(curve, fitted, prior.kinds, c.delta, c.level)
 
     def _correct(self, s: Subject) -> Flow[None]:
         """Execute corrections: what the model did better, and what the environment offers."""
@@ -342,9 +373,7 @@ class Examiner:
             return True
         tops = set()
         for reward in (0.0, 1.0):
-            counts = step.tally(s.size, s.reruns, end=s.run.score, keep=s.keep, censored_as=reward)
-            c = self._options
-            found = step.falls(posterior(counts.curve(), Prior()), c.delta, c.level)
+            _, found = self._located(self._tally(s, reward), Learnt.of([]))
             top = int(found.order[0])
             sure = found.none <= 0.5 and found.prob[top] >= self._options.confidence
             tops.add((top, bool(sure)))

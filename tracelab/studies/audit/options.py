@@ -85,7 +85,8 @@ class AuditOptions(Section):
     initial: int = Field(default=4, ge=1)
     """Re-executions from before every action in the first round, and what each later one adds."""
     rollouts: int = Field(default=16, ge=1)
-    """Most re-executions from before one action."""
+    """Most re-executions from before one action; twice as many where one step dominates, to tell
+    it from its neighbours."""
     budget_tokens: int | None = Field(default=None, ge=1)
     """Tokens that re-executions may generate, shared equally among the failed runs; what is left
     of a share is planned by the recorded lengths, so the last round may end a little above it."""

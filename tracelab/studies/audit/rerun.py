@@ -104,6 +104,7 @@ class Replay:
         error: Why it could not be done; empty if it could.
         recorded: What the record has where it differs: the reply, or the score.
         came: What came instead of that.
+        score: What it scored; None where the environment cannot tell.
     """
 
     same_score: bool = False
@@ -112,6 +113,7 @@ class Replay:
     error: str = ""
     recorded: str = ""
     came: str = ""
+    score: float | None = None
 
     @classmethod
     def of(cls, o: Observation) -> Replay:
@@ -276,12 +278,13 @@ class Reruns:
             return asdict(Replay(error=str(e) or "the environment failed"))
         finally:
             env.close()
+        graded = score
         if score is None and first is None:
             score = run.score  # a replay that cannot grade has nothing that contradicts it
         same = score is not None and math.isclose(score, run.score, abs_tol=1e-9)
         if not same and first is None:
             recorded, came = f"score {run.score:g}", f"score {score:g}"
-        return asdict(Replay(same, first, state.ended, recorded=recorded, came=came))
+        return asdict(Replay(same, first, state.ended, "", recorded, came, graded))
 
     def _corrected(self, run: RecordedRun, action: int) -> list[str]:
         env = self._make()

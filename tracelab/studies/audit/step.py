@@ -12,6 +12,9 @@ recorded replies is a sample of every boundary it passes. With p_t the probabili
     V_t = p_t V_{t+1} + (1 - p_t) U_t,
 
 and each re-execution counts once, in the step in which it leaves the record (`stats.value_curve`).
+Which fall is the largest is asked of whole curves drawn together (`stats.joint_curve`): several
+steps may have lowered V, and how V moves in a run is not taken from other runs. That it is larger
+than another is held to a comparison that no prior of few falls decides (`stats.rivals`).
 
 Pure: knows no engine and no environment. Signs: a fall is positive when the step lowered V.
 """
@@ -27,6 +30,8 @@ from numpy.typing import NDArray
 
 from tracelab.core.finding import Evidence, Score
 from tracelab.stats.intervals import Floats, wilson
+from tracelab.stats.joint_curve import JointCurve
+from tracelab.stats.rivals import outdoes
 from tracelab.stats.value_curve import CurveData, Posterior, informed, keep_nodes
 from tracelab.studies.audit.options import MIN_RERUNS
 from tracelab.studies.audit.rerun import Rerun
@@ -34,7 +39,15 @@ from tracelab.studies.audit.rerun import Rerun
 METHOD = "re-execute"
 POOLED = "re-execute-pooled"
 _END = 50.0
-"""Weight of the recorded end: the same actions and replies give the same score."""
+"""Weight of the recorded end where no control could tell whether it comes again."""
+_ALONE = 1.25
+"""How many times as large as any other fall one must be to dominate."""
+_ROUNDING = 1e-9
+_RIVALS = 0.98
+"""Probability with which it must be larger than each other fall by itself."""
+_RIVALS_WANTED = 0.99  # and up to which re-executions are added: no stop at the first crossing
+_OTHER = 0.5
+"""Probability of another fall above `delta` from which on no step decided the failure alone."""
 
 Ints = NDArray[np.int64]
 Ends: TypeAlias = tuple[float, float] | None
@@ -54,6 +67,8 @@ class RerunTally:
         censored: Re-executions without an outcome because the record had no answer.
         failed: Those without one for any other reason.
         end: The recorded score.
+        controls: Sum of the scores of controls that repeated everything, and how many could be
+            scored: what is known of V_N, since a score that is a coin failed once by selection.
     """
 
     total: Floats
@@ -65,6 +80,7 @@ class RerunTally:
     censored: int
     failed: int
     end: float
+    controls: tuple[float, int] = (0.0, 0)
 
     @property
     def coverage(self) -> float:
@@ -73,10 +89,11 @@ class RerunTally:
         return known / (known + self.censored) if known + self.censored else 1.0
 
     def curve(self) -> CurveData:
-        """What the value curve is fitted to; the recorded end counts as known."""
+        """What the value curve is fitted to; without controls the recorded end counts as known."""
         total, n = self.left_total.copy(), self.left_n.copy()
-        total[-1] += _END * self.end
-        n[-1] += _END
+        won, seen = self.controls if self.controls[1] else (_END * self.end, _END)
+        total[-1] += won
+        n[-1] += seen
         passed = np.maximum(self.n[:-1] - self.left_n[:-1], 0)
         nodes = keep_nodes(passed, self.n[:-1])
         return CurveData(total, n, np.where(self.exact[:, None], self.keep[:, None], nodes))
@@ -89,6 +106,7 @@ def tally(
     end: float,
     keep: Sequence[float] | None = None,
     censored_as: float | None = None,
+    controls: Sequence[float] = (),
 ) -> RerunTally:
     """Count re-executions by where they start and where they leave the record.
 
@@ -99,6 +117,7 @@ def tally(
         keep: P(the model repeats exactly action i, and the environment its reply), [N], where
             known; NaN where not.
         censored_as: Reward that censored ones are given (for bounds); None leaves them out.
+        controls: Scores of the recorded actions and replies, executed again.
     """
     total, n = np.zeros(size + 1), np.zeros(size + 1)
     left_total, left_n = np.zeros(size + 1), np.zeros(size + 1)
@@ -123,8 +142,9 @@ def tally(
     known = np.full(size, np.nan) if keep is None else np.asarray(keep, dtype=np.float64)
     p = np.where(np.isnan(known), share, known)
     return RerunTally(
-        total, n, left_total, left_n, np.clip(p, 0, 1), ~np.isnan(known), censored, failed, end
-    )
+        total, n, left_total, left_n, np.clip(p, 0, 1), ~np.isnan(known), censored, failed, end,
+        (float(sum(controls)), len(controls)),
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +159,10 @@ class Falls:
         hi: Upper end, [N].
         level: Coverage of [lo, hi].
         each: P(the action lowers V by more than the threshold), [N]; several may.
+        dominant: P(the most probable one falls by more than the threshold, and clearly more than
+            every other).
+        outdone: P(the most probable one falls more than another, by the other, if V changes at
+            these two only), [N]; 1 at itself. 0 where it does not dominate more likely than not.
     """
 
     prob: Floats
@@ -148,6 +172,8 @@ class Falls:
     hi: Floats
     level: float
     each: Floats = field(default_factory=lambda: np.zeros(0))
+    dominant: float = 1.0
+    outdone: Floats = field(default_factory=lambda: np.ones(0))
 
     @property
     def order(self) -> Ints:
@@ -162,24 +188,53 @@ class Falls:
         count = int(np.searchsorted(np.cumsum(mass) / mass.sum(), level - 1e-9)) + 1
         return tuple(sorted(int(i) for i in self.order[:count]))
 
+    def alone(self, confidence: float) -> bool:
+        """Whether one fall dominates, and no other is likelier than not to exceed the threshold."""
+        top = int(self.order[0])
+        return (
+            float(self.prob[top]) >= confidence
+            and self.dominant >= confidence
+            and float(self.outdone.min(initial=1.0)) >= _RIVALS
+            and float(np.delete(self.each, top).max(initial=0.0)) <= _OTHER
+        )
 
-def falls(fitted: Posterior, delta: float, level: float) -> Falls:
-    """Where V falls most, by more than `delta`.
 
-    Like `Posterior.decisive`, but of falls only: a step that raised V is not to blame. Actions
-    count as independent given the data.
+def largest_falls(curves: Floats, delta: float) -> tuple[Floats, float, Floats, float]:
+    """Which fall is the largest, over whole curves.
 
     Args:
-        fitted: The value curve.
+        curves: Draws of V_0 ... V_N, [draws, N + 1].
+        delta: Least fall that counts.
+
+    Returns:
+        `prob`, `none`, `each` and `dominant` of `Falls`.
+    """
+    fall = curves[:, :-1] - curves[:, 1:]
+    counts = fall > delta + _ROUNDING
+    some = counts.any(axis=1)
+    prob = np.bincount(fall[some].argmax(axis=1), minlength=fall.shape[1]) / len(fall)
+    top = int(np.argmax(prob))
+    other = np.delete(fall, top, axis=1).max(axis=1, initial=0.0)
+    dominant = counts[:, top] & (fall[:, top] >= _ALONE * other - _ROUNDING)
+    return prob, float(1 - some.mean()), counts.mean(axis=0), float(dominant.mean())
+
+
+def falls(curve: CurveData, fitted: Posterior, kinds: Floats, delta: float, level: float) -> Falls:
+    """Where V falls most, by more than `delta`; a step that raised V is not to blame.
+
+    Args:
+        curve: What was seen.
+        fitted: The value curve, for sizes and their intervals.
+        kinds: Shares of the ways in which values move (`joint_curve.learn`).
         delta: Least fall that counts.
         level: Coverage of the intervals of the falls.
     """
-    found = fitted.largest(delta, -1)
-    prob = found.where
-    if (mass := prob.sum()) > 0:
-        prob = prob / mass * (1 - found.none)
+    prob, none, each, dominant = largest_falls(JointCurve(curve).draw(kinds), delta)
     mean, lo, hi = fitted.importances(level)
-    return Falls(prob, found.none, -mean, -hi, -lo, level, np.minimum(found.each, 1.0))
+    # Where it does not dominate the rest is not asked.
+    top = int(np.argmax(prob)) if len(prob) else 0
+    outdone = outdoes(curve, top) if dominant > 0.5 else np.zeros(len(prob))
+    return Falls(prob, none, -mean, -hi, -lo, level, each, dominant, outdone)
 
 
 def measured(counts: RerunTally) -> NDArray[np.bool_]:
@@ -213,7 +268,8 @@ def next_round(found: Falls, planned: Ints, *, batch: int, cap: int, confidence:
     """More re-executions where the decisive step is not sure yet, [N]; all zero when it is.
 
     They start before the actions that may be decisive and after them, since a fall is a difference
-    of both; and where it is open whether there is a fall at all, before the one most likely.
+    of both; and where it is open whether there is a fall at all, before the one most likely. Once
+    one dominates they start between it and those that might yet be larger, twice `cap` at most.
 
     Args:
         found: What is known.
@@ -223,15 +279,19 @@ def next_round(found: Falls, planned: Ints, *, batch: int, cap: int, confidence:
         confidence: Posterior at which an answer counts as sure.
     """
     more = np.zeros_like(planned)
-    top = float(found.prob.max(initial=0.0))
-    if top >= confidence or found.none >= confidence or not len(planned):
+    if found.none >= confidence or not len(planned):
         return more
-    for i in found.credible_set(0.98)[: len(planned)]:
-        if found.prob[i] < 0.01:
-            continue
-        for b in (i, i + 1):
-            if b < len(planned):
-                more[b] = max(0, min(batch, cap - int(planned[b])))
+    top = int(found.order[0])
+    if found.dominant >= confidence and found.prob[top] >= confidence:
+        cap *= 2
+        rivals = [int(j) for j in np.flatnonzero(found.outdone < _RIVALS_WANTED)]
+        where = {b for j in rivals for b in range(min(top, j) + 1, max(top, j) + 1)}
+    else:
+        likely = [i for i in found.credible_set(0.98) if found.prob[i] >= 0.01]
+        where = {b for i in likely for b in (i, i + 1)}
+    for b in where:
+        if b < len(planned):
+            more[b] = max(0, min(batch, cap - int(planned[b])))
     return more
 
 

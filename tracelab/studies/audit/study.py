@@ -55,7 +55,7 @@ class Audit:
         Metric("effect", "nats", "the piece of the context made the bad action likelier", least=2),
         Metric("weight", "nats", "the piece of the context made the bad action likelier", least=2),
     )
-    estimator_version: ClassVar[str] = "4"
+    estimator_version: ClassVar[str] = "5"
     testbed: ClassVar[Literal["agents"]] = "agents"
 
     def measures(self, options: AuditOptions) -> bool:
@@ -111,7 +111,7 @@ class Audit:
         if o.environment is None:
             return
         chat, written, read = Chat(ctx.tokenizer), 0, 0
-        again = max(0, o.rollouts - o.initial)
+        again = max(0, 2 * o.rollouts - o.initial)
         forced = o.corrections * o.confirm if o.correct else 0
         for _, run in _executable(cases, chat, ctx, []):
             each = list(zip(run.before, run.actions, strict=True))
@@ -164,8 +164,7 @@ def _executed(
 ) -> Flow[Findings]:
     """Re-execute what can be re-executed."""
     # Heavy, and not to be paid for by whoever only lists studies.
-    from tracelab.stats.value_curve import fit
-    from tracelab.studies.audit.measure import Examiner
+    from tracelab.studies.audit.measure import Examiner, Learnt
 
     chat = Chat(ctx.tokenizer)
     reruns = Reruns(ctx, chat, name, ctx.environment(name, ctx.options.timeout_s))
@@ -178,7 +177,7 @@ def _executed(
         begun = [examiner.begin(case, run) for case, run in batch]
         first += yield from together(begun, most=examiner.at_once)
         missing = PRIOR_RUNS - sum(s.counts is not None for s in first)
-    prior = fit([curve for s in first if (curve := s.curve) is not None])
+    prior = Learnt.of([curve for s in first if (curve := s.curve) is not None])
 
     def whole(case: AgentRun, run: RecordedRun) -> Flow[Findings]:
         subject = yield from examiner.begin(case, run)

@@ -3,8 +3,9 @@
 Pure. Statuses: `nonreproducible` when the recorded actions, executed again, do not give the
 recorded failure; `unidentifiable` when no action lowers the probability of success by more than
 `delta` (the task could not be solved by this policy, whatever was done); `localized` when one
-action holds `confidence` of the posterior, no other is likelier than not to have lowered it by more
-than `delta` too, and every control got the recorded score; else `ambiguous`.
+action dominates (`Falls.alone`): it holds `confidence` of the joint posterior, clearly above every
+other fall, and no other is likelier than not to exceed `delta` too; and every control got the
+recorded score. Else `ambiguous`: the credible set says which.
 """
 
 from __future__ import annotations
@@ -23,8 +24,6 @@ from tracelab.studies.audit.step import Falls, RerunTally, argmax_rescue, measur
 
 _LOW = 0.2
 """A chance of success up to which a task counts as one that this policy cannot solve."""
-_OTHER = 0.5
-"""Probability of another fall above `delta` from which on no step decided the failure alone."""
 _SHOWN = 70
 """Characters of a reply that a reason quotes; the verdict has more."""
 
@@ -43,6 +42,7 @@ class Control:
         error: Why the first that could not be done could not; empty if all could.
         recorded: What the record has where one of those that differ does.
         came: What came instead of that.
+        scores: What those scored that repeated everything.
     """
 
     replays: int
@@ -54,6 +54,7 @@ class Control:
     error: str = ""
     recorded: str = ""
     came: str = ""
+    scores: tuple[float, ...] = ()
 
     @classmethod
     def of(cls, replays: Sequence[Replay]) -> Control:
@@ -73,6 +74,7 @@ class Control:
             error=broken[0] if broken else "",
             recorded=other[0].recorded if other else "",
             came=other[0].came if other else "",
+            scores=tuple(r.score for r in done if r.differs is None and r.score is not None),
         )
 
     @property
@@ -174,6 +176,7 @@ def conclude(
     rescue = argmax_rescue(counts)
     extra |= {
         "none": round(found.none, 6),
+        "dominant": round(found.dominant, 4),
         "fall": [round(float(x[top]), 4) for x in (found.mean, found.lo, found.hi)],
         "falls": [_fall(found, where, i) for i in np.flatnonzero(found.each > 0.5)],
         "argmax_rescue": None if rescue is None else where.steps[rescue],
@@ -189,9 +192,8 @@ def conclude(
             rollouts=rollouts, extra=extra,
         )  # fmt: skip
     seen = bool(measured(counts)[top])
-    others = np.delete(found.each, top).max(initial=0.0)
-    dominates = bool(others <= _OTHER) and control.same_score == control.replays
-    sure = p >= confidence and bounds_agree and seen and dominates
+    agreed = control.same_score == control.replays
+    sure = found.alone(confidence) and bounds_agree and seen and agreed
     status: VerdictStatus = "localized" if sure else "ambiguous"
     reason = _reason(where, found, top, counts.end, status, bounds_agree, seen)
     if correction is not None:
