@@ -20,7 +20,11 @@ HELP = {"help_option_names": ["-h", "--help"]}
 
 
 class Listed(click.Group):
-    """Lists commands in their registry's order."""
+    """Lists commands in their registry's order; their dashes may be typed as underscores."""
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of a name."""
+        return super().get_command(ctx, cmd_name.replace("_", "-"))
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Names, as registered."""

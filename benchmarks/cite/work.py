@@ -32,12 +32,15 @@ NAME = "bench-cite"
 class Worker:
     """One engine, and attributions made with it."""
 
-    def __init__(self, engine: str, model: str, **options: object) -> None:
+    def __init__(
+        self, engine: str, model: str, *, max_tokens: int = 200, **options: object
+    ) -> None:
         """Start the engine (vLLM starts with the first question).
 
         Args:
             engine: `transformers` or `vllm`.
             model: `testbed` or a directory.
+            max_tokens: Most that an answer has.
             options: Of `tracelab.studies.cite.options.CiteOptions`.
         """
         config: RunConfig = parse_config(
@@ -45,7 +48,7 @@ class Worker:
                 "name": NAME, "study": "cite", "source": "testbed",
                 "model": model, "seed": 1,
                 "engine": {"kind": engine, "dtype": "float32"},
-                "sampling": {"temperature": 1.0, "max_tokens": 200},
+                "sampling": {"temperature": 1.0, "max_tokens": max_tokens},
                 "cite": {"held_out": 0, "top_k": [], **options},
             },
             "benchmarks cite",

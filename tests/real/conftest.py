@@ -14,13 +14,21 @@ from tracelab.run.config import parse_config
 from tracelab.run.pool import LocalPool, Pool
 from tracelab.run.wiring import wire
 
-CONTEXT = 512
+CONTEXT = 1024
 QUESTIONS = (
     "What is the capital of France?",
     "Name three fruits.",
     "Tom has 3 boxes with 4 apples each. How many apples does he have?",
     "Write one sentence about the sea.",
 )
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_processor() -> Iterator[None]:
+    """Other workers run other tests: a second thread of a model then costs more than it gives."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("os.sched_getaffinity", lambda _: {0})
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -44,7 +52,9 @@ def real_subject(kind: str, model: Path, **engine: object) -> Subject:
     wired = wire(config)
     pool: Pool = wired.make_pool() if kind == "vllm" else LocalPool(wired.spec)
     prompts = [wired.tokenizer.render([Turn("user", q)], "chat") for q in QUESTIONS]
-    return Subject(kind, pool, wired.tokenizer, wired.spec.model, CONTEXT, prompts)
+    return Subject(
+        kind, pool, wired.tokenizer, wired.spec.model, CONTEXT, prompts, wired.capabilities
+    )
 
 
 @pytest.fixture(scope="session")

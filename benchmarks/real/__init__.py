@@ -1,0 +1,1 @@
+"""Figures on a small real model: language that nobody planted, questions that we wrote."""
