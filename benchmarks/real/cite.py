@@ -7,6 +7,7 @@ at random, and are tested on the other half.
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -85,16 +86,19 @@ def measure(model: str, count: int, timed: int, sampled: int, tell: Tell) -> dic
             held += _held(masks, y, exact[-1], k)
     finally:
         worker.close()
-    answers = _answers(model, chosen[:sampled], exact, tell) if sampled else None
-    return {
+    scored = {
         "passages": len(chosen),
         "sentences": sum(len(p.sentences) for p in chosen),
         "methods": {m: _summary(m, found, chosen) for m in found[0].first},
         "coverage": {"level": LEVEL, "masks": DRAWN, "share": float(np.mean(held)),
                      "intervals": len(held)},
-        "speed": _speed(model, chosen[:timed], seconds[:timed], tell) if timed else None,
-        "answers": answers,
     }  # fmt: skip
+    tell(json.dumps(scored))  # what follows takes long, too
+    return {
+        **scored,
+        "speed": _speed(model, chosen[:timed], seconds[:timed], tell) if timed else None,
+        "answers": _answers(model, chosen[:sampled], exact, tell) if sampled else None,
+    }
 
 
 def _all_masks(work: Ablations, seed: int) -> Flow[Floats]:
@@ -197,6 +201,9 @@ def _answers(
         "transformers", model, outcome="answer", compare="similarity", similarity="lexical",
         samples=SAMPLES, ablations=FITTED, max_tokens=16,
     )  # fmt: skip
+    import torch
+
+    torch.set_num_threads(1)  # a second gains little where few answers are written at once
     try:
         cases, _ = worker.cases(p.trace() for p in chosen)
         correlations, first = [], []
