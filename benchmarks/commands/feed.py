@@ -1,4 +1,4 @@
-"""How busy many replicas are kept: a simulation of the driver's feeding."""
+"""`python -m benchmarks feed`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,12 @@ from benchmarks.registry import BENCHMARKS, Figures
 @click.option("--sigma", type=float, default=1.0, show_default=True, help="Of log-normal lengths.")
 @click.option("--seed", type=int, default=0, show_default=True)
 def feed(replicas: int, traces: int, sigma: float, seed: int) -> Figures:
-    """Simulate how busy replicas are kept, against barriers and filling the first one first."""
+    """Simulate how busy replicas are kept, against barriers and filling the first one first.
+
+    \b
+    Example:
+      python -m benchmarks feed --replicas 4
+    """
     world = World(replicas=replicas, sigma=sigma, traces=traces, boundaries=8)
     ways = {
         "tracelab": simulate(world, seed),

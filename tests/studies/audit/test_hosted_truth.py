@@ -50,7 +50,7 @@ def found(name: str, runs: list[RecordedRun]) -> tuple[int, int]:
 
 
 @pytest.mark.engine
-@pytest.mark.slow
+@pytest.mark.long
 def test_planted_steps_are_found_as_with_the_local_engine(tmp_path: Path, home: Path) -> None:
     failed = [r for r in failed_runs(6) if planted(r.task, r.actions)[1] is not None][:3]
     logs = write_text_logs(tmp_path / "logs.jsonl", failed)
