@@ -221,7 +221,7 @@ def test_two_units_are_enumerated() -> None:
         assert post.delta[0, GRID - 1 + j] == pytest.approx(exact, abs=1e-9)
 
 
-def test_the_largest_change_is_by_size_or_by_sign() -> None:
+def test_the_largest_change_is_by_size() -> None:
     """Unit 0 rises by .8, units 1 and 2 fall by .5 and .3: whose is the largest?"""
     delta = np.zeros((3, 201))
     for row, change in zip(delta, (80, -50, -30), strict=True):
@@ -231,8 +231,4 @@ def test_the_largest_change_is_by_size_or_by_sign() -> None:
         np.ones(3), np.zeros(3), np.zeros(3), np.full((4, GRID), 1 / GRID), delta,
     )  # fmt: skip
     assert post.decisive(0.1) == pytest.approx([1, 0, 0], abs=1e-6)
-    assert post.largest(0.1, 1).where == pytest.approx([1, 0, 0], abs=1e-6)
-    falls = post.largest(0.1, -1)
-    assert falls.where == pytest.approx([0, 1, 0], abs=1e-6)
-    assert falls.each == pytest.approx([0, 1, 1]) and falls.none == pytest.approx(0, abs=1e-6)
-    assert post.largest(0.9).none == pytest.approx(1)
+    assert post.decisive(0.9) == pytest.approx([0, 0, 0], abs=1e-6)

@@ -32,7 +32,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -107,22 +106,6 @@ class Prior:
 
 
 @dataclass(frozen=True, slots=True)
-class Largest:
-    """Posterior of the one largest change of V in a trace.
-
-    Attributes:
-        where: P(it is unit i, and above the threshold), shape [N]. Summed on a grid of sizes:
-            with `none`, 1 up to its spacing.
-        none: P(no unit exceeds the threshold).
-        each: P(unit i exceeds it), shape [N]; several may.
-    """
-
-    where: Floats
-    none: float
-    each: Floats
-
-
-@dataclass(frozen=True, slots=True)
 class Posterior:
     """What is known about one trace's curve.
 
@@ -175,28 +158,18 @@ class Posterior:
     def decisive(self, threshold: float) -> Floats:
         """Posterior of where the one largest |ΔV| above a threshold is, shape [N].
 
-        What is missing to 1 is the probability that no unit exceeds the threshold (`largest`).
+        Units are independent given the data. What is missing to 1 is the probability that no unit
+        exceeds the threshold; on a grid of sizes, so up to its spacing.
         """
-        found = self.largest(threshold).where
-        total = float(found.sum())
-        return found if total <= 1 else found / total
-
-    def largest(self, threshold: float, sign: Literal[-1, 0, 1] = 0) -> Largest:
-        """Where the one largest change above a threshold is, units independent given the data.
-
-        Args:
-            threshold: Smallest change that counts, in [0, 1].
-            sign: 1: rises of V only; -1: falls only; 0: both, by size.
-        """
-        change = self.scale[:, None] * self.steps
-        size = sign * change if sign else np.abs(change)
+        size = np.abs(self.scale[:, None] * self.steps)
         levels = np.linspace(threshold, 1, 101)
         tail = np.stack([np.where(size > c, self.delta, 0).sum(axis=1) for c in levels])
         below = np.log(np.maximum(1 - tail, 1e-12))
         rest = np.exp(below.sum(axis=1, keepdims=True) - below)
         density = np.vstack([tail[:-1] - tail[1:], tail[-1:]])
-        where: Floats = (np.maximum(density, 0) * rest).sum(axis=0)
-        return Largest(where, float(np.exp(below[0].sum())), tail[0])
+        found: Floats = (np.maximum(density, 0) * rest).sum(axis=0)
+        total = float(found.sum())
+        return found if total <= 1 else found / total
 
 
 def informed(n: ArrayLike, left_n: ArrayLike, keep: ArrayLike) -> Floats:
