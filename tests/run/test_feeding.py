@@ -55,6 +55,18 @@ def test_what_shares_a_prefix_goes_to_one() -> None:
     assert len(set.union(*where.values())) == 2
 
 
+@pytest.mark.parametrize("in_flight", [1, 2, 8])
+def test_what_a_dead_or_full_one_had_begun_goes_to_another(in_flight: int) -> None:
+    waiting = Waiting(16, in_flight)
+    waiting.add(items(0, 1))
+    found = waiting.give({1: 0, 2: 16 * in_flight})
+    assert found is not None and found[0] == 1
+    for held in ({2: 0, 3: 0}, {1: 16 * in_flight, 2: 0}):  # dead; full
+        waiting.add(items(0, 1))
+        found = waiting.give(held)
+        assert found is not None and found[0] in held.keys() - {1}
+
+
 def test_one_engine_is_given_whole_batches_up_to_all_it_may_hold() -> None:
     waiting = Waiting(20, 3)
     waiting.add(items(0, 10))

@@ -120,12 +120,9 @@ class Waiting:
         if not open_to:
             return None
         fewest = min(open_to, key=open_to.__getitem__)
-        home = self._home(self._items[0])
-        near = (
-            home is not None
-            and open_to.get(home, self._most) <= open_to[fewest] + _NEAR * self._size
-        )
-        name = home if home is not None and near else fewest
+        home = self._home(self._items[0])  # may be full, or dead
+        near = {name for name, n in open_to.items() if n <= open_to[fewest] + _NEAR * self._size}
+        name = home if home is not None and home in near else fewest
         taken = self._next(size, alike=len(held) > 1)
         if len(held) > 1:
             for item in taken:
